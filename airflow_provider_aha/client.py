@@ -1,0 +1,643 @@
+"""The Aha! REST API: authentication, pacing, retries, complete reads, typed errors.
+
+Plain Python without Airflow. Facts about the API are from https://www.aha.io/api.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import random
+import re
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.exceptions import (
+    AhaAmbiguousUserError,
+    AhaAuthenticationError,
+    AhaConfigurationError,
+    AhaConnectionError,
+    AhaError,
+    AhaIncompleteReadError,
+    AhaNotFoundError,
+    AhaPermissionError,
+    AhaProtocolError,
+    AhaRateLimitError,
+    AhaServerError,
+    AhaValidationError,
+)
+from airflow_provider_aha.ratelimit import Clock, RateLimiter
+from airflow_provider_aha.version import package_version
+
+log = logging.getLogger(__name__)
+
+API_PREFIX = "/api/v1"
+_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
+_IDEMPOTENT = frozenset({"GET", "PUT"})
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 30.0
+_USER_ID = re.compile(r"[0-9]{1,20}")
+
+T = TypeVar("T")
+
+
+class Page(Protocol):
+    """What a complete read must know of a page, however the page was decoded."""
+
+    @property
+    def total_records(self) -> int:
+        """Records that the server counts in the whole list."""
+
+    @property
+    def total_pages(self) -> int:
+        """Pages that the server counts in the whole list."""
+
+    @property
+    def number(self) -> int:
+        """The page's own number, from 1."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of the page's records, in order."""
+
+
+P = TypeVar("P", bound=Page)
+
+
+class JsonPage:
+    """A page of a list as Python objects.
+
+    :param body: the answer's bytes.
+    :param key: under which name the records stand.
+    :raises ValueError: when the body is not JSON of that shape.
+    """
+
+    def __init__(self, body: bytes, key: str) -> None:
+        self.body = body
+        answer = orjson.loads(body)
+        self.records, pagination = split_list_answer(answer, key)
+        self.total_records = int(pagination["total_records"])
+        self.total_pages = int(pagination["total_pages"])
+        self.number = int(pagination["current_page"])
+        self.ids = [str(record["id"]) for record in self.records]
+
+
+def split_list_answer(answer: Any, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Take a list answer apart.
+
+    :param answer: the decoded JSON.
+    :param key: under which name the records stand.
+    :return: records and pagination; ``pagination`` may come as a list of one object.
+    :raises ValueError: when the answer has another shape.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError("not an object")
+    records, pagination = answer.get(key), answer.get("pagination")
+    if isinstance(pagination, list) and len(pagination) == 1:
+        pagination = pagination[0]
+    if not isinstance(records, list) or not isinstance(pagination, dict):
+        raise ValueError(f"no list {key} with pagination")
+    if not all(isinstance(record, dict) and record.get("id") not in (None, "") for record in records):
+        raise ValueError(f"a record of {key} without id")
+    return records, pagination
+
+
+class _PagesShiftedError(Exception):
+    """The list changed while it was read."""
+
+
+class _BearerAuth(AuthBase):
+    """Sets the header as an auth object, so that a ``.netrc`` entry of the host can't replace it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class _RetryBudget:
+    """The seconds that all retries of one call may wait in sum; shared by its threads."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._lock = threading.Lock()
+
+    def take(self, seconds: float) -> bool:
+        with self._lock:
+            if seconds > self._left:
+                return False
+            self._left -= seconds
+            return True
+
+
+class AhaClient:
+    """A client for one account; safe to use from several threads.
+
+    :param config: account, key and limits.
+    :param user_agent: what to add to the ``User-Agent`` (Aha! asks clients to say who they are).
+    :param clock: time and sleep; for tests.
+    """
+
+    def __init__(self, config: ClientConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
+        self.config = config
+        self.sandbox = False
+        self.rereads = 0
+        self._clock = clock or Clock()
+        self._limiter = RateLimiter(config.requests_per_second, config.requests_per_minute, self._clock)
+        self._user_agent = f"airflow-provider-aha/{package_version()} {user_agent}".strip()
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests this client has sent, retries included."""
+        return self._limiter.granted
+
+    def __repr__(self) -> str:
+        return f"AhaClient({self.config.account!r})"
+
+    def __enter__(self) -> AhaClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client can't be used afterwards."""
+        if "_session" in self.__dict__:
+            self._session.close()
+
+    def cancel(self) -> None:
+        """Stop what runs in other threads: it ends with :class:`AhaCancelledError`."""
+        self._clock.cancel()
+
+    # ---- single records -------------------------------------------------------------------------------
+
+    def me(self) -> dict[str, Any]:
+        """Return the user who owns the API key (``GET /me``).
+
+        :raises AhaError: as :meth:`get_user`.
+        """
+        return _record(self._call("GET", "/me"), "user", "/me")
+
+    def get_user(self, user_id: str) -> dict[str, Any]:
+        """Return one user by id (``GET /users/:id``: without custom roles and seat group).
+
+        :param user_id: the user's id, decimal digits.
+        :return: the user object as Aha! sends it, its id as text.
+        :raises AhaConfigurationError: when the id is not one; no request is sent.
+        :raises AhaNotFoundError: when there is no such user, or this key can't see it.
+        :raises AhaError: when no usable answer came; the subclass tells why.
+        """
+        path = f"/users/{check_user_id(user_id)}"
+        user = _record(self._call("GET", path), "user", path)
+        if user["id"] != str(user_id).strip():
+            raise AhaProtocolError(f"{self._where} answered with another user than {user_id}.", path=path)
+        return user
+
+    def find_user(self, email: str) -> dict[str, Any]:
+        """Return the one user with an email, from the full list.
+
+        Aha!'s own ``email`` filter is undocumented in its details, so it isn't trusted: an address may
+        belong to several records (password and single sign-on users are kept apart).
+
+        :param email: the address; case doesn't count.
+        :return: the user object of the list, which holds custom roles and seat group too.
+        :raises AhaNotFoundError: when nobody has that address.
+        :raises AhaAmbiguousUserError: when several records have it; the sentence names their ids.
+        :raises AhaError: as :meth:`iter_users`.
+        """
+        wanted = email.strip().casefold()
+        if not wanted:
+            raise AhaConfigurationError("An empty email names no user.")
+        found = [user for user in self.iter_users() if (user.get("email") or "").strip().casefold() == wanted]
+        if not found:
+            raise AhaNotFoundError(f"No user of {self.config.account} has the email that was asked for.")
+        if len(found) > 1:
+            ids = ", ".join(user["id"] for user in found)
+            raise AhaAmbiguousUserError(
+                f"The email that was asked for belongs to {len(found)} users of {self.config.account} "
+                f"(ids {ids}): name the one you mean by its id."
+            )
+        return found[0]
+
+    def update_user(self, user_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change one user (``PUT /users/:id``); safe to retry, because it sets a state.
+
+        :param user_id: the user's id, decimal digits.
+        :param changes: fields of the ``user`` object to set; not empty.
+        :return: the user object of the answer, its id as text; look there for what really happened.
+        :raises AhaError: as :meth:`get_user`; :class:`AhaValidationError` when Aha! refuses a value.
+        """
+        path = f"/users/{check_user_id(user_id)}"
+        if not changes:
+            raise AhaConfigurationError(f"No change was given for user {user_id}.")
+        return _record(self._call("PUT", path, body={"user": dict(changes)}), "user", path)
+
+    # ---- lists ----------------------------------------------------------------------------------------
+
+    def iter_users(self) -> Iterator[dict[str, Any]]:
+        """Read all users, enabled and disabled, and yield them by ascending id.
+
+        Nothing is yielded before the read is known to be complete; until then the pages lie in a
+        temporary file, so memory stays flat.
+
+        :return: an iterator of user objects as Aha! sends them, ids as text.
+        :raises AhaIncompleteReadError: when the list kept changing while it was read.
+        :raises AhaError: when a page could not be read; the subclass tells why.
+        """
+        yield from self._iter_list("/users", "users", ordered=True)
+
+    def iter_workspaces(self) -> Iterator[dict[str, Any]]:
+        """Read all workspaces and workspace lines that the key can see (``GET /products``) and yield them.
+
+        :return: an iterator of product objects as Aha! sends them, ids as text.
+        :raises AhaError: as :meth:`iter_users`.
+        """
+        yield from self._iter_list("/products", "products", ordered=False)
+
+    def count_users(self) -> int:
+        """Return how many users the account has, by one small request.
+
+        :raises AhaError: as :meth:`get_user`.
+        """
+        body = self._call("GET", "/users", params={"per_page": 1, "page": 1}, decode=_users_page)
+        return body.total_records
+
+    def read_users(self, consume: Callable[[Iterator[P]], T], decode: Callable[[bytes], P]) -> T:
+        """Read all users page by page, again from the start whenever the list changed meanwhile.
+
+        :param consume: takes the pages of one pass; called anew for every pass. When a pass turns out to
+            be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
+            thrown away, and the exception let through.
+        :param decode: makes a page of an answer's bytes, in the thread that fetched it; raises ValueError
+            for a body that is not a page.
+        :return: what ``consume`` returned for the one complete pass.
+        :raises AhaIncompleteReadError: when the list changed during every pass.
+        :raises AhaError: when a page could not be read; the subclass tells why.
+        """
+        return self._read_list("/users", consume, decode, ordered=True)
+
+    def _iter_list(self, path: str, key: str, *, ordered: bool) -> Iterator[dict[str, Any]]:
+        with tempfile.TemporaryFile() as spool:
+
+            def keep(pages: Iterator[JsonPage]) -> list[int]:
+                spool.seek(0)
+                spool.truncate()
+                return [spool.write(page.body) for page in pages]
+
+            sizes = self._read_list(path, keep, lambda body: JsonPage(body, key), ordered=ordered)
+            spool.seek(0)
+            for size in sizes:
+                for record in JsonPage(spool.read(size), key).records:
+                    record["id"] = str(record["id"])
+                    yield record
+
+    def _read_list(
+        self,
+        path: str,
+        consume: Callable[[Iterator[P]], T],
+        decode: Callable[[bytes], P],
+        *,
+        ordered: bool,
+    ) -> T:
+        budget = _RetryBudget(self.config.retry_budget)
+        for reread in range(self.config.max_rereads + 1):
+            try:
+                with closing(self._one_pass(path, decode, budget, ordered=ordered)) as pages:
+                    return consume(pages)
+            except _PagesShiftedError as change:
+                reason = str(change)
+                if reread < self.config.max_rereads:
+                    self.rereads += 1
+                    log.warning("%s of %s: %s. Reading again from the start.", path, self.config.account, reason)
+        raise AhaIncompleteReadError(
+            f"The list {path} of {self.config.account} could not be read completely: in each of "
+            f"{self.config.max_rereads + 1} passes it changed meanwhile (last: {reason}). Nothing was kept. "
+            "Run again at a quieter time.",
+            method="GET",
+            path=path,
+        )
+
+    def _one_pass(
+        self, path: str, decode: Callable[[bytes], P], budget: _RetryBudget, *, ordered: bool
+    ) -> Generator[P]:
+        """Yield the pages of one pass in order, or raise :class:`_PagesShiftedError`."""
+
+        def fetch(number: int) -> P:
+            params = {"per_page": self.config.page_size, "page": number}
+            return self._call("GET", path, params=params, decode=decode, budget=budget)
+
+        check = _PassCheck(ordered=ordered)
+        first = fetch(1)
+        check.add(first, 1)
+        yield first
+        with _LookAhead(self.config.max_in_flight, fetch, range(2, check.last_page + 1)) as pages:
+            for number, page in pages:
+                check.add(page, number)
+                yield page
+        check.finish()
+
+    # ---- requests -------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f"Aha! account {self.config.account} ({self.config.host})"
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.auth = _BearerAuth(self.config.api_key)
+        session.verify = self.config.verify
+        session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json"})
+        # A session cookie would be a second identity beside the key.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.mount(self.config.base_url, HTTPAdapter(pool_maxsize=self.config.max_in_flight))
+        if self.config.proxies:
+            session.proxies.update(self.config.proxies)
+        return session
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        decode: Callable[[bytes], T] = orjson.loads,
+        budget: _RetryBudget | None = None,
+    ) -> T:
+        """Send a request until it succeeds, fails for good, or the retries are used up."""
+        budget = budget or _RetryBudget(self.config.retry_budget)
+        for attempt in itertools.count(1):
+            try:
+                return self._attempt(method, path, params, body, decode)
+            except AhaError as error:
+                error.method, error.path, error.attempts = method, path, attempt
+                if not _is_retryable(error, method) or attempt > self.config.max_retries:
+                    raise
+                wait = self._backoff(error, attempt)
+                if not budget.take(wait):
+                    raise
+                log.info("%s %s: %s Trying again in %.1f s.", method, path, error, wait)
+                self._clock.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _attempt(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        decode: Callable[[bytes], T],
+    ) -> T:
+        response = self._exchange(method, path, params, body)
+        if response.status_code != 200:
+            self._raise_for_status(response)
+        try:
+            return decode(response.content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_aha(response) from error
+
+    def _exchange(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
+    ) -> requests.Response:
+        self._limiter.acquire()
+        headers: Mapping[str, str] | None = None
+        try:
+            response = self._session.request(
+                method,
+                f"{self.config.base_url}{API_PREFIX}{path}",
+                params=params,
+                json=body,
+                timeout=(self.config.connect_timeout, self.config.read_timeout),
+                # The key must never follow a redirect to another host.
+                allow_redirects=False,
+            )
+            headers = response.headers
+        except requests.RequestException as error:
+            raise self._no_answer(error) from None
+        finally:
+            self._limiter.release(headers)
+        self.sandbox = self.sandbox or "X-Aha-Sandbox" in response.headers
+        return response
+
+    def _backoff(self, error: AhaError, attempt: int) -> float:
+        longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
+        wait = random.uniform(longest / 2, longest)
+        return max(wait, error.retry_after or 0.0)
+
+    # ---- failures -------------------------------------------------------------------------------------
+
+    def _raise_for_status(self, response: requests.Response) -> NoReturn:
+        status = response.status_code
+        facts: dict[str, Any] = {"status": status, "request_id": response.headers.get("X-Request-Id")}
+        if 300 <= status < 400:
+            raise self._redirected(response, facts)
+        if status == 429:
+            wait = self._limiter.pause(response.headers, _FIRST_BACKOFF)
+            raise AhaRateLimitError(
+                f"{self._where} limits its requests (429); the next one is welcome in {wait:.0f} s. Other clients "
+                "with the same key or address may be using up the limit: run fewer at once, in an Airflow pool.",
+                retry_after=wait,
+                **facts,
+            )
+        if status >= 500:
+            raise AhaServerError(
+                f"{self._where} failed with status {status}. If it lasts, look at Aha!'s status page.", **facts
+            )
+        error_class, sentence = _CLIENT_ERRORS.get(status, (AhaProtocolError, "answered with status {status}."))
+        raise error_class(f"{self._where} {sentence.format(status=status)}", **facts)
+
+    def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
+        target = urlsplit(response.headers.get("Location", "")).hostname or "another page of the same host"
+        return AhaProtocolError(
+            f"{self._where} redirects to {target} (status {response.status_code}); the key was not sent there. "
+            "If the account's subdomain has changed, put the new one into the connection's host.",
+            **facts,
+        )
+
+    def _not_aha(self, response: requests.Response) -> AhaError:
+        kind = response.headers.get("Content-Type", "no content type").split(";")[0][:60]
+        found = "a web page" if kind == "text/html" else f"{len(response.content)} bytes ({kind})"
+        return AhaProtocolError(
+            f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
+            "answer was cut short, or the connection's host is not an Aha! account.",
+            status=response.status_code,
+            request_id=response.headers.get("X-Request-Id"),
+        )
+
+    def _no_answer(self, error: requests.RequestException) -> AhaError:
+        return AhaConnectionError(f"{self._where} could not be reached: {_cause(error)}")
+
+
+_CLIENT_ERRORS: dict[int, tuple[type[AhaError], str]] = {
+    400: (AhaValidationError, "found the request malformed (400)."),
+    401: (
+        AhaAuthenticationError,
+        (
+            "refused the API key (401): it is wrong, was revoked, or its owner is disabled. Make a new one in Aha! "
+            "under Settings > Personal > Developer and put it into the connection's password field."
+        ),
+    ),
+    403: (
+        AhaPermissionError,
+        (
+            "doesn't let this API key do that (403): its owner must be an administrator with the billing "
+            "permission to read and change users."
+        ),
+    ),
+    404: (
+        AhaNotFoundError,
+        "knows no such record (404), or the key can't see it. If nothing is found at all, the subdomain is wrong.",
+    ),
+    422: (AhaValidationError, "refused a value of the request (422)."),
+}
+
+
+def _is_retryable(error: AhaError, method: str) -> bool:
+    """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
+    if method not in _IDEMPOTENT:
+        return False
+    if isinstance(error, AhaProtocolError):
+        return error.status == 200
+    if isinstance(error, AhaConnectionError):
+        return True
+    return error.status in _RETRYABLE_STATUS
+
+
+def _cause(error: requests.RequestException) -> str:
+    """Say in plain words why no answer came; the library's own text may hold addresses and queries."""
+    text = str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate could not be verified. Behind a company proxy, name its CA bundle in `verify`."
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy did not let the request through. Check `proxies` and the proxy variables of the worker."
+    if isinstance(error, requests.exceptions.Timeout):
+        return "it did not answer in time. Try again, or raise `timeout` in the connection's extra."
+    if "NameResolutionError" in text or "Name or service not known" in text or "getaddrinfo" in text:
+        return "its name is not known. Check the subdomain in the connection's host, and the worker's DNS."
+    if "Connection refused" in text:
+        return "the connection was refused. Check host and port of the connection."
+    return "the connection broke off. Try again; if it lasts, look at the network of the worker."
+
+
+def check_user_id(user_id: str) -> str:
+    """Return a user's id as it goes into a path.
+
+    :param user_id: decimal digits, as text or number.
+    :raises AhaConfigurationError: when it is empty or anything else than digits.
+    """
+    text = str(user_id).strip()
+    if not _USER_ID.fullmatch(text):
+        raise AhaConfigurationError(f"{text!r} is not the id of an Aha! user: an id is made of digits.")
+    return text
+
+
+def _record(answer: Any, key: str, path: str) -> dict[str, Any]:
+    """Unwrap one record: Aha! wraps some answers and leaves others bare."""
+    record = answer.get(key, answer) if isinstance(answer, dict) else None
+    if not isinstance(record, dict) or record.get("id") in (None, ""):
+        raise AhaProtocolError(f"The answer to {path} holds no {key}: this is not Aha!'s API.", path=path)
+    return {**record, "id": str(record["id"])}
+
+
+def _users_page(body: bytes) -> JsonPage:
+    return JsonPage(body, "users")
+
+
+class _PassCheck:
+    """Watches one pass over a list for every change that can be seen.
+
+    A record that is deleted shifts all later ones by one place, so that the next page leaves one out; the
+    count can still add up when another was created meanwhile. Hence any move of ``total_records`` counts,
+    not just a sum that is wrong at the end.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self._last_id = ""
+        self._seen: set[str] = set()
+        self._rows = 0
+        self._total: int | None = None
+        self.last_page = 1
+
+    def add(self, page: Page, number: int) -> None:
+        if self._total is None:
+            self._total = page.total_records
+            self.last_page = page.total_pages or math.ceil(self._total / max(len(page.ids), 1))
+        elif page.total_records != self._total:
+            raise _PagesShiftedError(f"total_records went from {self._total} to {page.total_records}")
+        if page.number != number:
+            raise _PagesShiftedError(f"page {number} was asked for and page {page.number} came")
+        self._rows += len(page.ids)
+        if self._ordered:
+            self._check_order(page.ids)
+        else:
+            self._check_unique(page.ids)
+
+    def finish(self) -> None:
+        if self._rows != self._total:
+            raise _PagesShiftedError(f"{self._rows} records came of the {self._total} that Aha! counts")
+
+    def _check_order(self, ids: Sequence[str]) -> None:
+        for record_id in ids:
+            # Ids are numbers too long for a float; zeros in front make their text sort as the numbers do.
+            padded = record_id.zfill(20)
+            if padded <= self._last_id:
+                kind = "came twice" if padded == self._last_id else "came out of order"
+                raise _PagesShiftedError(f"id {record_id} {kind}")
+            self._last_id = padded
+
+    def _check_unique(self, ids: Sequence[str]) -> None:
+        for record_id in ids:
+            if record_id in self._seen:
+                raise _PagesShiftedError(f"id {record_id} came twice")
+            self._seen.add(record_id)
+
+
+class _LookAhead(Iterator[tuple[int, P]]):
+    """Fetches pages in threads, a bounded number ahead of the reader, and yields them in order."""
+
+    def __init__(self, depth: int, fetch: Callable[[int], P], numbers: Sequence[int]) -> None:
+        self._numbers = iter(numbers)
+        self._fetch = fetch
+        self._pending: deque[tuple[int, Future[P]]] = deque()
+        self._depth = min(depth, len(numbers)) or 1
+        self._pool = ThreadPoolExecutor(self._depth, thread_name_prefix="aha-page")
+
+    def __enter__(self) -> _LookAhead[P]:
+        for number in itertools.islice(self._numbers, self._depth):
+            self._submit(number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __next__(self) -> tuple[int, P]:
+        if not self._pending:
+            raise StopIteration
+        number, future = self._pending.popleft()
+        page = future.result()
+        following = next(self._numbers, None)
+        if following is not None:
+            self._submit(following)
+        return number, page
+
+    def _submit(self, number: int) -> None:
+        self._pending.append((number, self._pool.submit(self._fetch, number)))

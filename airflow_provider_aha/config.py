@@ -1,0 +1,220 @@
+"""What a client needs to know, read from the fields of a connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+# Accounts in other regions have two labels (mycompany.use3.aha.io).
+_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_AHA_DOMAIN = ".aha.io"
+_LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
+_LONGEST_TIMEOUT = 3600.0
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """Where an account is and how its API is read; the key is kept out of ``repr``.
+
+    :param base_url: scheme and host of the API, without a path; or a gateway's full address.
+    :param account: the subdomain, as it stands in datasets and paths.
+    :param api_key: the API key.
+    :param page_size: users a page, 1 to 200 (Aha!'s maximum).
+    :param connect_timeout: seconds to wait for a connection.
+    :param read_timeout: seconds to wait between two parts of an answer.
+    :param requests_per_minute: Aha!'s limit is 300.
+    :param requests_per_second: Aha!'s limit is 20.
+    :param max_in_flight: how many requests may wait for their answer at once, 1 to 32.
+    :param max_retries: further tries of one request, 0 to 20.
+    :param retry_budget: seconds that all retries of one call may wait in sum.
+    :param max_rereads: how often a list that changes under the reader is read again from its start.
+    :param verify: whether the server's certificate is checked, or the path of a CA bundle.
+    :param proxies: proxy address by scheme, as ``requests`` takes them.
+    """
+
+    base_url: str
+    account: str
+    api_key: str = field(repr=False)
+    page_size: int = 200
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    requests_per_minute: int = 300
+    requests_per_second: int = 20
+    max_in_flight: int = 8
+    max_retries: int = 5
+    retry_budget: float = 600.0
+    max_rereads: int = 3
+    verify: bool | str = True
+    proxies: dict[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def host(self) -> str:
+        """The host that requests go to, with its port where it has one."""
+        return urlsplit(self.base_url).netloc
+
+    @classmethod
+    def from_connection(
+        cls,
+        *,
+        host: str | None,
+        password: str | None,
+        schema: str | None = None,
+        port: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> ClientConfig:
+        """Read the fields of an Airflow connection of type ``aha``.
+
+        :param host: subdomain, ``<subdomain>.aha.io`` or a full address.
+        :param password: the API key; a ``Bearer`` before it is taken off.
+        :param schema: ``http`` for a loopback host, else ``https`` or nothing.
+        :param port: port; 0 and null mean the scheme's own.
+        :param extra: the connection's extra; null and empty values mean the default.
+        :raises AhaConfigurationError: when a field can't be right; the sentence names the field.
+        """
+        extra = extra or {}
+        account, base_url = _account_and_url(host, schema, port)
+        if not is_unset(extra.get("base_url")):
+            base_url = _gateway(str(extra["base_url"]).strip())
+        connect, read = _timeouts(extra.get("timeout"))
+        return cls(
+            base_url=base_url,
+            account=account,
+            api_key=_api_key(password),
+            page_size=to_int(extra.get("page_size"), "page_size", 200, 1, 200),
+            connect_timeout=connect,
+            read_timeout=read,
+            requests_per_minute=to_int(extra.get("requests_per_minute"), "requests_per_minute", 300, 1, 10**6),
+            requests_per_second=to_int(extra.get("requests_per_second"), "requests_per_second", 20, 1, 10**5),
+            max_in_flight=to_int(extra.get("max_in_flight"), "max_in_flight", 8, 1, 32),
+            max_retries=to_int(extra.get("max_retries"), "max_retries", 5, 0, 20),
+            verify=_verify(extra.get("verify")),
+            proxies=_proxies(extra.get("proxies")),
+        )
+
+
+def _account_and_url(host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
+    text = "" if is_unset(host) else str(host).strip()
+    if not text:
+        raise AhaConfigurationError(
+            "The Aha! connection has no host: put the subdomain (mycompany for mycompany.aha.io) into its "
+            "host field, or set the Airflow Variable aha_subdomain."
+        )
+    if "://" in text:
+        scheme, _, text = text.partition("://")
+    else:
+        scheme = schema or ""
+    name, host_port = _split_host(text)
+    loopback = _LOOPBACK.fullmatch(name) is not None
+    if not loopback:
+        name = _aha_host(name)
+    scheme = _scheme(scheme, loopback, name)
+    netloc = f"[{name}]" if ":" in name else name
+    number = host_port or port
+    if number:
+        netloc += f":{to_int(number, 'port', 0, 0, 65535)}"
+    account = name.removesuffix(_AHA_DOMAIN).replace(":", "-")
+    return account, f"{scheme}://{netloc}"
+
+
+def _split_host(text: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{text}")
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, name, port = None, "", None
+    if parts is None or not name or parts.username is not None or parts.query or parts.fragment:
+        raise AhaConfigurationError(
+            "The host of the Aha! connection must be the subdomain (mycompany), mycompany.aha.io or a full "
+            "address without a user, query or fragment."
+        )
+    return name, port
+
+
+def _aha_host(name: str) -> str:
+    subdomain = name.removesuffix(_AHA_DOMAIN)
+    # 'mycompany.com' is somebody else's site: it must not become 'mycompany.com.aha.io'.
+    foreign = "." in subdomain and not name.endswith(_AHA_DOMAIN)
+    if foreign or not _SUBDOMAIN.fullmatch(subdomain):
+        raise AhaConfigurationError(
+            f"The host {name!r} of the Aha! connection is not an Aha! account: give the subdomain (mycompany for "
+            "mycompany.aha.io), or mycompany.<region>.aha.io. An API key is sent to no other host; a gateway "
+            "is named in the extra field base_url."
+        )
+    return subdomain + _AHA_DOMAIN
+
+
+def _scheme(scheme: str, loopback: bool, name: str) -> str:
+    scheme = scheme.strip().lower()
+    if scheme in ("", "https"):
+        return "https"
+    if scheme == "http" and loopback:
+        return "http"
+    raise AhaConfigurationError(
+        f"Scheme {scheme!r} is not possible for {name}: http would send the API key in clear text and is "
+        "accepted for loopback hosts only. Use https, or leave the field empty."
+    )
+
+
+def _gateway(address: str) -> str:
+    parts = urlsplit(address)
+    loopback = _LOOPBACK.fullmatch(parts.hostname or "") is not None
+    clean = parts.hostname and parts.username is None and not parts.query and not parts.fragment
+    if not clean or parts.scheme not in ("http", "https"):
+        raise AhaConfigurationError(
+            "base_url must be a full address such as https://gateway.example.com, without user or query."
+        )
+    _scheme(parts.scheme, loopback, str(parts.hostname))
+    return address.rstrip("/").removesuffix("/api/v1")
+
+
+def _api_key(password: str | None) -> str:
+    key = re.sub(r"^bearer\s+", "", (password or "").strip(), flags=re.IGNORECASE)
+    if not key or key.lower() == "bearer":
+        raise AhaConfigurationError(
+            "The Aha! connection has no API key: make one in Aha! under Settings > Personal > Developer and "
+            "put it into the connection's password field."
+        )
+    if not re.fullmatch(r"[!-~]+", key):
+        raise AhaConfigurationError(
+            "The API key in the Aha! connection has a space, a line break or another character that no key "
+            "has: paste it again, as one line."
+        )
+    return key
+
+
+def _timeouts(value: object) -> tuple[float, float]:
+    if isinstance(value, str) and "," in value and not value.strip().startswith("["):
+        value = value.split(",")
+    elif isinstance(value, str) and value.strip().startswith("["):
+        value = to_list(value, "timeout")
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise AhaConfigurationError("timeout must be one number of seconds, or two: connect, read.")
+        connect, read = value
+    else:
+        connect = read = value
+    shortest = 0.001
+    return (
+        to_number(connect, "timeout", 10.0, shortest, _LONGEST_TIMEOUT),
+        to_number(read, "timeout", 60.0, shortest, _LONGEST_TIMEOUT),
+    )
+
+
+def _verify(value: object) -> bool | str:
+    if isinstance(value, str) and value.strip().lower() not in ("true", "false") and not is_unset(value):
+        return value.strip()
+    return to_bool(value, "verify", True)
+
+
+def _proxies(value: object) -> dict[str, str] | None:
+    proxies = to_dict(value, "proxies")
+    if proxies is None:
+        return None
+    return {scheme: text for scheme, address in proxies.items() if (text := to_text(address, "proxies"))}

@@ -1,0 +1,299 @@
+"""One crawl of an account, landed as a snapshot: datasets first, the manifest last."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_aha import schemas
+from airflow_provider_aha.changes import Side, changes
+from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.exceptions import (
+    AhaConfigurationError,
+    AhaIncompleteReadError,
+    AhaNotFoundError,
+    AhaPermissionError,
+    AhaSnapshotError,
+)
+from airflow_provider_aha.layout import DATASETS, Layout
+from airflow_provider_aha.normalize import Normalizer, UsersPage
+from airflow_provider_aha.storage import (
+    DatasetWriter,
+    Location,
+    StagedFile,
+    open_dataset,
+    publish_all,
+    read_manifest,
+    snapshots,
+    staging,
+    storage_errors,
+    to_json,
+)
+from airflow_provider_aha.version import package_version
+
+log = logging.getLogger(__name__)
+
+QUERY = "GET /users: all account users, enabled and disabled, no filter"
+# Pages to a row group: ten thousand users, some ten MB before compression.
+_PAGES_PER_GROUP = 50
+_PROGRESS_SECONDS = 10.0
+
+
+def extract(
+    client: AhaClient,
+    location: Location,
+    *,
+    datasets: Sequence[str],
+    connection_id: str,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dict[str, Any]:
+    """Read all users of an account once and land datasets that agree with each other.
+
+    :param client: client of the account.
+    :param location: the base path.
+    :param datasets: which of :data:`airflow_provider_aha.layout.DATASETS` to land; at least one.
+    :param connection_id: id of the connection, for the rows.
+    :param now: the clock; UTC.
+    :return: the manifest, as it was published beside the data.
+    :raises AhaConfigurationError: for an unknown dataset.
+    :raises AhaIncompleteReadError: when the list kept changing, or is empty.
+    :raises AhaStorageError: when the base path can't be written.
+    :raises AhaError: when Aha! could not be read. In every case the snapshot before stays as it was.
+    """
+    chosen = _check_datasets(datasets)
+    started_at = now()
+    snapshot = started_at.strftime("%Y-%m-%d")
+    layout = Layout(location.path, client.config.account)
+    with staging() as folder, ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside:
+        owner = aside.submit(client.me)
+        names = aside.submit(_workspace_names, client)
+
+        def land(pages: Iterator[UsersPage]) -> _Crawl:
+            normalizer = Normalizer(
+                subdomain=client.config.account,
+                connection_id=connection_id,
+                synced_at=started_at,
+                workspace_names=names.result(),
+            )
+            return _land(pages, normalizer, folder, _needed(chosen))
+
+        crawl = client.read_users(land, UsersPage)
+        if not crawl.rows:
+            raise AhaIncompleteReadError(
+                f"Aha! account {client.config.account} lists no users, though the key's owner is one: nothing "
+                "was landed. Check that the connection's key belongs to an administrator of this account."
+            )
+        if "user_changes" in chosen:
+            crawl.files["user_changes"] = _land_changes(crawl, folder, location, layout, snapshot)
+        manifest = {
+            "account": client.config.account,
+            "host": client.config.host,
+            "sandbox": client.sandbox,
+            "connection_id": connection_id,
+            "key_owner_id": owner.result()["id"],
+            "query": QUERY,
+            "snapshot": snapshot,
+            "started_at": _iso(started_at),
+            "finished_at": _iso(now()),
+            **crawl.figures(),
+            "rereads": client.rereads,
+            "requests": client.requests_sent,
+            "provider_version": package_version(),
+            "schema_version": schemas.SCHEMA_VERSION,
+            "files": _entries(crawl, chosen, Layout(location.url, layout.account), snapshot),
+        }
+        _publish(crawl, chosen, manifest, folder, location, layout)
+    _warn_of_absent(manifest)
+    return manifest
+
+
+def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]:
+    """Read all users of an account once, into memory.
+
+    :param client: client of the account.
+    :param connection_id: id of the connection, for the rows.
+    :return: the tables ``users``, ``user_roles`` and ``user_role_summary``.
+    :raises AhaError: as :func:`extract`.
+    """
+    normalizer = Normalizer(
+        subdomain=client.config.account,
+        connection_id=connection_id,
+        synced_at=datetime.now(UTC),
+        workspace_names=_workspace_names(client),
+    )
+    return client.read_users(lambda pages: normalizer.tables(list(pages)), UsersPage)
+
+
+@dataclass
+class _Crawl:
+    """What one complete pass found and staged."""
+
+    normalizer: Normalizer
+    files: dict[str, StagedFile]
+    absent: Counter[str]
+    total_first: int
+    total_last: int
+    pages: int
+    rows: int
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "total_records_first": self.total_first,
+            "total_records_last": self.total_last,
+            "rows": self.rows,
+            # A pass in which an id comes twice is not accepted, so every row has its own.
+            "distinct_ids": self.rows,
+            "duplicates_removed": self.normalizer.duplicates_removed,
+            "pages": self.pages,
+            "absent_fields": dict(sorted(self.absent.items())),
+            "workspaces_unnamed": len(self.normalizer.unnamed),
+        }
+
+
+def _check_datasets(datasets: Sequence[str]) -> list[str]:
+    unknown = [name for name in datasets if name not in DATASETS]
+    if unknown or not datasets:
+        raise AhaConfigurationError(
+            f"datasets must be some of {', '.join(DATASETS)}, not {', '.join(unknown) or 'empty'}."
+        )
+    return [name for name in DATASETS if name in datasets]
+
+
+def _needed(chosen: Sequence[str]) -> list[str]:
+    # Changes are found by comparing users and roles, landed or not.
+    extra = {"users", "user_roles"} if "user_changes" in chosen else set()
+    return [name for name in DATASETS if name != "user_changes" and name in {*chosen, *extra}]
+
+
+def _workspace_names(client: AhaClient) -> Mapping[str, str]:
+    """Read the names that the user list leaves null where the key's owner isn't a member."""
+    try:
+        return {item["id"]: item["name"] for item in client.iter_workspaces() if item.get("name")}
+    except (AhaPermissionError, AhaNotFoundError) as error:
+        log.warning("Workspaces could not be listed, so some stay without a name: %s", error)
+        return {}
+
+
+def _land(pages: Iterator[UsersPage], normalizer: Normalizer, folder: Path, datasets: Sequence[str]) -> _Crawl:
+    crawl = _Crawl(normalizer, {}, Counter(), 0, 0, 0, 0)
+    progress = _Progress()
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(DatasetWriter(folder, name)) for name in datasets}
+        while group := list(islice(progress.watch(pages, crawl), _PAGES_PER_GROUP)):
+            tables = normalizer.tables(group)
+            for name, writer in writers.items():
+                writer.write(tables[name])
+        crawl.files = {name: writer.finish() for name, writer in writers.items()}
+    return crawl
+
+
+class _Progress:
+    """Counts pages, and says in the log how far a long read has come."""
+
+    def __init__(self) -> None:
+        self._began = self._said = time.monotonic()
+
+    def watch(self, pages: Iterator[UsersPage], crawl: _Crawl) -> Iterator[UsersPage]:
+        for page in pages:
+            crawl.total_first = crawl.total_first or page.total_records
+            crawl.total_last = page.total_records
+            crawl.pages += 1
+            crawl.rows += len(page.ids)
+            crawl.absent.update(page.absent)
+            self._say(page, crawl)
+            yield page
+
+    def _say(self, page: UsersPage, crawl: _Crawl) -> None:
+        now = time.monotonic()
+        if now - self._said >= _PROGRESS_SECONDS:
+            self._said = now
+            rate = crawl.rows / (now - self._began)
+            log.info("%d of %d pages, %d users, %.0f users/s", crawl.pages, page.total_pages, crawl.rows, rate)
+
+
+def _land_changes(crawl: _Crawl, folder: Path, location: Location, layout: Layout, snapshot: str) -> StagedFile:
+    with ExitStack() as stack:
+        writer = stack.enter_context(DatasetWriter(folder, "user_changes"))
+        previous = _previous(stack, location, layout, snapshot)
+        if previous is None:
+            log.info("This is the first snapshot of %s: user_changes is empty.", layout.account)
+        else:
+            users, roles = (
+                stack.enter_context(pq.ParquetFile(crawl.files[name].path)) for name in ("users", "user_roles")
+            )
+            for table in changes(previous, Side(users, roles), subdomain=layout.account):
+                writer.write(table)
+        return writer.finish()
+
+
+def _previous(stack: ExitStack, location: Location, layout: Layout, snapshot: str) -> Side | None:
+    """Open the newest older snapshot that holds what changes are found in."""
+    for day in reversed(snapshots(location.fs, layout)):
+        if day >= snapshot:
+            continue
+        try:
+            manifest = read_manifest(location.fs, layout, day)
+            users, roles = (
+                stack.enter_context(open_dataset(location.fs, layout, manifest, name))
+                for name in ("users", "user_roles")
+            )
+        except AhaSnapshotError as error:
+            log.warning("Snapshot %s is passed over when looking for changes: %s", day, error)
+        else:
+            return Side(users, roles)
+    return None
+
+
+def _entries(crawl: _Crawl, chosen: Sequence[str], names: Layout, snapshot: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset": name,
+            "path": names.dataset(name, snapshot),
+            "rows": file.rows,
+            "bytes": file.size,
+            "sha256": file.sha256,
+        }
+        for name, file in ((name, crawl.files[name]) for name in chosen)
+    ]
+
+
+def _publish(
+    crawl: _Crawl,
+    chosen: Sequence[str],
+    manifest: Mapping[str, Any],
+    folder: Path,
+    location: Location,
+    layout: Layout,
+) -> None:
+    snapshot = manifest["snapshot"]
+    staged = folder / "manifest.json"
+    with storage_errors(str(staged)):
+        staged.write_bytes(to_json(manifest))
+    files = {layout.dataset(name, snapshot): crawl.files[name].path for name in chosen}
+    publish_all(location.fs, {**files, layout.manifest(snapshot): staged})
+
+
+def _warn_of_absent(manifest: Mapping[str, Any]) -> None:
+    if absent := manifest["absent_fields"]:
+        found = ", ".join(f"{name} ({count} users)" for name, count in absent.items())
+        log.warning(
+            "Aha! left out fields that rules read: %s. They are null in the snapshot, and a rule that reads "
+            "them will refuse to run.",
+            found,
+        )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

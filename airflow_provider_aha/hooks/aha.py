@@ -1,0 +1,169 @@
+"""The hook: an Airflow connection of type ``aha`` becomes a client of the account."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook, Variable, mask_secret
+
+from airflow_provider_aha import get_provider_info
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
+from airflow_provider_aha.values import is_unset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from airflow_provider_aha.client import AhaClient
+
+SUBDOMAIN_VARIABLE = "aha_subdomain"
+
+
+class AhaHook(BaseHook):
+    """Gives access to one Aha! account.
+
+    :param aha_conn_id: the Airflow connection: subdomain in its host, API key in its password.
+
+    .. seealso:: the connection page of the docs for every field.
+    """
+
+    conn_name_attr = "aha_conn_id"
+    default_conn_name = "aha_default"
+    conn_type = get_provider_info.CONNECTION_TYPE
+    hook_name = get_provider_info.HOOK_NAME
+
+    def __init__(self, aha_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.aha_conn_id = aha_conn_id
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
+        return {
+            "hidden_fields": list(get_provider_info.HIDDEN_FIELDS),
+            "relabeling": dict(get_provider_info.RELABELING),
+            "placeholders": dict(get_provider_info.PLACEHOLDERS),
+        }
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form, for Airflow before 3.2."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import Optional
+
+        fields: dict[str, dict[str, Any]] = get_provider_info.CONN_FIELDS
+        return {
+            name: (IntegerField if "integer" in field["schema"]["type"] else StringField)(
+                lazy_gettext(field["label"]),
+                widget=BS3TextFieldWidget(),
+                description=field["description"],
+                validators=[Optional()],
+                default=field["schema"].get("default"),
+            )
+            for name, field in fields.items()
+        }
+
+    def get_conn(self) -> AhaClient:
+        """Return the client of the account, the same one at every call.
+
+        :raises AhaConfigurationError: when a field of the connection can't be right.
+        """
+        return self._client
+
+    @cached_property
+    def _client(self) -> AhaClient:
+        from airflow_provider_aha.client import AhaClient
+
+        connection = self.get_connection(self.aha_conn_id)
+        host = connection.host
+        if is_unset(host):
+            host = Variable.get(SUBDOMAIN_VARIABLE, None)
+        config = ClientConfig.from_connection(
+            host=host,
+            password=connection.password,
+            schema=connection.schema,
+            port=connection.port,
+            extra=connection.extra_dejson,
+        )
+        # Airflow masks the password as it was stored, which may have a Bearer in front of the key.
+        mask_secret(config.api_key)
+        return AhaClient(config, user_agent=_user_agent())
+
+    def cancel(self) -> None:
+        """Stop a read that runs, as a task's ``on_kill`` does."""
+        if "_client" in self.__dict__:
+            self._client.cancel()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask Aha! who the key is and what it may do.
+
+        :return: whether it works, and a sentence for the person who pressed Test; never the key.
+        """
+        try:
+            client = self.get_conn()
+            owner = client.me()
+            who = f"{owner.get('name') or 'a user without name'} (id {owner['id']}) in {client.config.account}"
+            try:
+                users = client.count_users()
+            except AhaPermissionError:
+                return False, (
+                    f"The key works and belongs to {who}, but it may not administer users: its owner needs the "
+                    "administrator role for billing."
+                )
+        except AhaError as error:
+            return False, str(error)
+        return True, f"Connected as {who}, who may administer its {users} users."
+
+    def iter_users(self) -> Iterator[dict[str, Any]]:
+        """Yield all users of the account; see :meth:`airflow_provider_aha.client.AhaClient.iter_users`."""
+        return self.get_conn().iter_users()
+
+    def get_user(self, user_id: str) -> dict[str, Any]:
+        """Return one user by id; see :meth:`airflow_provider_aha.client.AhaClient.get_user`.
+
+        :param user_id: the user's id.
+        """
+        return self.get_conn().get_user(user_id)
+
+    def find_user(self, email: str) -> dict[str, Any]:
+        """Return the one user with an email; see :meth:`airflow_provider_aha.client.AhaClient.find_user`.
+
+        :param email: the address; case doesn't count.
+        """
+        return self.get_conn().find_user(email)
+
+    def iter_workspaces(self) -> Iterator[dict[str, Any]]:
+        """Yield all visible workspaces; see :meth:`airflow_provider_aha.client.AhaClient.iter_workspaces`."""
+        return self.get_conn().iter_workspaces()
+
+    def get_users_df(self) -> pd.DataFrame:
+        """Return the ``users`` dataset of now as a pandas DataFrame, one row per user.
+
+        :raises AhaError: as :meth:`iter_users`.
+        """
+        return self._dataframe("users")
+
+    def get_roles_df(self) -> pd.DataFrame:
+        """Return the ``user_roles`` dataset of now as a pandas DataFrame, one row per user, workspace and role.
+
+        :raises AhaError: as :meth:`iter_users`.
+        """
+        return self._dataframe("user_roles")
+
+    def _dataframe(self, dataset: str) -> pd.DataFrame:
+        from airflow_provider_aha.extract import read_tables
+
+        tables = read_tables(self.get_conn(), connection_id=self.aha_conn_id)
+        frame: pd.DataFrame = tables[dataset].to_pandas()
+        return frame
+
+
+def _user_agent() -> str:
+    from airflow import __version__ as airflow_version
+
+    return f"airflow/{airflow_version} python/{platform.python_version()}"

@@ -1,0 +1,78 @@
+"""Airflow paths to (filesystem, path); the one place that knows how Airflow versions differ in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
+from airflow_provider_aha.values import is_unset
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.storage import Location
+
+BASE_PATH_VARIABLE = "aha_output_path"
+
+
+def default_base_path(param: str | None = None) -> str:
+    """Return the base path of the example DAGs; a macro, so that it is looked up when a task runs.
+
+    :param param: what a person typed into the form; null and empty text mean nothing.
+    :return: the param, else the Airflow Variable ``aha_output_path``, else ``$AIRFLOW_HOME/aha``.
+    """
+    from airflow.providers.common.compat.sdk import Variable
+
+    if not is_unset(param):
+        return str(param)
+    variable = Variable.get(BASE_PATH_VARIABLE, None)
+    if not is_unset(variable):
+        return str(variable)
+    return str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "aha")
+
+
+def resolve_path(path: str) -> Location:
+    """Find the filesystem of a path.
+
+    :param path: an absolute local path, or a URL of an object store such as
+        ``s3://aws_default@bucket/aha``, where ``aws_default`` is an Airflow connection.
+    :return: filesystem and path.
+    :raises AhaConfigurationError: when the path is relative, or tries to leave its folder.
+    :raises AhaStorageError: when this worker has no support for the URL's scheme.
+    """
+    from airflow_provider_aha.storage import Location
+
+    text = str(path).strip()
+    parts = urlsplit(text)
+    if not parts.scheme and not text.startswith("/"):
+        raise AhaConfigurationError(
+            f"The path {text!r} is relative, and each worker would read it differently: give an absolute local "
+            "path (/data/aha) or a URL (s3://aws_default@bucket/aha)."
+        )
+    if ".." in PurePosixPath(parts.path).parts:
+        raise AhaConfigurationError(f"The path {text!r} has '..' in it: name the folder itself.")
+    if parts.scheme in ("", "file"):
+        from fsspec.implementations.local import LocalFileSystem
+
+        local = parts.path.rstrip("/") or "/"
+        return Location(LocalFileSystem(), local, local)
+    if not parts.netloc:
+        raise AhaConfigurationError(f"The URL {text!r} names no bucket.")
+    return _object_store(text.rstrip("/"))
+
+
+def _object_store(url: str) -> Location:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_aha.storage import Location
+
+    try:
+        path = ObjectStoragePath(url)
+        return Location(path.fs, path.path.rstrip("/"), url)
+    except (ImportError, ValueError, TypeError) as error:
+        scheme = urlsplit(url).scheme
+        raise AhaStorageError(
+            f"This worker can't reach {scheme}:// paths ({type(error).__name__}): install the Airflow provider for "
+            f"it with its filesystem, for s3 airflow-provider-aha[s3]."
+        ) from error

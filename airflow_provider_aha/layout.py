@@ -1,0 +1,70 @@
+"""Where each dataset, manifest, plan and event lies under a base path: a contract with every reader."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from airflow_provider_aha.exceptions import AhaConfigurationError
+
+DATASETS = ("users", "user_roles", "user_role_summary", "user_changes")
+
+_ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_SNAPSHOT = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one account under one base path.
+
+    :param base: the base path on its filesystem, without a slash at its end.
+    :param account: the account's subdomain.
+    """
+
+    base: str
+    account: str
+
+    def __post_init__(self) -> None:
+        """Refuse an account name that would leave the base path."""
+        if not _ACCOUNT.fullmatch(self.account):
+            raise AhaConfigurationError(f"{self.account!r} can't be an Aha! account.")
+
+    def dataset(self, dataset: str, snapshot: str) -> str:
+        """Return the file of a dataset.
+
+        :param dataset: one of :data:`DATASETS`.
+        :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
+        """
+        if dataset not in DATASETS:
+            raise AhaConfigurationError(f"There is no dataset {dataset!r}; there are {', '.join(DATASETS)}.")
+        return f"{self._folder(dataset)}/snapshot={_day(snapshot)}/{dataset}.parquet"
+
+    @property
+    def manifests(self) -> str:
+        """The folder of the account's manifests."""
+        return self._folder("manifests")
+
+    def manifest(self, snapshot: str) -> str:
+        """Return the manifest of a snapshot.
+
+        :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
+        """
+        return f"{self.manifests}/snapshot={_day(snapshot)}/manifest.json"
+
+    def _folder(self, name: str) -> str:
+        return f"{self.base}/{name}/account={self.account}"
+
+
+def snapshot_of(path: str) -> str | None:
+    """Return the day of a path that the layout made, or None.
+
+    :param path: a path with a part ``snapshot=YYYY-MM-DD``.
+    """
+    match = re.search(r"/snapshot=(\d{4}-\d{2}-\d{2})(?:/|$)", path)
+    return match[1] if match else None
+
+
+def _day(snapshot: str) -> str:
+    if not _SNAPSHOT.fullmatch(snapshot):
+        raise AhaConfigurationError(f"{snapshot!r} is not the day of a snapshot (YYYY-MM-DD).")
+    return snapshot

@@ -1,0 +1,52 @@
+"""What every operator of this package has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_aha.exceptions import (
+    AhaAuthenticationError,
+    AhaConfigurationError,
+    AhaPermissionError,
+)
+from airflow_provider_aha.hooks.aha import AhaHook
+
+
+class AhaOperator(BaseOperator):
+    """Base of the operators that talk to Aha!.
+
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    """
+
+    ui_color = "#dceefb"
+
+    def __init__(self, *, aha_conn_id: str = AhaHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.aha_conn_id = aha_conn_id
+
+    @cached_property
+    def hook(self) -> AhaHook:
+        """The hook of this task, made when it is first needed."""
+        return AhaHook(aha_conn_id=self.aha_conn_id)
+
+    def on_kill(self) -> None:
+        """Stop the requests of this task; nothing that isn't finished is published."""
+        self.hook.cancel()
+
+
+@contextmanager
+def without_useless_retries(connection_id: str) -> Iterator[None]:
+    """Fail the task at once where trying again can't help: a refused key, a missing right, a wrong argument.
+
+    :param connection_id: the connection to name in the sentence.
+    :raises AirflowFailException: for such an error.
+    """
+    try:
+        yield
+    except (AhaAuthenticationError, AhaPermissionError, AhaConfigurationError) as error:
+        raise AirflowFailException(f"Connection {connection_id}: {error}") from error

@@ -1,0 +1,139 @@
+"""Reading values that arrive as text.
+
+A rendered template, a connection URI and a form of the Airflow UI all deliver text (``'False'``, ``'None'``,
+``"['a']"``), an untouched form field delivers null: every flag, number and list of this package is read here.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from typing import Any
+
+from airflow_provider_aha.exceptions import AhaConfigurationError
+
+_UNSET = {"", "none", "null"}
+
+
+def is_unset(value: object) -> bool:
+    """Tell whether a value means "not set": null, empty text, or the word that null renders to.
+
+    :param value: anything.
+    """
+    return value is None or (isinstance(value, str) and value.strip().lower() in _UNSET)
+
+
+def to_bool(value: object, name: str, default: bool) -> bool:
+    """Read a flag.
+
+    :param value: a boolean, or ``true``/``false`` in any case.
+    :param name: what the value is called, for the error.
+    :param default: the answer when the value is not set.
+    :raises AhaConfigurationError: when it is anything else.
+    """
+    if is_unset(value):
+        return default
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise AhaConfigurationError(f"{name} must be true or false, not {value!r}.")
+
+
+def to_number(value: object, name: str, default: float, minimum: float, maximum: float) -> float:
+    """Read a number within a range.
+
+    :param value: a number, or its decimal text.
+    :param name: what the value is called, for the error.
+    :param default: the answer when the value is not set.
+    :param minimum: the smallest value allowed.
+    :param maximum: the largest value allowed.
+    :raises AhaConfigurationError: when it is no number or out of range.
+    """
+    if is_unset(value):
+        return default
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not minimum <= number <= maximum:
+        raise AhaConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, not {value!r}.")
+    return number
+
+
+def to_int(value: object, name: str, default: int, minimum: int, maximum: int) -> int:
+    """Read a whole number within a range; see :func:`to_number`.
+
+    :param value: a number, or its decimal text.
+    :param name: what the value is called, for the error.
+    :param default: the answer when the value is not set.
+    :param minimum: the smallest value allowed.
+    :param maximum: the largest value allowed.
+    :raises AhaConfigurationError: when it is no whole number or out of range.
+    """
+    number = to_number(value, name, default, minimum, maximum)
+    if number != int(number):
+        raise AhaConfigurationError(f"{name} must be a whole number, not {value!r}.")
+    return int(number)
+
+
+def to_list(value: object, name: str) -> list[str] | None:
+    """Read a list of texts.
+
+    :param value: a list or tuple, a JSON array as text, or the text of a Python list (what a template of a
+        list renders to).
+    :param name: what the value is called, for the error.
+    :return: the items as text, or None when the value is not set.
+    :raises AhaConfigurationError: when it is anything else.
+    """
+    if is_unset(value):
+        return None
+    items = _parse(value) if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or any(isinstance(i, (dict, list, tuple)) for i in items):
+        raise AhaConfigurationError(f'{name} must be a list, such as ["a", "b"], not {value!r}.')
+    if any(is_unset(item) for item in items):
+        raise AhaConfigurationError(f"{name} has an empty item.")
+    return [str(item).strip() for item in items]
+
+
+def to_dict(value: object, name: str) -> dict[str, Any] | None:
+    """Read an object.
+
+    :param value: a dict, or a JSON object as text.
+    :param name: what the value is called, for the error.
+    :return: the dict, or None when the value is not set.
+    :raises AhaConfigurationError: when it is anything else.
+    """
+    if is_unset(value):
+        return None
+    found = _parse(value) if isinstance(value, str) else value
+    if not isinstance(found, dict):
+        raise AhaConfigurationError(f"{name} must be a JSON object.")
+    return found
+
+
+def to_text(value: object, name: str) -> str | None:
+    """Read a text.
+
+    :param value: a text or a number.
+    :param name: what the value is called, for the error.
+    :return: the text without blanks around it, or None when the value is not set.
+    :raises AhaConfigurationError: when it is a list, an object or a flag.
+    """
+    if is_unset(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise AhaConfigurationError(f"{name} must be text, not {type(value).__name__}.")
+    return str(value).strip()
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
