@@ -96,7 +96,16 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.hooks.aha"]},
         ],
         "operators": [
-            {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.operators.extract"]},
+            {
+                "integration-name": "Aha!",
+                "python-modules": [
+                    "airflow_provider_aha.operators.approvals",
+                    "airflow_provider_aha.operators.deactivations",
+                    "airflow_provider_aha.operators.extract",
+                    "airflow_provider_aha.operators.plan",
+                    "airflow_provider_aha.operators.users",
+                ],
+            },
         ],
         "connection-types": [
             {

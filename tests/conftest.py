@@ -1,0 +1,93 @@
+"""What all tests share: a throwaway Airflow home, a sandbox Aha! and connections to it.
+
+A test that asks for none of the Airflow fixtures pays for none of Airflow: it is neither imported nor
+configured here, and its database is made when the first test asks for ``airflow_db``.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox
+
+__all__ = ["aha_sandbox"]
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def _own_environment() -> Path:
+    """Point Airflow to a home of its own; it reads the environment once, when it is first imported."""
+    home = Path(tempfile.mkdtemp(prefix="aha-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW_", "AHA_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return home
+
+
+AIRFLOW_HOME = _own_environment()
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """The session's AIRFLOW_HOME; without a database until ``airflow_db`` is asked for."""
+    return AIRFLOW_HOME
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_home: Path) -> Path:
+    """Airflow's metadata database, made once; a test that leaves rows behind names them so that no other minds."""
+    from airflow.utils.db import initdb
+
+    initdb()
+    return airflow_home / "airflow.db"
+
+
+@pytest.fixture(scope="session")
+def _session_sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(users=450) as server:
+        yield server
+
+
+@pytest.fixture
+def shared_sandbox(_session_sandbox: SandboxServer) -> SandboxServer:
+    """A sandbox of 450 users (three pages) for tests that only read: no faults, no changes.
+
+    The record of its requests begins anew with every test. For anything else ``aha_sandbox`` is a server of
+    the test's own.
+    """
+    _session_sandbox.forget_requests()
+    return _session_sandbox
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it to keep a connection in the environment: a URI, or fields for the JSON form."""
+
+    def put(uri: str | None = None, *, conn_id: str = "aha_default", **fields: Any) -> None:
+        text = uri if uri is not None else json.dumps({"conn_type": "aha", **fields})
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", text)
+
+    return put
+
+
+@pytest.fixture
+def aha_default(shared_sandbox: SandboxServer, set_connection: Callable[..., None]) -> SandboxServer:
+    """The shared sandbox, with ``aha_default`` in the environment as the connection to it."""
+    set_connection(shared_sandbox.connection_uri)
+    return shared_sandbox

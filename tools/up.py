@@ -1,0 +1,87 @@
+"""`make up`: the sandbox and `airflow standalone` with the example DAGs, for this machine only.
+
+Nobody has to log in, so everything listens on the loopback interface and nowhere else.
+"""
+
+import argparse
+import os
+import time
+
+from tools.local import (
+    AIRFLOW_VERSION,
+    BIN,
+    DEMO,
+    LOOPBACK,
+    ROOT,
+    Api,
+    Processes,
+    airflow_environment,
+    answers,
+    free_port,
+    health,
+    main,
+    migrate,
+    say,
+    set_once,
+    set_pool,
+    shown,
+    start_sandbox,
+)
+
+PLACE = DEMO / "up"
+
+
+def up(users: int, port: int, sandbox_port: int) -> None:
+    """Start everything, say where it is, and stay until Ctrl-C."""
+    with Processes(PLACE) as processes:
+        own = "AIRFLOW_CONN_AHA_DEFAULT" in os.environ
+        if own:
+            say("Using your own Aha! account (AIRFLOW_CONN_AHA_DEFAULT is set)")
+        else:
+            sandbox_port = free_port(sandbox_port)
+            start_sandbox(processes, users, sandbox_port)
+            say(f"Starting an Aha! sandbox with {users:,} users on http://{LOOPBACK}:{sandbox_port}")
+        port = free_port(port)
+        env = airflow_environment(PLACE / "airflow", port)
+        migrate(processes, env)
+        say(f"Starting Airflow {AIRFLOW_VERSION}")
+        env |= {"PATH": f"{ROOT / 'tools' / 'bin'}{os.pathsep}{env['PATH']}", "REAL_AIRFLOW": str(BIN / "airflow")}
+        processes.start("airflow", [str(BIN / "airflow"), "standalone"], env)
+        api = Api(f"http://{LOOPBACK}:{port}")
+        processes.wait_for("Airflow", lambda: health(api), 180)
+        # In Airflow's database, where the UI shows them; a connection of one's own stays out of it.
+        set_pool(api)
+        set_once(api, "variables", "aha_output_path", {"key": "aha_output_path", "value": str(PLACE / "aha")})
+        if not own:
+            processes.wait_for("the sandbox", lambda: answers(f"http://{LOOPBACK}:{sandbox_port}/"), 60)
+            api.call("DELETE", "/api/v2/connections/aha_default")
+            set_once(api, "connections", "aha_default", sandbox_connection(sandbox_port))
+        print(f"\nAirflow:  {api.address}  (no login, this machine only)")
+        print(f"Output:   {shown(PLACE / 'aha')}")
+        print(f"Logs:     {shown(PLACE / 'logs')}")
+        print("Ctrl-C ends it all.\n", flush=True)
+        while True:
+            processes.check()
+            time.sleep(1)
+
+
+def sandbox_connection(port: int) -> dict[str, object]:
+    """Return the connection to the sandbox, as Airflow's API takes it."""
+    return {
+        "connection_id": "aha_default",
+        "conn_type": "aha",
+        "description": "The sandbox of make up",
+        "schema": "http",
+        "host": LOOPBACK,
+        "port": port,
+        "password": "sandbox-key",
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, default=500, help="users of the sandbox account")
+    parser.add_argument("--port", type=int, default=8080, help="where Airflow listens, if it is free")
+    parser.add_argument("--sandbox-port", type=int, default=8765, help="where the sandbox listens, if it is free")
+    arguments = parser.parse_args()
+    main(lambda: up(arguments.users, arguments.port, arguments.sandbox_port), interrupted=0)
