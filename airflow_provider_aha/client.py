@@ -5,20 +5,19 @@ Plain Python without Airflow. Facts about the API are from https://www.aha.io/ap
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import random
 import re
+import ssl
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -41,7 +40,7 @@ from airflow_provider_aha.exceptions import (
     AhaServerError,
     AhaValidationError,
 )
-from airflow_provider_aha.ratelimit import Clock, RateLimiter
+from airflow_provider_aha.ratelimit import Clock, RateLimiter, never
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -51,6 +50,8 @@ _RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "PUT"})
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
+# How soon a reader that waits for a page sees that it was cancelled, or that another page failed.
+_LOOK_SECONDS = 0.1
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
@@ -91,9 +92,12 @@ class JsonPage:
         self.body = body
         answer = orjson.loads(body)
         self.records, pagination = split_list_answer(answer, key)
-        self.total_records = int(pagination["total_records"])
-        self.total_pages = int(pagination["total_pages"])
-        self.number = int(pagination["current_page"])
+        try:
+            self.total_records = int(pagination["total_records"])
+            self.total_pages = int(pagination["total_pages"])
+            self.number = int(pagination["current_page"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"the pagination of {key} without its numbers") from None
         self.ids = [str(record["id"]) for record in self.records]
 
 
@@ -112,9 +116,15 @@ def split_list_answer(answer: Any, key: str) -> tuple[list[dict[str, Any]], dict
         pagination = pagination[0]
     if not isinstance(records, list) or not isinstance(pagination, dict):
         raise ValueError(f"no list {key} with pagination")
-    if not all(isinstance(record, dict) and record.get("id") not in (None, "") for record in records):
+    if not all(isinstance(record, dict) and _has_id(record) for record in records):
         raise ValueError(f"a record of {key} without id")
     return records, pagination
+
+
+def _has_id(record: Mapping[str, Any]) -> bool:
+    # A number too large for 64 bits comes as a float, with its last digits lost.
+    record_id = record.get("id")
+    return isinstance(record_id, (str, int)) and not isinstance(record_id, bool) and record_id != ""
 
 
 class _PagesShiftedError(Exception):
@@ -133,17 +143,21 @@ class _BearerAuth(AuthBase):
 
 
 class _RetryBudget:
-    """The seconds that all retries of one call may wait in sum; shared by its threads."""
+    """The seconds that the retries of one call may wait in sum; waits of several threads at once count once."""
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
+        self._until = -math.inf
         self._lock = threading.Lock()
 
-    def take(self, seconds: float) -> bool:
+    def take(self, now: float, seconds: float) -> bool:
         with self._lock:
-            if seconds > self._left:
+            until = now + seconds
+            added = max(until - max(now, self._until), 0.0)
+            if added > self._left:
                 return False
-            self._left -= seconds
+            self._left -= added
+            self._until = max(self._until, until)
             return True
 
 
@@ -160,8 +174,11 @@ class AhaClient:
         self.sandbox = False
         self.rereads = 0
         self._clock = clock or Clock()
-        self._limiter = RateLimiter(config.requests_per_second, config.requests_per_minute, self._clock)
-        self._user_agent = f"airflow-provider-aha/{package_version()} {user_agent}".strip()
+        self._limiter = RateLimiter(
+            config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
+        )
+        self._session = _session(config, f"airflow-provider-aha/{package_version()} {user_agent}".strip())
+        self._settings = _settings(self._session, config)
 
     @property
     def requests_sent(self) -> int:
@@ -178,12 +195,14 @@ class AhaClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the client can't be used afterwards."""
-        if "_session" in self.__dict__:
-            self._session.close()
+        """Close the connections."""
+        self._session.close()
 
     def cancel(self) -> None:
-        """Stop what runs in other threads: it ends with :class:`AhaCancelledError`."""
+        """End what runs, in any thread, with :class:`AhaCancelledError`; the client is of no use afterwards.
+
+        It may come from a signal handler. A single request that is on its way is waited for.
+        """
         self._clock.cancel()
 
     # ---- single records -------------------------------------------------------------------------------
@@ -193,7 +212,7 @@ class AhaClient:
 
         :raises AhaError: as :meth:`get_user`.
         """
-        return _record(self._call("GET", "/me"), "user", "/me")
+        return self._call("GET", "/me", decode=_user)
 
     def get_user(self, user_id: str) -> dict[str, Any]:
         """Return one user by id (``GET /users/:id``: without custom roles and seat group).
@@ -204,11 +223,7 @@ class AhaClient:
         :raises AhaNotFoundError: when there is no such user, or this key can't see it.
         :raises AhaError: when no usable answer came; the subclass tells why.
         """
-        path = f"/users/{check_user_id(user_id)}"
-        user = _record(self._call("GET", path), "user", path)
-        if user["id"] != str(user_id).strip():
-            raise AhaProtocolError(f"{self._where} answered with another user than {user_id}.", path=path)
-        return user
+        return self._one_user("GET", check_user_id(user_id))
 
     def find_user(self, email: str) -> dict[str, Any]:
         """Return the one user with an email, from the full list.
@@ -225,7 +240,7 @@ class AhaClient:
         wanted = email.strip().casefold()
         if not wanted:
             raise AhaConfigurationError("An empty email names no user.")
-        found = [user for user in self.iter_users() if (user.get("email") or "").strip().casefold() == wanted]
+        found = [user for user in self.iter_users() if _email(user) == wanted]
         if not found:
             raise AhaNotFoundError(f"No user of {self.config.account} has the email that was asked for.")
         if len(found) > 1:
@@ -244,10 +259,19 @@ class AhaClient:
         :return: the user object of the answer, its id as text; look there for what really happened.
         :raises AhaError: as :meth:`get_user`; :class:`AhaValidationError` when Aha! refuses a value.
         """
-        path = f"/users/{check_user_id(user_id)}"
+        checked_id = check_user_id(user_id)
         if not changes:
-            raise AhaConfigurationError(f"No change was given for user {user_id}.")
-        return _record(self._call("PUT", path, body={"user": dict(changes)}), "user", path)
+            raise AhaConfigurationError(f"No change was given for user {checked_id}.")
+        return self._one_user("PUT", checked_id, {"user": dict(changes)})
+
+    def _one_user(self, method: str, user_id: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        path = f"/users/{user_id}"
+        user = self._call(method, path, body=body, decode=_user)
+        if user["id"] != user_id:
+            raise AhaProtocolError(
+                f"{self._where} answered with another user than {user_id}.", status=200, method=method, path=path
+            )
+        return user
 
     # ---- lists ----------------------------------------------------------------------------------------
 
@@ -271,6 +295,25 @@ class AhaClient:
         """
         yield from self._iter_list("/products", "products", ordered=False)
 
+    def get_listed_user(self, user_id: str) -> dict[str, Any]:
+        """Return one user by id as the list shows it: with custom roles and seat group.
+
+        :param user_id: the user's id, decimal digits.
+        :return: the user object of the list, its id as text.
+        :raises AhaError: as :meth:`get_user` and :meth:`iter_users`.
+        """
+        user = self.get_user(user_id)
+        if email := user.get("email"):
+            # The filter is undocumented, so it only saves the full read where it has found the very id.
+            page = self._call("GET", "/users", params={"email": email, "per_page": 200}, decode=_users_page)
+            for record in page.records:
+                if str(record["id"]) == user["id"]:
+                    return {**record, "id": user["id"]}
+        for record in self.iter_users():
+            if record["id"] == user["id"]:
+                return record
+        raise AhaNotFoundError(f"The list of users of {self.config.account} doesn't show user {user['id']}.")
+
     def count_users(self) -> int:
         """Return how many users the account has, by one small request.
 
@@ -284,7 +327,7 @@ class AhaClient:
 
         :param consume: takes the pages of one pass; called anew for every pass. When a pass turns out to
             be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
-            thrown away, and the exception let through.
+            thrown away, and the exception let through. Pages that it leaves are read and checked all the same.
         :param decode: makes a page of an answer's bytes, in the thread that fetched it; raises ValueError
             for a body that is not a page.
         :return: what ``consume`` returned for the one complete pass.
@@ -318,9 +361,15 @@ class AhaClient:
     ) -> T:
         budget = _RetryBudget(self.config.retry_budget)
         for reread in range(self.config.max_rereads + 1):
+            check = _PassCheck(ordered=ordered)
             try:
-                with closing(self._one_pass(path, decode, budget, ordered=ordered)) as pages:
-                    return consume(pages)
+                with closing(self._one_pass(path, decode, budget, check)) as pages:
+                    result = consume(pages)
+                    for _ in pages:
+                        pass
+                # Once more, for a consumer that took the iterator's exception for the end of the list.
+                check.finish()
+                return result
             except _PagesShiftedError as change:
                 reason = str(change)
                 if reread < self.config.max_rereads:
@@ -335,21 +384,19 @@ class AhaClient:
         )
 
     def _one_pass(
-        self, path: str, decode: Callable[[bytes], P], budget: _RetryBudget, *, ordered: bool
+        self, path: str, decode: Callable[[bytes], P], budget: _RetryBudget, check: _PassCheck
     ) -> Generator[P]:
         """Yield the pages of one pass in order, or raise :class:`_PagesShiftedError`."""
 
-        def fetch(number: int) -> P:
+        def fetch(number: int, stopped: Callable[[], bool]) -> P:
             params = {"per_page": self.config.page_size, "page": number}
-            return self._call("GET", path, params=params, decode=decode, budget=budget)
+            return self._call("GET", path, params=params, decode=decode, budget=budget, stopped=stopped)
 
-        check = _PassCheck(ordered=ordered)
-        first = fetch(1)
-        check.add(first, 1)
-        yield first
-        with _LookAhead(self.config.max_in_flight, fetch, range(2, check.last_page + 1)) as pages:
-            for number, page in pages:
-                check.add(page, number)
+        with _LookAhead(self.config.max_in_flight, fetch, self._clock) as ahead:
+            while ahead.taken < check.last_page:
+                page = ahead.take()
+                check.add(page, ahead.taken)
+                ahead.ask(check.last_page)
                 yield page
         check.finish()
 
@@ -359,44 +406,34 @@ class AhaClient:
     def _where(self) -> str:
         return f"Aha! account {self.config.account} ({self.config.host})"
 
-    @cached_property
-    def _session(self) -> requests.Session:
-        session = requests.Session()
-        session.auth = _BearerAuth(self.config.api_key)
-        session.verify = self.config.verify
-        session.headers.update({"User-Agent": self._user_agent, "Accept": "application/json"})
-        # A session cookie would be a second identity beside the key.
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.mount(self.config.base_url, HTTPAdapter(pool_maxsize=self.config.max_in_flight))
-        if self.config.proxies:
-            session.proxies.update(self.config.proxies)
-        return session
-
     def _call(
         self,
         method: str,
         path: str,
         *,
+        decode: Callable[[bytes], T],
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
-        decode: Callable[[bytes], T] = orjson.loads,
         budget: _RetryBudget | None = None,
+        stopped: Callable[[], bool] = never,
     ) -> T:
         """Send a request until it succeeds, fails for good, or the retries are used up."""
         budget = budget or _RetryBudget(self.config.retry_budget)
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
+            self._limiter.acquire(stopped)
             try:
                 return self._attempt(method, path, params, body, decode)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, path, attempt
                 if not _is_retryable(error, method) or attempt > self.config.max_retries:
                     raise
-                wait = self._backoff(error, attempt)
-                if not budget.take(wait):
+                pause = self._backoff(error, attempt)
+                if not budget.take(self._clock.monotonic(), pause):
                     raise
-                log.info("%s %s: %s Trying again in %.1f s.", method, path, error, wait)
-                self._clock.sleep(wait)
-        raise AssertionError("unreachable")
+                log.info("%s %s: %s Trying again in %.1f s.", method, path, error, pause)
+            self._clock.sleep(pause, stopped)
 
     def _attempt(
         self,
@@ -417,20 +454,18 @@ class AhaClient:
     def _exchange(
         self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
     ) -> requests.Response:
-        self._limiter.acquire()
         headers: Mapping[str, str] | None = None
         try:
-            response = self._session.request(
-                method,
-                f"{self.config.base_url}{API_PREFIX}{path}",
-                params=params,
-                json=body,
+            request = requests.Request(
+                method, f"{self.config.base_url}{API_PREFIX}{path}", params=params, json=body
+            )
+            response = self._session.send(
+                self._session.prepare_request(request),
                 timeout=(self.config.connect_timeout, self.config.read_timeout),
-                # The key must never follow a redirect to another host.
-                allow_redirects=False,
+                **self._settings,
             )
             headers = response.headers
-        except requests.RequestException as error:
+        except (OSError, ValueError) as error:
             raise self._no_answer(error) from None
         finally:
             self._limiter.release(headers)
@@ -439,8 +474,7 @@ class AhaClient:
 
     def _backoff(self, error: AhaError, attempt: int) -> float:
         longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
-        wait = random.uniform(longest / 2, longest)
-        return max(wait, error.retry_after or 0.0)
+        return max(random.uniform(longest / 2, longest), error.retry_after or 0.0)
 
     # ---- failures -------------------------------------------------------------------------------------
 
@@ -450,11 +484,11 @@ class AhaClient:
         if 300 <= status < 400:
             raise self._redirected(response, facts)
         if status == 429:
-            wait = self._limiter.pause(response.headers, _FIRST_BACKOFF)
+            pause = self._limiter.pause(response.headers, _FIRST_BACKOFF)
             raise AhaRateLimitError(
-                f"{self._where} limits its requests (429); the next one is welcome in {wait:.0f} s. Other clients "
+                f"{self._where} limits its requests (429); the next one is welcome in {pause:.0f} s. Other clients "
                 "with the same key or address may be using up the limit: run fewer at once, in an Airflow pool.",
-                retry_after=wait,
+                retry_after=pause,
                 **facts,
             )
         if status >= 500:
@@ -465,7 +499,7 @@ class AhaClient:
         raise error_class(f"{self._where} {sentence.format(status=status)}", **facts)
 
     def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
-        target = urlsplit(response.headers.get("Location", "")).hostname or "another page of the same host"
+        target = _target_host(response.headers.get("Location", "")) or "another page of the same host"
         return AhaProtocolError(
             f"{self._where} redirects to {target} (status {response.status_code}); the key was not sent there. "
             "If the account's subdomain has changed, put the new one into the connection's host.",
@@ -473,7 +507,7 @@ class AhaClient:
         )
 
     def _not_aha(self, response: requests.Response) -> AhaError:
-        kind = response.headers.get("Content-Type", "no content type").split(";")[0][:60]
+        kind = response.headers.get("Content-Type", "").split(";")[0][:60] or "no content type"
         found = "a web page" if kind == "text/html" else f"{len(response.content)} bytes ({kind})"
         return AhaProtocolError(
             f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
@@ -482,8 +516,9 @@ class AhaClient:
             request_id=response.headers.get("X-Request-Id"),
         )
 
-    def _no_answer(self, error: requests.RequestException) -> AhaError:
-        return AhaConnectionError(f"{self._where} could not be reached: {_cause(error)}")
+    def _no_answer(self, error: Exception) -> AhaError:
+        kind = AhaConfigurationError if _is_lasting(error) else AhaConnectionError
+        return kind(f"{self._where} could not be reached: {_cause(error)}")
 
 
 _CLIENT_ERRORS: dict[int, tuple[type[AhaError], str]] = {
@@ -521,20 +556,85 @@ def _is_retryable(error: AhaError, method: str) -> bool:
     return error.status in _RETRYABLE_STATUS
 
 
-def _cause(error: requests.RequestException) -> str:
+def _is_lasting(error: Exception) -> bool:
+    """Tell whether the settings are at fault, so that nothing was sent and the next try would end the same."""
+    # What requests and urllib3 say of an unusable address is a ValueError, of an unreadable bundle an OSError.
+    return isinstance(error, ValueError) or not isinstance(error, requests.RequestException)
+
+
+def _cause(error: Exception) -> str:
     """Say in plain words why no answer came; the library's own text may hold addresses and queries."""
     text = str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate could not be verified. Behind a company proxy, name its CA bundle in `verify`."
+    if isinstance(error, ValueError):
+        return (
+            "an address can't be used. Check host, port, `base_url` and `proxies` of the connection, and the proxy "
+            "variables of the worker; a SOCKS proxy needs the package requests[socks]."
+        )
+    if not isinstance(error, requests.RequestException):
+        return (
+            "the CA bundle can't be read. Check `verify` in the connection's extra, and the variables "
+            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE of the worker."
+        )
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy did not let the request through. Check `proxies` and the proxy variables of the worker."
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.SSLError):
+        if _is_refused_certificate(error):
+            return "its TLS certificate can't be verified. Behind a company proxy, name its CA bundle in `verify`."
+        return "the TLS handshake failed. Check host and port of the connection; a local sandbox has schema http."
+    # A body that stops coming is a plain ConnectionError to requests.
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
         return "it did not answer in time. Try again, or raise `timeout` in the connection's extra."
     if "NameResolutionError" in text or "Name or service not known" in text or "getaddrinfo" in text:
         return "its name is not known. Check the subdomain in the connection's host, and the worker's DNS."
     if "Connection refused" in text:
         return "the connection was refused. Check host and port of the connection."
     return "the connection broke off. Try again; if it lasts, look at the network of the worker."
+
+
+def _is_refused_certificate(error: BaseException) -> bool:
+    """Look for a refused certificate among the errors that were wrapped into each other."""
+    inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+    return isinstance(error, ssl.SSLCertVerificationError) or any(
+        isinstance(one, Exception) and _is_refused_certificate(one) for one in inner
+    )
+
+
+def _target_host(location: str) -> str | None:
+    try:
+        return urlsplit(location).hostname
+    except ValueError:
+        return "an unreadable address"
+
+
+class _Session(requests.Session):
+    """Sees no redirect in any answer: the key must never follow one to another host."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
+
+
+def _session(config: ClientConfig, user_agent: str) -> requests.Session:
+    # One session for all threads: its connection pool is made for that, and nothing else of it changes.
+    session = _Session()
+    session.auth = _BearerAuth(config.api_key)
+    session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
+    # A session cookie would be a second identity beside the key.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount(config.base_url, HTTPAdapter(pool_maxsize=config.max_in_flight))
+    return session
+
+
+def _settings(session: requests.Session, config: ClientConfig) -> dict[str, Any]:
+    """Merge the connection's settings with the worker's environment, once: it costs a fifth of a request.
+
+    Given as a session's own, ``proxies`` and ``verify`` would be overruled by the environment.
+    """
+    settings = dict(session.merge_environment_settings(config.base_url, {}, None, config.verify, None))
+    if config.proxies is not None:
+        settings["proxies"] = config.proxies
+    elif config.is_loopback:
+        settings["proxies"] = {}
+    return settings
 
 
 def check_user_id(user_id: str) -> str:
@@ -549,12 +649,17 @@ def check_user_id(user_id: str) -> str:
     return text
 
 
-def _record(answer: Any, key: str, path: str) -> dict[str, Any]:
-    """Unwrap one record: Aha! wraps some answers and leaves others bare."""
-    record = answer.get(key, answer) if isinstance(answer, dict) else None
-    if not isinstance(record, dict) or record.get("id") in (None, ""):
-        raise AhaProtocolError(f"The answer to {path} holds no {key}: this is not Aha!'s API.", path=path)
-    return {**record, "id": str(record["id"])}
+def _user(body: bytes) -> dict[str, Any]:
+    """Read one user: Aha! wraps some answers and leaves others bare."""
+    answer = orjson.loads(body)
+    user = answer.get("user", answer) if isinstance(answer, dict) else None
+    if not isinstance(user, dict) or not _has_id(user):
+        raise ValueError("no user with an id")
+    return {**user, "id": str(user["id"])}
+
+
+def _email(user: Mapping[str, Any]) -> str:
+    return str(user.get("email") or "").strip().casefold()
 
 
 def _users_page(body: bytes) -> JsonPage:
@@ -585,11 +690,13 @@ class _PassCheck:
             raise _PagesShiftedError(f"total_records went from {self._total} to {page.total_records}")
         if page.number != number:
             raise _PagesShiftedError(f"page {number} was asked for and page {page.number} came")
-        self._rows += len(page.ids)
+        if not page.ids and self._total:
+            raise _PagesShiftedError(f"page {number} of {self.last_page} was empty")
         if self._ordered:
             self._check_order(page.ids)
         else:
             self._check_unique(page.ids)
+        self._rows += len(page.ids)
 
     def finish(self) -> None:
         if self._rows != self._total:
@@ -611,33 +718,62 @@ class _PassCheck:
             self._seen.add(record_id)
 
 
-class _LookAhead(Iterator[tuple[int, P]]):
-    """Fetches pages in threads, a bounded number ahead of the reader, and yields them in order."""
+class _LookAhead(Generic[P]):
+    """Fetches pages in threads, a bounded number ahead of the reader, and hands them over in order.
 
-    def __init__(self, depth: int, fetch: Callable[[int], P], numbers: Sequence[int]) -> None:
-        self._numbers = iter(numbers)
+    The first page that fails ends the work of all threads: nobody sends or waits on for a read that is lost.
+    What is on its way at the end is not waited for; its answer is dropped.
+    """
+
+    def __init__(self, depth: int, fetch: Callable[[int, Callable[[], bool]], P], clock: Clock) -> None:
+        self.taken = 0
+        self._asked = 0
+        self._depth = depth
         self._fetch = fetch
-        self._pending: deque[tuple[int, Future[P]]] = deque()
-        self._depth = min(depth, len(numbers)) or 1
-        self._pool = ThreadPoolExecutor(self._depth, thread_name_prefix="aha-page")
+        self._clock = clock
+        self._pending: deque[Future[P]] = deque()
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(depth, thread_name_prefix="aha-page")
 
     def __enter__(self) -> _LookAhead[P]:
-        for number in itertools.islice(self._numbers, self._depth):
-            self._submit(number)
+        self.ask(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def __next__(self) -> tuple[int, P]:
-        if not self._pending:
-            raise StopIteration
-        number, future = self._pending.popleft()
-        page = future.result()
-        following = next(self._numbers, None)
-        if following is not None:
-            self._submit(following)
-        return number, page
+    def ask(self, last_page: int) -> None:
+        """Have pages fetched, as many as may be under way and none beyond the last."""
+        while self._asked < min(self.taken + self._depth, last_page):
+            self._asked += 1
+            self._pending.append(self._pool.submit(self._run, self._asked))
 
-    def _submit(self, number: int) -> None:
-        self._pending.append((number, self._pool.submit(self._fetch, number)))
+    def take(self) -> P:
+        """Wait for the next page that was asked for."""
+        future = self._pending.popleft()
+        while not wait([future], _LOOK_SECONDS).done:
+            self._clock.sleep(0.0)
+            if self._failure:
+                break
+        if self._failure:
+            raise self._failure
+        self.taken += 1
+        return future.result()
+
+    def _run(self, number: int) -> P:
+        try:
+            return self._fetch(number, self._is_stopped)
+        except BaseException as error:
+            # Threads that are stopped by this one's failure fail after it.
+            self._failure = self._failure or error
+            self._stop()
+            raise
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._clock.wake()

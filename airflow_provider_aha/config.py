@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
 
-_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # Accounts in other regions have two labels (mycompany.use3.aha.io).
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _AHA_DOMAIN = ".aha.io"
-_LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_TIMEOUT = 3600.0
 
 
@@ -59,6 +60,11 @@ class ClientConfig:
         """The host that requests go to, with its port where it has one."""
         return urlsplit(self.base_url).netloc
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine, as a sandbox is."""
+        return _is_loopback(urlsplit(self.base_url).hostname or "")
+
     @classmethod
     def from_connection(
         cls,
@@ -71,7 +77,8 @@ class ClientConfig:
     ) -> ClientConfig:
         """Read the fields of an Airflow connection of type ``aha``.
 
-        :param host: subdomain, ``<subdomain>.aha.io`` or a full address.
+        :param host: subdomain, ``<subdomain>.aha.io`` or a full address; of the address of a page, what comes
+            after the host doesn't count.
         :param password: the API key; a ``Bearer`` before it is taken off.
         :param schema: ``http`` for a loopback host, else ``https`` or nothing.
         :param port: port; 0 and null mean the scheme's own.
@@ -106,35 +113,50 @@ def _account_and_url(host: str | None, schema: str | None, port: int | None) -> 
             "The Aha! connection has no host: put the subdomain (mycompany for mycompany.aha.io) into its "
             "host field, or set the Airflow Variable aha_subdomain."
         )
-    if "://" in text:
-        scheme, _, text = text.partition("://")
-    else:
-        scheme = schema or ""
-    name, host_port = _split_host(text)
-    loopback = _LOOPBACK.fullmatch(name) is not None
-    if not loopback:
+    scheme, separator, address = text.partition("://")
+    if not separator:
+        scheme, address = schema or "", text
+    name, number = _split_host(address)
+    number = number or to_int(port, "port", 0, 0, 65535)
+    if not _is_loopback(name):
         name = _aha_host(name)
-    scheme = _scheme(scheme, loopback, name)
+    scheme = _scheme(scheme, name)
     netloc = f"[{name}]" if ":" in name else name
-    number = host_port or port
-    if number:
-        netloc += f":{to_int(number, 'port', 0, 0, 65535)}"
+    if number not in (0, _DEFAULT_PORTS[scheme]):
+        netloc += f":{number}"
     account = name.removesuffix(_AHA_DOMAIN).replace(":", "-")
     return account, f"{scheme}://{netloc}"
 
 
-def _split_host(text: str) -> tuple[str, int | None]:
-    try:
-        parts = urlsplit(f"//{text}")
-        name, port = parts.hostname or "", parts.port
-    except ValueError:
-        parts, name, port = None, "", None
-    if parts is None or not name or parts.username is not None or parts.query or parts.fragment:
+def _split_host(text: str) -> tuple[str, int]:
+    # Airflow takes the brackets off an IPv6 address that comes in a URI.
+    parts = _split(f"[{text}]" if _is_loopback(text) and ":" in text else text)
+    if parts is None:
         raise AhaConfigurationError(
             "The host of the Aha! connection must be the subdomain (mycompany), mycompany.aha.io or a full "
             "address without a user, query or fragment."
         )
-    return name, port
+    return parts.hostname or "", parts.port or 0
+
+
+def _split(address: str) -> SplitResult | None:
+    """Take an address apart; None when it can't be one that a key may be sent to."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        port_is_possible = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    # Look-alikes of ASCII letters, and blanks, which urlsplit drops.
+    plain = address.isascii() and address.isprintable() and not re.search(r"[\s\\]", address)
+    odd = parts.username is not None or parts.query or parts.fragment
+    return parts if plain and parts.hostname and port_is_possible and not odd else None
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 def _aha_host(name: str) -> str:
@@ -150,11 +172,11 @@ def _aha_host(name: str) -> str:
     return subdomain + _AHA_DOMAIN
 
 
-def _scheme(scheme: str, loopback: bool, name: str) -> str:
+def _scheme(scheme: str, name: str) -> str:
     scheme = scheme.strip().lower()
     if scheme in ("", "https"):
         return "https"
-    if scheme == "http" and loopback:
+    if scheme == "http" and _is_loopback(name):
         return "http"
     raise AhaConfigurationError(
         f"Scheme {scheme!r} is not possible for {name}: http would send the API key in clear text and is "
@@ -163,15 +185,14 @@ def _scheme(scheme: str, loopback: bool, name: str) -> str:
 
 
 def _gateway(address: str) -> str:
-    parts = urlsplit(address)
-    loopback = _LOOPBACK.fullmatch(parts.hostname or "") is not None
-    clean = parts.hostname and parts.username is None and not parts.query and not parts.fragment
-    if not clean or parts.scheme not in ("http", "https"):
+    parts = _split(address) if "://" in address else None
+    if parts is None or parts.scheme not in _DEFAULT_PORTS:
         raise AhaConfigurationError(
             "base_url must be a full address such as https://gateway.example.com, without user or query."
         )
-    _scheme(parts.scheme, loopback, str(parts.hostname))
-    return address.rstrip("/").removesuffix("/api/v1")
+    scheme = _scheme(parts.scheme, str(parts.hostname))
+    path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
+    return f"{scheme}://{parts.netloc.lower()}{path}"
 
 
 def _api_key(password: str | None) -> str:

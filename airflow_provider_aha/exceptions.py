@@ -93,3 +93,11 @@ class AhaStorageError(AhaError):
 
 class AhaSnapshotError(AhaError):
     """A snapshot is missing, or its files are not the ones that its manifest names."""
+
+
+class AhaGuardError(AhaError):
+    """A guard holds a whole run back (a cap, another run, other users than before); nothing was done."""
+
+
+class AhaApprovalError(AhaError):
+    """A plan has no valid approval; nothing was done."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from airflow_provider_aha.exceptions import AhaCancelledError
@@ -17,6 +18,8 @@ from airflow_provider_aha.exceptions import AhaCancelledError
 # Even spacing a little above the limit's own interval: requests that the network bunches up by as much as
 # one interval still fit into any one-second window of the server.
 _SPACING = 1.05
+# How soon, at the earliest, those who wait for other requests' answers look again.
+_SHORTEST_LOOK = 0.01
 # The server counts arrivals, we count departures; a first request that arrives late shifts its minute.
 _WINDOW_SECONDS = 60.5
 # No documented window is longer than a minute: a wait beyond this is a wrong clock or a wrong header.
@@ -25,11 +28,18 @@ _CLOCK_SKEW = 5.0
 _DELTA_BELOW = 1e6
 
 
+def never() -> bool:
+    """Return false: work that nothing stops."""
+    return False
+
+
 class Clock:
     """Time and sleep of a client, in one place so that tests can replace them."""
 
     def __init__(self) -> None:
-        self._cancelled = threading.Event()
+        self.cancelled = False
+        # Re-entrant: cancel() may come from a signal handler of the very thread that sleeps.
+        self._changed = threading.Condition(threading.RLock())
 
     def monotonic(self) -> float:
         """Return seconds that never go backwards."""
@@ -39,18 +49,26 @@ class Clock:
         """Return seconds since the epoch, UTC."""
         return time.time()
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, stopped: Callable[[], bool] = never) -> None:
         """Wait.
 
-        :param seconds: how long; 0 or more.
-        :raises AhaCancelledError: when :meth:`cancel` was called before or meanwhile.
+        :param seconds: how long; 0 only looks whether to go on.
+        :param stopped: says that the sleeper's own work is over; asked again at every :meth:`wake`.
+        :raises AhaCancelledError: when :meth:`cancel` was called, or the work is over, before or meanwhile.
         """
-        if self._cancelled.wait(max(seconds, 0.0)):
-            raise AhaCancelledError("The work was cancelled.")
+        with self._changed:
+            if self._changed.wait_for(lambda: self.cancelled or stopped(), max(seconds, 0.0)):
+                raise AhaCancelledError("The work was cancelled.")
+
+    def wake(self) -> None:
+        """Let every sleeper look whether its work is over."""
+        with self._changed:
+            self._changed.notify_all()
 
     def cancel(self) -> None:
         """End every sleep, present and future, with :class:`AhaCancelledError`."""
-        self._cancelled.set()
+        self.cancelled = True
+        self.wake()
 
 
 class RateLimiter:
@@ -58,13 +76,16 @@ class RateLimiter:
 
     :param per_second: requests a second, 1 or more.
     :param per_minute: requests a minute, 1 or more.
+    :param max_in_flight: how many may wait for their answer at once.
     :param clock: where time comes from.
 
     ``granted`` counts the places that were taken.
     """
 
-    def __init__(self, per_second: int, per_minute: int, clock: Clock) -> None:
+    def __init__(self, per_second: int, per_minute: int, max_in_flight: int, clock: Clock) -> None:
         self._interval = _SPACING / per_second
+        self._look_again = max(self._interval, _SHORTEST_LOOK)
+        self._max_in_flight = max_in_flight
         self._clock = clock
         self._lock = threading.Lock()
         self.granted = 0
@@ -74,10 +95,15 @@ class RateLimiter:
         self._remaining: int | None = None
         self._reset_at = 0.0
 
-    def acquire(self) -> None:
-        """Wait for the next free place and take it; pair each call with one :meth:`release`."""
+    def acquire(self, stopped: Callable[[], bool] = never) -> None:
+        """Wait for the next free place and take it; pair each call with one :meth:`release`.
+
+        :param stopped: as in :meth:`Clock.sleep`.
+        :raises AhaCancelledError: as :meth:`Clock.sleep`; no place was taken.
+        """
+        self._clock.sleep(0.0, stopped)
         while (wait := self._try_acquire()) > 0:
-            self._clock.sleep(wait)
+            self._clock.sleep(wait, stopped)
 
     def release(self, headers: Mapping[str, str] | None = None) -> None:
         """Give the place back and learn from the answer.
@@ -111,7 +137,12 @@ class RateLimiter:
     def _try_acquire(self) -> float:
         with self._lock:
             now = self._clock.monotonic()
-            wait = max(self._not_before - now, self._window_wait(now), self._server_wait(now))
+            wait = max(
+                self._not_before - now,
+                self._look_again if self._in_flight >= self._max_in_flight else 0.0,
+                self._window_wait(now),
+                self._server_wait(now),
+            )
             if wait <= 0:
                 self._not_before = now + self._interval
                 self._sent.append(now)
@@ -126,11 +157,13 @@ class RateLimiter:
 
     def _server_wait(self, now: float) -> float:
         # Requests in flight may not be in the server's count yet, so they are taken off.
-        if self._remaining is None or self._remaining > self._in_flight or now >= self._reset_at:
+        if self._remaining is None or self._remaining > self._in_flight:
             return 0.0
-        if self._in_flight and self._remaining > 0:
-            return self._interval
-        return self._reset_at - now
+        if self._remaining <= 0 and now < self._reset_at:
+            return self._reset_at - now
+        # The answers that are under way tell more. After a reset one request goes ahead and asks: how much
+        # is free again depends on the server's window and on the other clients.
+        return self._look_again if self._in_flight else 0.0
 
     def _seconds_until_reset(self, headers: Mapping[str, str]) -> float | None:
         reset = _number(headers.get("X-Ratelimit-Reset"))
@@ -163,6 +196,8 @@ def _number(text: str | None) -> float | None:
 
 def _http_date(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
-    except ValueError:
+        date = parsedate_to_datetime(text) if text else None
+    except (ValueError, OverflowError):
         return None
+    # "-0000" is UTC too, and comes without a zone.
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp() if date else None

@@ -55,7 +55,7 @@ def to_number(value: object, name: str, default: float, minimum: float, maximum:
         return default
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not minimum <= number <= maximum:
         raise AhaConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, not {value!r}.")
@@ -131,9 +131,9 @@ def to_text(value: object, name: str) -> str | None:
 def _parse(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
