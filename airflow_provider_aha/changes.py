@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha import schemas
-from airflow_provider_aha.normalize import literal
+from airflow_provider_aha.normalize import literal, number_rows
 
 _STRING = pa.string()
 # An unknown flag (null) is no change: "not sent" must not look like "taken away".
@@ -44,7 +44,7 @@ _UPDATED = (
 _NULLABLE = frozenset(
     ("paid_seat_group_id", "paid_seat_group_name", "identity_provider_type", "identity_provider_name")
 )
-_USER_COLUMNS = ["id", *dict.fromkeys((*_UPDATED, *_FLAGS))]
+_USER_COLUMNS = ["id", *dict.fromkeys((*_UPDATED, *_FLAGS)), "workspace_count"]
 _ROLE_COLUMNS = ["user_id", "user_email", "role_kind", "workspace_id", "role_id", "role", "role_name"]
 _ADDED, _REMOVED, _CHANGED, _UPDATED_WORD = (
     literal(word, _STRING) for word in ("role_added", "role_removed", "role_changed", "updated")
@@ -81,12 +81,16 @@ def changes(previous: Side, current: Side, *, subdomain: str) -> Iterator[pa.Tab
     }
     users = [_Forward(side.users, "id", _USER_COLUMNS) for side in (previous, current)]
     roles = [_Forward(side.roles, "user_id", _ROLE_COLUMNS) for side in (previous, current)]
-    for until in _boundaries(current.users):
+    for until in _boundaries(previous.users, current.users):
+        before, after = (side.take(until) for side in users)
+        unknown = _with_unknown_roles(before, after)
         parts = [
-            *_user_changes(*(side.take(until) for side in users)),
-            *_role_changes(*(side.take(until) for side in roles)),
+            *_user_changes(before, after),
+            *_role_changes(*(_except(unknown, side.take(until)) for side in roles)),
         ]
-        yield _with_origin(pa.concat_tables(parts), origin)
+        rows = pa.concat_tables(parts)
+        if rows.num_rows:
+            yield _with_origin(rows, origin)
 
 
 class _Forward:
@@ -116,10 +120,14 @@ class _Forward:
         return bool(pc.less_equal(last, until).as_py())
 
 
-def _boundaries(users: pq.ParquetFile) -> Iterator[Any]:
-    for group in range(users.num_row_groups - 1):
-        ids = users.read_row_group(group, columns=["id"]).column("id")
-        yield _padded(ids.slice(len(ids) - 1))[0]
+def _boundaries(*sides: pq.ParquetFile) -> Iterator[Any]:
+    """Return ids between which neither side has more than a row group of users; None at the end."""
+    ends = set()
+    for users in sides:
+        for group in range(users.num_row_groups):
+            ids = users.read_row_group(group, columns=["id"]).column("id")
+            ends.update(_padded(ids.slice(max(len(ids) - 1, 0))).to_pylist())
+    yield from (literal(end, _STRING) for end in sorted(ends)[:-1])
     yield None
 
 
@@ -186,6 +194,18 @@ def _rows(users: pa.Table, change: Any, field: str | None, before: Any, after: A
     )
 
 
+def _with_unknown_roles(*sides: pa.Table) -> Any:
+    """Return the ids of users whose roles Aha! did not send: no roles is not what they have."""
+    unknown = [side.select(["id"]).filter(pc.is_null(side.column("workspace_count"))) for side in sides]
+    return pa.concat_tables(unknown).column("id")
+
+
+def _except(users: Any, roles: pa.Table) -> pa.Table:
+    if not len(users):
+        return roles
+    return roles.filter(pc.is_null(pc.index_in(roles.column("user_id"), value_set=users)))
+
+
 def _role_changes(before: pa.Table, after: pa.Table) -> Iterator[pa.Table]:
     key = ("user_id", "role_kind", "workspace_id", "role_id")
     gained, lost = _without(after, before, key), _without(before, after, key)
@@ -197,7 +217,7 @@ def _role_changes(before: pa.Table, after: pa.Table) -> Iterator[pa.Table]:
     yield _role_rows(changed, _CHANGED, _role_text(old), _role_text(changed))
     gained = gained.filter(pc.is_null(was))
     yield _role_rows(gained, _ADDED, None, _role_text(gained))
-    lost = _without(lost, changed, place)
+    lost = lost.filter(pc.is_null(pc.index_in(number_rows(lost.num_rows), value_set=was)))
     yield _role_rows(lost, _REMOVED, _role_text(lost), None)
 
 

@@ -74,11 +74,12 @@ def extract(
     """
     chosen = _check_datasets(datasets)
     started_at = now()
+    rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
     with staging() as folder, ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside:
         owner = aside.submit(client.me)
-        names = aside.submit(_workspace_names, client)
+        names = aside.submit(workspace_names, client)
 
         def land(pages: Iterator[UsersPage]) -> _Crawl:
             normalizer = Normalizer(
@@ -108,11 +109,14 @@ def extract(
             "started_at": _iso(started_at),
             "finished_at": _iso(now()),
             **crawl.figures(),
-            "rereads": client.rereads,
-            "requests": client.requests_sent,
+            "rereads": client.rereads - rereads,
+            "requests": client.requests_sent - requests,
             "provider_version": package_version(),
             "schema_version": schemas.SCHEMA_VERSION,
-            "files": _entries(crawl, chosen, Layout(location.url, layout.account), snapshot),
+            "files": [
+                *_entries(crawl, chosen, Layout(location.url, layout.account), snapshot),
+                *_entries_kept(location, layout, snapshot, chosen),
+            ],
         }
         _publish(crawl, chosen, manifest, folder, location, layout)
     _warn_of_absent(manifest)
@@ -131,7 +135,7 @@ def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]
         subdomain=client.config.account,
         connection_id=connection_id,
         synced_at=datetime.now(UTC),
-        workspace_names=_workspace_names(client),
+        workspace_names=workspace_names(client),
     )
     return client.read_users(lambda pages: normalizer.tables(list(pages)), UsersPage)
 
@@ -177,7 +181,7 @@ def _needed(chosen: Sequence[str]) -> list[str]:
     return [name for name in DATASETS if name != "user_changes" and name in {*chosen, *extra}]
 
 
-def _workspace_names(client: AhaClient) -> Mapping[str, str]:
+def workspace_names(client: AhaClient) -> Mapping[str, str]:
     """Read the names that the user list leaves null where the key's owner isn't a member."""
     try:
         return {item["id"]: item["name"] for item in client.iter_workspaces() if item.get("name")}
@@ -192,7 +196,7 @@ def _land(pages: Iterator[UsersPage], normalizer: Normalizer, folder: Path, data
     with ExitStack() as stack:
         writers = {name: stack.enter_context(DatasetWriter(folder, name)) for name in datasets}
         while group := list(islice(progress.watch(pages, crawl), _PAGES_PER_GROUP)):
-            tables = normalizer.tables(group)
+            tables = normalizer.tables(group, datasets)
             for name, writer in writers.items():
                 writer.write(tables[name])
         crawl.files = {name: writer.finish() for name, writer in writers.items()}
@@ -228,7 +232,7 @@ def _land_changes(crawl: _Crawl, folder: Path, location: Location, layout: Layou
         writer = stack.enter_context(DatasetWriter(folder, "user_changes"))
         previous = _previous(stack, location, layout, snapshot)
         if previous is None:
-            log.info("This is the first snapshot of %s: user_changes is empty.", layout.account)
+            log.info("No earlier snapshot of %s has users and user_roles: user_changes is empty.", layout.account)
         else:
             users, roles = (
                 stack.enter_context(pq.ParquetFile(crawl.files[name].path)) for name in ("users", "user_roles")
@@ -267,6 +271,19 @@ def _entries(crawl: _Crawl, chosen: Sequence[str], names: Layout, snapshot: str)
         }
         for name, file in ((name, crawl.files[name]) for name in chosen)
     ]
+
+
+def _entries_kept(location: Location, layout: Layout, snapshot: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what an earlier run of the day landed and this one doesn't, marked with when it was read."""
+    try:
+        manifest = read_manifest(location.fs, layout, snapshot)
+        return [
+            {"started_at": manifest["started_at"], **entry}
+            for entry in manifest["files"]
+            if entry["dataset"] not in chosen
+        ]
+    except (AhaSnapshotError, KeyError, TypeError):
+        return []
 
 
 def _publish(

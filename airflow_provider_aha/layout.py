@@ -10,7 +10,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 DATASETS = ("users", "user_roles", "user_role_summary", "user_changes")
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
-_SNAPSHOT = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Layout:
     def manifests(self) -> str:
         """The folder of the account's manifests."""
         return self._folder("manifests")
+
+    @property
+    def deactivations(self) -> str:
+        """The folder of the account's plans, approvals, events and evidence."""
+        return self._folder("deactivations")
 
     def manifest(self, snapshot: str) -> str:
         """Return the manifest of a snapshot.

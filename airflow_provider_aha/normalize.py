@@ -10,6 +10,7 @@ as JSON instead (:func:`array_of`).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ import pyarrow.json as pj
 
 from airflow_provider_aha import schemas
 from airflow_provider_aha.client import split_list_answer
+from airflow_provider_aha.layout import DATASETS
 
 # Codes and names of https://www.aha.io/api/resources/users; 0 is seen in practice only.
 WORKSPACE_ROLES = {
@@ -43,13 +45,14 @@ REQUIRED_KEYS = (
     "administrator",
     "administrator_roles",
     "product_roles",
+    "user_roles",
 )
 _ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 _DAY_MS = 24 * 60 * 60 * 1000
 
 _PRODUCT_ROLE = pa.struct(
     [
-        ("role", pa.int64()),
+        ("role", pa.int32()),
         ("role_description", pa.string()),
         ("product_id", pa.string()),
         ("product_name", pa.string()),
@@ -132,22 +135,41 @@ class UsersPage:
         self.ids: list[str] = self.users.field("id").to_pylist()
 
     def _parse(self, body: bytes) -> pa.Table:
-        try:
-            table = _read_json(body, _PAGE)
-            if table.num_rows == 1 and _is_as_documented(table, body):
-                return table
-        except pa.ArrowInvalid:
-            pass
-        return _read_json(self._as_documented(body), _PAGE)
-
-    def _as_documented(self, body: bytes) -> bytes:
+        if (table := _read_if_documented(body)) is not None:
+            return table
         records, pagination = split_list_answer(orjson.loads(body), "users")
-        return orjson.dumps(
-            {
-                "users": [_documented_user(record, self.absent) for record in records],
-                "pagination": {name: int(pagination[name]) for name in _PAGINATION.names},
-            }
-        )
+        try:
+            numbers = {name: _int64(pagination[name]) for name in _PAGINATION.names}
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError("the pagination lacks a number") from error
+        extras = [_take_unknown(record) for record in records]
+        # Most often a key is new and all else as documented: Arrow finds that out sooner than Python.
+        users = [record | {"~extra": _json(extra)} for record, extra in zip(records, extras, strict=True)]
+        if (table := _read_if_documented(_page_of(users, numbers))) is not None:
+            return table
+        users = [_documented_user(*parts, self.absent) for parts in zip(records, extras, strict=True)]
+        return _read_json(_page_of(users, numbers), _PAGE)
+
+
+def _page_of(users: list[dict[str, Any]], pagination: dict[str, int]) -> bytes:
+    return orjson.dumps({"users": users, "pagination": pagination})
+
+
+def _json(extra: dict[str, Any]) -> str | None:
+    return orjson.dumps(extra).decode() if extra else None
+
+
+def _read_if_documented(body: bytes) -> pa.Table | None:
+    # Arrow's reader ends the whole process on a body that is null.
+    if not body.startswith(b"{"):
+        return None
+    try:
+        table = _read_json(body, _PAGE)
+        # The reader lets bytes through that are no UTF-8.
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == 1 and _is_as_documented(table, body) else None
 
 
 def _is_as_documented(table: pa.Table, body: bytes) -> bool:
@@ -156,9 +178,15 @@ def _is_as_documented(table: pa.Table, body: bytes) -> bool:
     if users.null_count or any(column.null_count for column in (pagination, *pagination.flatten())):
         return False
     users = users.flatten()
-    if users.null_count or users.field("id").null_count:
-        return False
-    if any(column.null_count for column in users.field("administrator_roles").flatten()):
+    ids = users.field("id")
+    never_null = (
+        users,
+        ids,
+        *users.field("administrator_roles").flatten(),
+        users.field("product_roles").flatten(),
+        users.field("user_roles").flatten(),
+    )
+    if any(column.null_count for column in never_null) or pc.min(pc.binary_length(ids)).as_py() == 0:
         return False
     # Inside JSON text a quote is escaped, so these bytes can only be a key of a user.
     return all(
@@ -166,26 +194,50 @@ def _is_as_documented(table: pa.Table, body: bytes) -> bool:
     )
 
 
-def _documented_user(record: dict[str, Any], absent: Counter[str]) -> dict[str, Any]:
-    """Make one user as documented; what can't be made so is kept in ``~extra``."""
-    user: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for key, value in record.items():
-        reader = _READERS.get(key)
-        try:
-            if reader is None:
-                raise ValueError(key)
-            user[key] = None if value is None else reader(value)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            extra[key] = value
-            if key == "administrator_roles" and isinstance(value, dict):
-                user[key] = {name: value[name] for name in _ADMINISTRATOR_ROLES if _is_bool(value.get(name))}
-    if "id" not in user:
-        raise ValueError("a user's id is neither text nor number")
+def _take_unknown(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record.pop(key) for key in list(record) if key not in _USER_READERS}
+
+
+def _documented_user(record: dict[str, Any], extra: dict[str, Any], absent: Counter[str]) -> dict[str, Any]:
+    """Make one user as documented; what loses something by that is kept in ``~extra`` as it came."""
+    user, lossy = _known_parts(record, _USER_READERS)
     absent.update(key for key in REQUIRED_KEYS if key not in user)
+    if (rights := user.get("administrator_roles")) is not None and len(rights) < len(_ADMINISTRATOR_ROLES):
+        absent["administrator_roles"] += 1
     user["~absent_access"] = True if "accessed_at" not in user else None
-    user["~extra"] = orjson.dumps(extra).decode() if extra else None
+    user["~extra"] = _json(extra | lossy)
     return user
+
+
+_Reader = Callable[[Any], Any]
+
+
+class _PartlyReadError(ValueError):
+    """A value has parts that can't be read; ``known`` holds the others."""
+
+    def __init__(self, known: Any) -> None:
+        super().__init__()
+        self.known = known
+
+
+def _known_parts(record: dict[str, Any], readers: Mapping[str, _Reader]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take an object apart: the fields that can be read, and those, as they came, that lose something by it."""
+    known: dict[str, Any] = {}
+    lossy: dict[str, Any] = {}
+    for key, value in record.items():
+        reader = readers.get(key)
+        if reader is None:
+            lossy[key] = value
+        elif value is None or type(value) is _READ_AS_IS.get(reader):
+            known[key] = value
+        else:
+            try:
+                known[key] = reader(value)
+            except _PartlyReadError as error:
+                known[key], lossy[key] = error.known, value
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                lossy[key] = value
+    return known, lossy
 
 
 def _text(value: Any) -> str:
@@ -194,77 +246,93 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _id(value: Any) -> str:
-    if text := _text(value).strip():
-        return text
-    raise ValueError
-
-
-def _integer(value: Any) -> int:
-    number = int(_text(value))
-    if abs(number) >= 2**63:
-        raise OverflowError
-    return number
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _flag(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
+    raise TypeError
+
+
+_READ_AS_IS: dict[_Reader, type] = {_text: str, _flag: bool}
+
+
+def _integer(bits: int) -> _Reader:
+    limit = 2 ** (bits - 1)
+
+    def read(value: Any) -> int:
+        number = int(_text(value))
+        if not -limit <= number < limit:
+            raise OverflowError
+        return number
+
+    return read
+
+
+_int32, _int64 = _integer(32), _integer(64)
+
+
+_DOCUMENTED_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 
 
 def _timestamp(value: Any) -> str:
     moment = datetime.fromisoformat(value)
+    if _DOCUMENTED_TIMESTAMP.fullmatch(value):
+        return str(value)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _object(**readers: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+def _object(**readers: _Reader) -> _Reader:
     def read(value: Any) -> dict[str, Any]:
-        if value.keys() - readers.keys():
-            raise KeyError
-        return {key: None if part is None else readers[key](part) for key, part in value.items()}
+        known, lossy = _known_parts(value, readers)
+        if lossy:
+            raise _PartlyReadError(known)
+        return known
 
     return read
 
 
-def _list(reader: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+def _list(reader: _Reader) -> _Reader:
     def read(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise TypeError
-        return [reader(item) for item in value]
+        known, whole = [], True
+        for item in value:
+            try:
+                known.append(reader(item))
+            except _PartlyReadError as error:
+                known.append(error.known)
+                whole = False
+            except AttributeError:
+                whole = False
+        if not whole:
+            raise _PartlyReadError(known)
+        return known
 
     return read
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "id": _id,
+_USER_READERS: dict[str, _Reader] = {
+    "id": _text,
     "name": _text,
     "email": _text,
     "timezone": _text,
     "created_at": _timestamp,
     "updated_at": _timestamp,
     "accessed_at": _timestamp,
-    "product_roles": _list(_object(role=_integer, role_description=_text, product_id=_id, product_name=_text)),
-    "user_roles": _list(_object(role_id=_integer, name=_text, scope=_object(type=_text, name=_text, id=_integer))),
+    "product_roles": _list(_object(role=_int32, role_description=_text, product_id=_text, product_name=_text)),
+    "user_roles": _list(_object(role_id=_int64, name=_text, scope=_object(type=_text, name=_text, id=_int64))),
     "enabled": _flag,
     "paid_seat": _flag,
     "administrator": _flag,
     "roadmaps_seat": _flag,
     "develop_seat": _flag,
     "administrator_roles": _object(**dict.fromkeys(_ADMINISTRATOR_ROLES, _flag)),
-    "paid_seat_group": _object(id=_id, name=_text),
+    "paid_seat_group": _object(id=_text, name=_text),
     "identity_provider": _object(type=_text, name=_text),
 }
 
 _STRING, _INT32, _INT64 = pa.string(), pa.int32(), pa.int64()
-_ROLE_CODES = array_of(list(WORKSPACE_ROLES), _INT64)
+_ROLE_CODES = array_of(list(WORKSPACE_ROLES), _INT32)
 _ROLES = array_of([role for role, _ in WORKSPACE_ROLES.values()], _STRING)
 _ROLE_NAMES = array_of([name for _, name in WORKSPACE_ROLES.values()], _STRING)
 _NONE_ROLE = literal("none", _STRING)
@@ -298,19 +366,21 @@ class Normalizer:
         self._workspace_ids = array_of(list(workspace_names), _STRING)
         self._workspace_names = array_of(list(workspace_names.values()), _STRING)
 
-    def tables(self, pages: Sequence[UsersPage]) -> dict[str, pa.Table]:
+    def tables(self, pages: Sequence[UsersPage], datasets: Sequence[str] = DATASETS[:3]) -> dict[str, pa.Table]:
         """Make the tables of a run of pages.
 
         :param pages: one page or more.
-        :return: ``users``, ``user_roles`` and ``user_role_summary``.
+        :param datasets: some of ``users``, ``user_roles`` and ``user_role_summary``.
+        :return: table by dataset.
         """
         users = pa.concat_arrays([page.users for page in pages])
         roles = _Roles(users, self)
-        return {
-            "users": self._users(users, roles.workspace_counts()),
-            "user_roles": roles.table(),
-            "user_role_summary": roles.summary(),
+        makers: dict[str, Callable[[], pa.Table]] = {
+            "users": lambda: self._users(users, roles.workspace_counts()),
+            "user_roles": roles.table,
+            "user_role_summary": roles.summary,
         }
+        return {name: makers[name]() for name in datasets}
 
     def _users(self, users: pa.StructArray, workspace_counts: pa.Array) -> pa.Table:
         part = dict(zip(users.type.names, users.flatten(), strict=True))
@@ -363,7 +433,7 @@ class Normalizer:
         if len(self._workspace_ids):
             places = pc.index_in(ids, value_set=self._workspace_ids)
             names = pc.coalesce(names, self._workspace_names.take(places))
-        self.unnamed.update(pc.unique(ids.filter(pc.is_null(names))).to_pylist())
+        self.unnamed.update(pc.unique(ids.filter(pc.is_null(names)).drop_null()).to_pylist())
         return names
 
 
@@ -374,12 +444,13 @@ class _Roles:
         self._users = users
         self._normalizer = normalizer
         rows = _in_user_order(_workspace_roles(users), _custom_roles(users))
+        rows["role_key"] = self._role_key(rows)
         self._rows = self._without_duplicates(rows)
         names = normalizer.name_workspaces(self._rows["workspace_id"], self._rows["workspace_name"])
         self._rows["workspace_name"] = names
 
     def _without_duplicates(self, rows: dict[str, pa.Array]) -> dict[str, pa.Array]:
-        key = _pair(_pair(rows["user"], rows["workspace_id"]), self._role_key(rows))
+        key = _pair(_pair(rows["user"], rows["workspace_id"]), rows["role_key"])
         first = pc.unique(key)
         if len(first) == len(key):
             return rows
@@ -390,7 +461,9 @@ class _Roles:
     @staticmethod
     def _role_key(rows: dict[str, pa.Array]) -> pa.Array:
         # A custom role's id may equal a workspace role's code.
-        return pc.binary_join_element_wise(rows["role_kind"], rows["role_id"], literal("/", _STRING))
+        return pc.binary_join_element_wise(
+            rows["role_kind"], rows["role_id"], literal("/", _STRING), null_handling="replace", null_replacement=""
+        )
 
     def table(self) -> pa.Table:
         rows, users = self._rows, self._users
@@ -404,26 +477,29 @@ class _Roles:
         return _table(columns, schemas.USER_ROLES)
 
     def workspace_counts(self) -> pa.Array:
-        """Count the workspaces in which each user has a role other than none."""
+        """Count the workspaces in which each user has a role other than none; null when roles are unknown."""
         rows = self._rows
         grants = pc.fill_null(pc.not_equal(rows["role"], _NONE_ROLE), _TRUE[0])
         user, workspace = rows["user"].filter(grants), rows["workspace_id"].filter(grants)
         first = pc.index_in(pc.unique(key := _pair(user, workspace)), value_set=key)
         counted = pc.value_counts(user.take(first))
-        everybody = _range(len(self._users))
+        everybody = number_rows(len(self._users))
         places = pc.index_in(everybody, value_set=counted.field("values"))
-        return pc.fill_null(counted.field("counts").take(places), _ZERO).cast(_INT32)
+        counts = pc.fill_null(counted.field("counts").take(places), _ZERO).cast(_INT32)
+        known = pc.and_(*(pc.is_valid(self._users.field(name)) for name in ("product_roles", "user_roles")))
+        return pc.if_else(known, counts, _NULL_INT32)
 
     def summary(self) -> pa.Table:
         """Fold the rows to one per user and role, with the names of its workspaces."""
-        key = _pair(self._rows["user"], self._role_key(self._rows))
+        rows = self._rows
+        key = _pair(rows["user"], rows["role_key"])
         order = pc.array_sort_indices(key)
-        rows = {name: column.take(order) for name, column in self._rows.items()}
         starts = _run_starts(key.take(order))
-        offsets = pa.concat_arrays([starts, _range(len(key) + 1)[len(key) :].cast(_INT32)])
-        named = pc.coalesce(rows["workspace_name"], rows["workspace_id"])
+        offsets = pa.concat_arrays([starts, array_of([len(key)], _INT32)])
+        named = pc.coalesce(rows["workspace_name"], rows["workspace_id"]).take(order)
+        firsts = order.take(starts)
         columns = {
-            **{name: column.take(starts) for name, column in rows.items()},
+            **{name: column.take(firsts) for name, column in rows.items()},
             "workspace_count": pc.subtract(offsets[1:], starts),
             "workspaces": pa.ListArray.from_arrays(offsets, named),
         }
@@ -444,7 +520,7 @@ def _workspace_roles(users: pa.StructArray) -> dict[str, pa.Array]:
         "role_id": code.cast(_STRING),
         "role": _ROLES.take(place),
         "role_name": pc.coalesce(items.field("role_description"), _ROLE_NAMES.take(place)),
-        "role_rank": code.cast(_INT32),
+        "role_rank": code,
     }
 
 
@@ -479,8 +555,11 @@ def _pair(numbers: pa.Array, values: pa.Array) -> pa.Array:
     return pc.add(pc.multiply(numbers, base), encoded.indices.cast(_INT64))
 
 
-def _range(length: int) -> pa.Array:
-    """Return 0 to ``length - 1``."""
+def number_rows(length: int) -> pa.Array:
+    """Return the numbers 0 to ``length - 1``, as int64.
+
+    :param length: how many.
+    """
     return pc.subtract(pc.cumulative_sum(pa.repeat(_ONE, length)), _ONE)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha import schemas
-from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.layout import Layout, snapshot_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class Location:
 # A put to these appears whole or not at all; elsewhere a rename makes it so.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
 _CHUNK = 1024 * 1024
+# Object stores raise what their libraries raise (botocore's errors are no OSError).
+ANY_ERROR = Exception
+# Theirs have no words of the operating system.
+_REASONS: dict[type[Exception], str] = {
+    FileNotFoundError: "it, or its bucket, does not exist",
+    PermissionError: "the credentials were refused, or may not do this",
+    TimeoutError: "no answer came in time",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class DatasetWriter:
             self._writer.close()
 
     def write(self, table: pa.Table) -> None:
-        """Append a table, as one row group.
+        """Append a table, as one row group of at most a million rows, or several.
 
         :param table: rows in the dataset's schema.
         :raises AhaStorageError: when there is no space.
@@ -107,6 +115,9 @@ class DatasetWriter:
         :return: the file, with its hash.
         :raises AhaStorageError: when there is no space.
         """
+        if not self._rows:
+            # Some readers stumble over a file without a row group.
+            self.write(pa.Table.from_batches([], self._schema))
         with storage_errors(str(self._path)):
             self._writer.close()
             digest, size = file_hash(self._path.open("rb"))
@@ -142,33 +153,43 @@ def staging() -> Iterator[Path]:
 
 
 @contextmanager
-def storage_errors(path: str) -> Iterator[None]:
+def storage_errors(path: str, kind: type[Exception] = OSError) -> Iterator[None]:
     """Turn what the operating system or an object store says into a sentence.
 
     :param path: what was to be read or written.
-    :raises AhaStorageError: for every ``OSError`` inside.
+    :param kind: what to turn; :data:`ANY_ERROR` around calls of a filesystem.
+    :raises AhaStorageError: for every such error inside that isn't this package's own.
     """
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except AhaError:
+        raise
+    except kind as error:
+        reason = (
+            getattr(error, "strerror", None)
+            or _REASONS.get(type(error))
+            or f"its storage system failed ({type(error).__name__})"
+        )
         raise AhaStorageError(
-            f"{error.filename or path} could not be used: {reason}. Check that the path exists, that the worker "
-            "may write there, and that there is space; what lay there before is unchanged."
+            f"{getattr(error, 'filename', None) or path} could not be used: {reason}. Check that it exists, that "
+            "the worker may read and write there, and that there is space."
         ) from error
 
 
 def publish_all(fs: AbstractFileSystem, files: Mapping[str, Path]) -> None:
-    """Put several finished files in their places, all uploaded before the first is replaced.
+    """Put several finished files in their places, the last one when all others are there.
+
+    Where a file is made whole by a rename, all lie beside their places before the first is replaced.
 
     :param fs: the targets' filesystem.
     :param files: local file by target, in the order in which they are to appear.
     :raises AhaStorageError: when one can't be written.
     """
-    with storage_errors(next(iter(files), "")), ExitStack() as stack:
-        commits = [stack.enter_context(_uploaded(fs, local, target)) for target, local in files.items()]
-        for commit in commits:
-            commit()
+    with ExitStack() as stack:
+        commits = {target: stack.enter_context(_uploaded(fs, local, target)) for target, local in files.items()}
+        for target, commit in commits.items():
+            with storage_errors(target, ANY_ERROR):
+                commit()
 
 
 @contextmanager
@@ -180,12 +201,13 @@ def _uploaded(fs: AbstractFileSystem, local: Path, target: str) -> Generator[Any
     folder, _, name = target.rpartition("/")
     # Readers of data folders pass over names with a dot in front, and it doesn't end in .parquet.
     beside = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
-    fs.makedirs(folder, exist_ok=True)
     try:
-        fs.put_file(str(local), beside)
+        with storage_errors(target, ANY_ERROR):
+            fs.makedirs(folder, exist_ok=True)
+            fs.put_file(str(local), beside)
         yield lambda: _rename(fs, beside, target)
     finally:
-        if fs.exists(beside):
+        with suppress(OSError):
             fs.rm_file(beside)
 
 
@@ -214,11 +236,15 @@ def read_json(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
     :param fs: the path's filesystem.
     :param path: the file.
     :raises AhaSnapshotError: when it is missing or not a JSON object.
+    :raises AhaStorageError: when it can't be read.
     """
+    with storage_errors(path, ANY_ERROR):
+        try:
+            body = fs.cat_file(path)
+        except FileNotFoundError:
+            raise AhaSnapshotError(f"{path} is missing.") from None
     try:
-        content = json.loads(fs.cat_file(path))
-    except FileNotFoundError:
-        raise AhaSnapshotError(f"{path} is missing.") from None
+        content = json.loads(body)
     except ValueError:
         raise AhaSnapshotError(f"{path} is not valid JSON: it was cut short or changed by hand.") from None
     if not isinstance(content, dict):
@@ -232,9 +258,18 @@ def read_manifest(fs: AbstractFileSystem, layout: Layout, snapshot: str) -> dict
     :param fs: the layout's filesystem.
     :param layout: account and base path.
     :param snapshot: the day, ``YYYY-MM-DD``.
-    :raises AhaSnapshotError: when there is none, or it can't be read.
+    :raises AhaSnapshotError: when there is none, or it is not one.
+    :raises AhaStorageError: when it can't be read.
     """
-    return read_json(fs, layout.manifest(snapshot))
+    path = layout.manifest(snapshot)
+    manifest = read_json(fs, path)
+    files = manifest.get("files")
+    whole = isinstance(files, list) and all(
+        isinstance(file, dict) and {"dataset", "sha256"} <= file.keys() for file in files
+    )
+    if not whole or manifest.get("snapshot") != snapshot:
+        raise AhaSnapshotError(f"{path} is not the manifest of snapshot {snapshot}: it was changed by hand.")
+    return manifest
 
 
 def snapshots(fs: AbstractFileSystem, layout: Layout) -> list[str]:
@@ -242,13 +277,17 @@ def snapshots(fs: AbstractFileSystem, layout: Layout) -> list[str]:
 
     :param fs: the layout's filesystem.
     :param layout: account and base path.
+    :raises AhaStorageError: when the path can't be read.
     """
-    try:
-        folders = fs.ls(layout.manifests, detail=False)
-    except FileNotFoundError:
-        return []
-    days = (snapshot_of(str(folder).rstrip("/")) for folder in folders)
-    return sorted(day for day in days if day and fs.exists(layout.manifest(day)))
+    with storage_errors(layout.manifests, ANY_ERROR):
+        # A listing that this process has kept lacks what others wrote since.
+        fs.invalidate_cache()
+        try:
+            folders = fs.ls(layout.manifests, detail=False)
+        except FileNotFoundError:
+            return []
+        days = (snapshot_of(str(folder).rstrip("/")) for folder in folders)
+        return sorted(day for day in days if day and fs.exists(layout.manifest(day)))
 
 
 @contextmanager
@@ -263,19 +302,23 @@ def open_dataset(
     :param dataset: which one.
     :return: a ``pyarrow.parquet.ParquetFile``.
     :raises AhaSnapshotError: when the snapshot lacks it, or the file is another one.
+    :raises AhaStorageError: when it can't be read.
     """
     entry = next((file for file in manifest["files"] if file["dataset"] == dataset), None)
     if entry is None:
         raise AhaSnapshotError(f"Snapshot {manifest['snapshot']} of {layout.account} holds no dataset {dataset}.")
     path = layout.dataset(dataset, manifest["snapshot"])
-    try:
-        digest, _ = file_hash(fs.open(path, "rb"))
-    except FileNotFoundError:
-        digest = None
+    with storage_errors(path, ANY_ERROR):
+        # So is the size of a file that was replaced since.
+        fs.invalidate_cache()
+        try:
+            digest, _ = file_hash(fs.open(path, "rb"))
+        except FileNotFoundError:
+            digest = None
     if digest != entry["sha256"]:
         raise AhaSnapshotError(
             f"{path} is not the file that its manifest names: an extract was cut off while it replaced the "
             "snapshot, or the file was changed. Run aha_extract again."
         )
-    with fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
+    with storage_errors(path), fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
         yield file

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_aha.sandbox import names
@@ -224,7 +224,7 @@ def test_users_are_written_ahead():
     assert body(account) != expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 400), st.integers(-(2**63), 2**63), st.integers(1, 200))
 def test_pages_of_any_account_are_complete(size, seed, per_page):
     account = Account.generate(size, seed=seed)
