@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.layout import DATASETS
 
 SCHEME = "aha://"
 
-USERS = Asset("aha://users")
-USER_ROLES = Asset("aha://user_roles")
-USER_ROLE_SUMMARY = Asset("aha://user_role_summary")
-USER_CHANGES = Asset("aha://user_changes")
+if TYPE_CHECKING:
+    USERS: Asset
+    USER_ROLES: Asset
+    USER_ROLE_SUMMARY: Asset
+    USER_CHANGES: Asset
+
+
+def __getattr__(name: str) -> Asset:
+    """Make an asset when it is first asked for.
+
+    The first asset of a process has Airflow load the URI handlers of every installed provider, half a second
+    with Amazon's: whoever imports an operator doesn't pay for it.
+    """
+    if name.isupper() and name.lower() in DATASETS:
+        asset: Asset = globals().setdefault(name, Asset(SCHEME + name.lower()))
+        return asset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def dataset_of(asset: Any) -> str | None:
@@ -23,7 +37,7 @@ def dataset_of(asset: Any) -> str | None:
     :param asset: an asset, or its URI.
     """
     uri = str(getattr(asset, "uri", asset))
-    # Airflow 2.11 adds a slash to the URI.
+    # Airflow adds a slash to the URI of an asset.
     return uri.removeprefix(SCHEME).rstrip("/") if uri.startswith(SCHEME) else None
 
 
@@ -53,49 +67,48 @@ def attach_manifest(context: Any, outlets: Iterable[Any], manifest: Mapping[str,
 
 
 def manifests(context: Any, asset: Any) -> list[dict[str, Any]]:
-    """Return the manifests that a run is to work on.
+    """Return the manifests that a run is to work on: one per account, its newest.
 
-    A run that assets started works on every event that started it, the newest of each account; a run that a
-    person started works on the newest event there is. The asset must be an inlet of the task.
+    A run that assets started works on every account whose event started it, and on what was announced since
+    then: Airflow hands a run only the events up to the first that was queued, so a second account's event, or
+    that of an extract which has replaced the day's files, would wait for the next day. A run that a person
+    started works on the newest event there is. Events without a manifest, made by hand, are passed over.
+
+    ::
+
+        @task(inlets=[USERS])
+        def count_users(**context):
+            return sum(manifest["rows"] for manifest in manifests(context, USERS))
 
     :param context: the task's context.
-    :param asset: one of this module's assets.
-    :return: manifests, one per account, ordered by account.
+    :param asset: one of this module's assets; an inlet of the task.
+    :return: manifests, ordered by account.
     :raises AirflowFailException: when no extract has been announced yet.
     """
-    found = list(_triggering(context, asset)) or list(_newest(context, asset))
-    newest: dict[str, dict[str, Any]] = {}
-    for manifest in sorted(found, key=lambda item: str(item["started_at"])):
-        newest[manifest["account"]] = manifest
-    if not newest:
+    announced = _manifests(context.get("inlet_events"), asset)
+    # Airflow 2 calls assets datasets.
+    triggering = context.get("triggering_asset_events") or context.get("triggering_dataset_events")
+    found = _manifests(triggering, asset)
+    if found:
+        first = min(map(_started, found))
+        found += [manifest for manifest in announced if _started(manifest) >= first]
+    else:
+        found = announced[-1:]
+    if not found:
         raise AirflowFailException(
             f"No snapshot of {SCHEME}{dataset_of(asset)} has been announced yet: run the DAG aha_extract first."
         )
+    newest = {manifest["account"]: manifest for manifest in sorted(found, key=_started)}
     return [newest[account] for account in sorted(newest)]
 
 
-def _triggering(context: Any, asset: Any) -> Iterator[dict[str, Any]]:
-    events = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
-    for key in events:
-        if dataset_of(key) == dataset_of(asset):
-            yield from _manifests_of(events[key])
+def _manifests(events: Any, asset: Any) -> list[dict[str, Any]]:
+    """Return what extracts attached to the events of an asset, in the order of the events."""
+    dataset = dataset_of(asset)
+    chosen = [event for key in events or () if dataset_of(key) == dataset for event in events[key]]
+    extras = [dict(event.extra or {}) for event in chosen]
+    return [extra for extra in extras if {"account", "started_at", "files"} <= extra.keys()]
 
 
-def _newest(context: Any, asset: Any) -> Iterator[dict[str, Any]]:
-    accessors = context.get("inlet_events")
-    inlet = next((item for item in accessors or () if dataset_of(item) == dataset_of(asset)), None)
-    if inlet is None:
-        return
-    events = accessors[inlet]
-    for place in range(len(events) - 1, -1, -1):
-        if found := list(_manifests_of([events[place]])):
-            yield found[0]
-            return
-
-
-def _manifests_of(events: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Yield what extracts attached; an event that somebody made by hand has no manifest."""
-    for event in events:
-        extra = dict(event.extra or {})
-        if {"account", "started_at", "files"} <= extra.keys():
-            yield extra
+def _started(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["started_at"])

@@ -19,7 +19,7 @@ with DAG(
     dag_id="aha_extract",
     description="All users and roles of an Aha! account, as Parquet",
     doc_md=__doc__,
-    schedule=os.environ.get("AHA_SCHEDULE", "40 3 * * *"),
+    schedule=os.environ.get("AHA_SCHEDULE") or "40 3 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

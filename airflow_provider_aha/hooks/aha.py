@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, Variable, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook, Variable
 
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.config import ClientConfig
@@ -25,9 +27,15 @@ SUBDOMAIN_VARIABLE = "aha_subdomain"
 class AhaHook(BaseHook):
     """Gives access to one Aha! account.
 
-    :param aha_conn_id: the Airflow connection: subdomain in its host, API key in its password.
+    ::
 
-    .. seealso:: the connection page of the docs for every field.
+        users = AhaHook().get_users_df()
+        unused = users[users.occupies_seat & (users.days_inactive > 90)]
+
+    The connection is looked up at the first read, not before. Reading the list of users is complete or fails.
+
+    :param aha_conn_id: the Airflow connection of type ``aha``: subdomain in its host (else the Variable
+        ``aha_subdomain``), API key in its password; the connection page of the docs has every field.
     """
 
     conn_name_attr = "aha_conn_id"
@@ -38,6 +46,7 @@ class AhaHook(BaseHook):
     def __init__(self, aha_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.aha_conn_id = aha_conn_id
+        self._cancelled = False
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -77,6 +86,12 @@ class AhaHook(BaseHook):
 
     @cached_property
     def _client(self) -> AhaClient:
+        client = self._new_client()
+        if self._cancelled:
+            client.cancel()
+        return client
+
+    def _new_client(self, **changes: Any) -> AhaClient:
         from airflow_provider_aha.client import AhaClient
 
         connection = self.get_connection(self.aha_conn_id)
@@ -90,12 +105,12 @@ class AhaHook(BaseHook):
             port=connection.port,
             extra=connection.extra_dejson,
         )
-        # Airflow masks the password as it was stored, which may have a Bearer in front of the key.
-        mask_secret(config.api_key)
-        return AhaClient(config, user_agent=_user_agent())
+        _mask(config.api_key)
+        return AhaClient(replace(config, **changes), user_agent=_user_agent())
 
     def cancel(self) -> None:
-        """Stop a read that runs, as a task's ``on_kill`` does."""
+        """Stop what this hook reads, now and from now on; other threads get :class:`AhaCancelledError`."""
+        self._cancelled = True
         if "_client" in self.__dict__:
             self._client.cancel()
 
@@ -105,19 +120,11 @@ class AhaHook(BaseHook):
         :return: whether it works, and a sentence for the person who pressed Test; never the key.
         """
         try:
-            client = self.get_conn()
-            owner = client.me()
-            who = f"{owner.get('name') or 'a user without name'} (id {owner['id']}) in {client.config.account}"
-            try:
-                users = client.count_users()
-            except AhaPermissionError:
-                return False, (
-                    f"The key works and belongs to {who}, but it may not administer users: its owner needs the "
-                    "administrator role for billing."
-                )
+            # That person is waiting: the first answer counts.
+            with self._new_client(max_retries=0) as client:
+                return _introduce(client)
         except AhaError as error:
             return False, str(error)
-        return True, f"Connected as {who}, who may administer its {users} users."
 
     def iter_users(self) -> Iterator[dict[str, Any]]:
         """Yield all users of the account; see :meth:`airflow_provider_aha.client.AhaClient.iter_users`."""
@@ -161,6 +168,29 @@ class AhaHook(BaseHook):
         tables = read_tables(self.get_conn(), connection_id=self.aha_conn_id)
         frame: pd.DataFrame = tables[dataset].to_pandas()
         return frame
+
+
+def _introduce(client: AhaClient) -> tuple[bool, str]:
+    owner = client.me()
+    who = f"{owner.get('name') or 'a user without name'} (id {owner['id']}) in {client.config.account}"
+    try:
+        users = client.count_users()
+    except AhaPermissionError:
+        return False, (
+            f"The key works and belongs to {who}, but it may not administer users: its owner needs the "
+            "administrator role for billing."
+        )
+    return True, f"Connected as {who}, who may administer its {users} users."
+
+
+def _mask(key: str) -> None:
+    """Hide the bare key in task logs: Airflow masks the password as stored, perhaps with a Bearer before it."""
+    # Airflow 3, then 2; common-compat knows the name since 1.22 only.
+    try:
+        masker = import_module("airflow.sdk.log")
+    except ImportError:
+        masker = import_module("airflow.utils.log.secrets_masker")
+    masker.mask_secret(key)
 
 
 def _user_agent() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -44,20 +44,21 @@ def resolve_path(path: str) -> Location:
     from airflow_provider_aha.storage import Location
 
     text = str(path).strip()
-    parts = urlsplit(text)
-    if not parts.scheme and not text.startswith("/"):
+    scheme, _, rest = text.rpartition("://")
+    local = scheme in ("", "file")
+    if local and not rest.startswith("/"):
         raise AhaConfigurationError(
             f"The path {text!r} is relative, and each worker would read it differently: give an absolute local "
             "path (/data/aha) or a URL (s3://aws_default@bucket/aha)."
         )
-    if ".." in PurePosixPath(parts.path).parts:
+    if ".." in rest.split("/"):
         raise AhaConfigurationError(f"The path {text!r} has '..' in it: name the folder itself.")
-    if parts.scheme in ("", "file"):
+    if local:
         from fsspec.implementations.local import LocalFileSystem
 
-        local = parts.path.rstrip("/") or "/"
-        return Location(LocalFileSystem(), local, local)
-    if not parts.netloc:
+        folder = rest.rstrip("/") or "/"
+        return Location(LocalFileSystem(), folder, folder)
+    if rest.startswith("/") or not rest:
         raise AhaConfigurationError(f"The URL {text!r} names no bucket.")
     return _object_store(text.rstrip("/"))
 
@@ -74,5 +75,5 @@ def _object_store(url: str) -> Location:
         scheme = urlsplit(url).scheme
         raise AhaStorageError(
             f"This worker can't reach {scheme}:// paths ({type(error).__name__}): install the Airflow provider for "
-            f"it with its filesystem, for s3 airflow-provider-aha[s3]."
+            "it with its filesystem, for s3 airflow-provider-aha[s3]."
         ) from error

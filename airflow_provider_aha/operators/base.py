@@ -10,11 +10,21 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_aha.exceptions import (
+    AhaApprovalError,
     AhaAuthenticationError,
     AhaConfigurationError,
+    AhaGuardError,
     AhaPermissionError,
 )
 from airflow_provider_aha.hooks.aha import AhaHook
+
+_PERMANENT = (
+    AhaAuthenticationError,
+    AhaPermissionError,
+    AhaConfigurationError,
+    AhaGuardError,
+    AhaApprovalError,
+)
 
 
 class AhaOperator(BaseOperator):
@@ -41,12 +51,12 @@ class AhaOperator(BaseOperator):
 
 @contextmanager
 def without_useless_retries(connection_id: str) -> Iterator[None]:
-    """Fail the task at once where trying again can't help: a refused key, a missing right, a wrong argument.
+    """Fail the task at once where trying again can't help: a refused key, a missing right, a guard.
 
     :param connection_id: the connection to name in the sentence.
     :raises AirflowFailException: for such an error.
     """
     try:
         yield
-    except (AhaAuthenticationError, AhaPermissionError, AhaConfigurationError) as error:
-        raise AirflowFailException(f"Connection {connection_id}: {error}") from error
+    except _PERMANENT as error:
+        raise AirflowFailException(f"{error} (Airflow connection: {connection_id})") from error

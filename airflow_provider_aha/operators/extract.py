@@ -15,12 +15,22 @@ from airflow_provider_aha.values import to_list, to_text
 class AhaExtractUsersOperator(AhaOperator):
     """Read all users of an account in one crawl and land datasets as Parquet.
 
+    ::
+
+        AhaExtractUsersOperator(
+            task_id="extract",
+            base_path="s3://aws_default@bucket/aha",
+            datasets=["users", "user_roles"],
+            outlets=[USERS, USER_ROLES],
+        )
+
     Files and manifest lie under ``base_path`` by the package's layout; a second run on the same UTC day
     replaces the day's snapshot. When the read is not complete, nothing is landed. Outlets ``aha://<dataset>``
-    get the manifest as the extra of their asset event.
+    get the manifest as the extra of their asset event; one whose dataset isn't landed is refused.
 
     :param base_path: absolute local path or object-store URL. (templated)
-    :param datasets: some of ``users``, ``user_roles``, ``user_role_summary``, ``user_changes``. (templated)
+    :param datasets: some of ``users``, ``user_roles``, ``user_role_summary``, ``user_changes``, as a list or
+        the text of one; not set: ``users``. (templated)
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: the manifest; its ``files`` name path, rows, bytes and SHA-256 of each dataset.
     :raises AirflowFailException: without retries, when the key is refused or lacks the right to read users,
@@ -45,7 +55,9 @@ class AhaExtractUsersOperator(AhaOperator):
         from airflow_provider_aha.extract import extract
 
         with without_useless_retries(self.aha_conn_id):
-            datasets = to_list(self.datasets, "datasets") or []
+            datasets = to_list(self.datasets, "datasets")
+            if datasets is None:
+                datasets = ["users"]
             base_path = to_text(self.base_path, "base_path")
             if base_path is None:
                 raise AhaConfigurationError("base_path is not set.")
