@@ -1,0 +1,1 @@
+"""Changing users safely: guards, a journal of intents and outcomes, evidence. Plain Python without Airflow."""

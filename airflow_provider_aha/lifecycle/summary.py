@@ -1,0 +1,73 @@
+"""A plan for people to read: Markdown, safe to show wherever Markdown is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from airflow_provider_aha.lifecycle.plan import Plan, PlanRow
+from airflow_provider_aha.lifecycle.rules import CLASSES
+
+_WORDS = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
+_COLUMNS = ("User id", "Email", "Class", "Why", "Administrator", "Sole owner of", "Seen after leaving")
+
+
+def summary(plan: Plan, limit: int = 50) -> str:
+    """Describe a plan.
+
+    :param plan: the plan.
+    :param limit: at most so many users are listed, those that need a second look first.
+    :return: Markdown with emails in it.
+    """
+    return "\n".join(_lines(plan, limit)) + "\n"
+
+
+def _lines(plan: Plan, limit: int) -> Iterator[str]:
+    counts = plan.counts
+    if plan.sandbox:
+        yield "**SANDBOX DATA**\n"
+    yield f"# Plan: {len(plan.rows)} of {plan.enabled_users} enabled users of {_plain(plan.account)}\n"
+    if counts["seen_after_leave"]:
+        yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
+    yield "| Class | Users |\n| --- | ---: |"
+    for name in CLASSES:
+        yield f"| {name}: {_WORDS[name]} | {counts['planned'][name]} |"
+    yield f"| of these, administrators | {counts['planned_administrators']} |"
+    yield f"| of these, only owners of a workspace | {counts['planned_sole_owners']} |\n"
+    if counts["spared"]:
+        spared = ", ".join(f"{_plain(reason)} {count}" for reason, count in counts["spared"].items())
+        yield f"Spared: {spared}.\n"
+    for note in plan.header["notes"]:
+        yield f"- {_plain(note)}"
+    for entry in plan.header["unresolved"]:
+        yield f"- {_plain(entry['rule'])} asks for {_plain(entry['asked'])}: {_plain(entry['reason'])}"
+    yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`.\n"
+    yield from _table(plan.rows, limit)
+
+
+def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
+    if not rows:
+        yield "Nobody is to lose access."
+        return
+    first = sorted(
+        rows, key=lambda row: (not row.seen_after_leave, not row.is_administrator, not row.sole_owner_of)
+    )
+    yield f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
+    for row in first[:limit]:
+        cells = (
+            row.user_id,
+            row.email,
+            row.user_class,
+            row.detail,
+            "yes" if row.is_administrator else "",
+            row.sole_owner_of or "",
+            "yes" if row.seen_after_leave else "",
+        )
+        yield f"| {' | '.join(_plain(cell) for cell in cells)} |"
+    if len(rows) > limit:
+        yield f"\n{len(rows) - limit} more are in the plan."
+
+
+def _plain(value: object) -> str:
+    """Make a text mean nothing but itself in Markdown, HTML and Jinja."""
+    text = "" if value is None else str(value)
+    return "".join(char if char.isalnum() or char in " @.,;:()%-" else f"&#{ord(char)};" for char in text)

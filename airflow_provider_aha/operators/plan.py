@@ -1,0 +1,203 @@
+"""The operator that plans who should lose access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
+from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.writes import run_of
+from airflow_provider_aha.values import to_list, to_number, to_text
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.lifecycle.plan import Plan
+    from airflow_provider_aha.lifecycle.planning import Request
+    from airflow_provider_aha.lifecycle.records import Run
+    from airflow_provider_aha.lifecycle.roster import Roster, RosterSpec
+    from airflow_provider_aha.storage import Location
+
+
+class AhaPlanDeactivationsOperator(AhaOperator):
+    """Plan who should lose access, and say why; nothing is changed, and Aha! isn't asked.
+
+    The newest snapshot of the account is judged by rules, any of which is enough. ``plan.json``,
+    ``plan.parquet`` and ``plan.md`` lie in the DAG run's folder below ``base_path`` afterwards, with a copy of
+    everything they stand on. A retry returns the plan that is there.
+
+    :param rules: list of rules: dicts with ``class`` (``unused``, ``left`` or ``named``), ``name`` and the
+        settings of the class; see the planning page of the docs. (templated)
+    :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
+        ``$AIRFLOW_HOME/aha``. (templated)
+    :param exclusions: path of an exclusion file. (templated)
+    :param roster: dict that says where the roster is and how it is read; needed by rules of class ``left``.
+        (templated)
+    :param protected_ids: ids that are never planned. (templated)
+    :param protected_emails: emails that are never planned. (templated)
+    :param protected_domains: domains whose users are never planned. (templated)
+    :param protected_patterns: shell patterns of emails and names that are never planned. (templated)
+    :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
+        until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
+    :param max_snapshot_age_hours: an older snapshot is refused. (templated)
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
+    :raises AirflowFailException: without retries, when an argument can't be right.
+    :raises AhaError: when snapshot or roster can't be trusted enough to take access away, or can't be read.
+    """
+
+    template_fields: Sequence[str] = (
+        "rules",
+        "base_path",
+        "exclusions",
+        "roster",
+        "protected_ids",
+        "protected_emails",
+        "protected_domains",
+        "protected_patterns",
+        "protect_patterns",
+        "max_snapshot_age_hours",
+        "aha_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"rules": "json", "roster": "json"}
+
+    def __init__(
+        self,
+        *,
+        rules: Sequence[Mapping[str, Any]] | str,
+        base_path: str | None = None,
+        exclusions: str | None = None,
+        roster: Mapping[str, Any] | str | None = None,
+        protected_ids: Sequence[str] | str = (),
+        protected_emails: Sequence[str] | str = (),
+        protected_domains: Sequence[str] | str = (),
+        protected_patterns: Sequence[str] | str = (),
+        protect_patterns: Sequence[str] | str | None = None,
+        max_snapshot_age_hours: float | str = 24,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rules = rules
+        self.base_path = base_path
+        self.exclusions = exclusions
+        self.roster = roster
+        self.protected_ids = protected_ids
+        self.protected_emails = protected_emails
+        self.protected_domains = protected_domains
+        self.protected_patterns = protected_patterns
+        self.protect_patterns = protect_patterns
+        self.max_snapshot_age_hours = max_snapshot_age_hours
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Make the plan.
+
+        :param context: the task's context.
+        :return: where it is, and what is in it.
+        """
+        with without_useless_retries(self.aha_conn_id):
+            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            run = run_of(context)
+            plan = self._recorded(location, run, self._request(run))
+        planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
+        self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.enabled_users, planned)
+        for note in plan.header["notes"]:
+            self.log.warning(note)
+        return {
+            "account": plan.account,
+            "plan_path": location.url + plan.path.removeprefix(location.path),
+            "plan_sha256": plan.sha256,
+            "counts": plan.counts,
+        }
+
+    def _recorded(self, location: Location, run: Run, request: Request) -> Plan:
+        """Make the plan, and leave a manifest whatever happens: the control ran."""
+        from airflow_provider_aha.lifecycle.chain import close_try
+        from airflow_provider_aha.lifecycle.planning import make_plan
+        from airflow_provider_aha.lifecycle.records import RunFolder
+
+        about: dict[str, Any] = {"action": "plan", "ended": "failed", **asdict(run)}
+        try:
+            plan = make_plan(location, request)
+            about |= {"ended": "completed", "sandbox": plan.sandbox, "plan_sha256": plan.sha256}
+        except AhaError as error:
+            about["reason"] = str(error)
+            raise
+        finally:
+            path, digest = close_try(RunFolder(location, request.account, run), about)
+            self.log.info("Manifest %s, SHA-256 %s", path, digest)
+        return plan
+
+    def _request(self, run: Run) -> Request:
+        from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+        from airflow_provider_aha.lifecycle.planning import Request
+        from airflow_provider_aha.lifecycle.roster import RosterSpec
+        from airflow_provider_aha.lifecycle.rules import LEFT, Policy, as_given, read_rules
+
+        protected: dict[str, Any] = {
+            name: to_list(getattr(self, f"protected_{name}"), f"protected_{name}") or []
+            for name in ("ids", "emails", "domains", "patterns")
+        }
+        patterns = to_list(self.protect_patterns, "protect_patterns")
+        patterns = list(SERVICE_ACCOUNT_PATTERNS) if patterns is None else patterns
+        policy = Policy(read_rules(self.rules), UserMatcher(**protected), UserMatcher(patterns=patterns))
+        hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
+        spec = RosterSpec.read(self.roster)
+        if policy.of_class(LEFT) and spec is None:
+            raise AhaConfigurationError("A rule of class left needs a roster.")
+        exclusions = to_text(self.exclusions, "exclusions")
+        return Request(
+            account=self.hook.get_conn().config.account,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            policy=policy,
+            as_given={
+                "rules": [as_given(rule) for rule in policy.rules],
+                "protected": protected,
+                "protect_patterns": patterns,
+                "exclusions": exclusions,
+                "roster": spec and spec.as_given(),
+                "max_snapshot_age_hours": hours,
+            },
+            max_snapshot_age=timedelta(hours=hours),
+            roster=_reader(spec) if spec and policy.of_class(LEFT) else None,
+            exclusions=resolve_path(exclusions) if exclusions else None,
+        )
+
+
+def _reader(spec: RosterSpec) -> Callable[[], Roster]:
+    from airflow_provider_aha.lifecycle.roster import load_roster
+
+    if spec.path is None:
+        return lambda: _query(spec)
+    path = resolve_path(spec.path)
+    return lambda: load_roster(spec, path)
+
+
+def _query(spec: RosterSpec) -> Roster:
+    """Read a roster with SQL over an Airflow connection."""
+    from airflow_provider_aha.lifecycle.roster import roster_of
+    from airflow_provider_aha.lifecycle.tables import table_of
+
+    try:
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+    except ImportError:
+        raise AhaConfigurationError(
+            "A roster by SQL needs the package apache-airflow-providers-common-sql and the database's provider."
+        ) from None
+    hook = BaseHook.get_hook(str(spec.conn_id))
+    if not isinstance(hook, DbApiHook):
+        raise AhaConfigurationError(f"The connection {spec.conn_id} of the roster is of no SQL database.")
+    columns: list[str] = []
+
+    def fetch(cursor: Any) -> Any:
+        columns.extend(column[0] for column in cursor.description or ())
+        return cursor.fetchall()
+
+    loaded_at = datetime.now(UTC)
+    rows = hook.run(str(spec.sql), handler=fetch)
+    table = table_of("The roster's query", columns, [tuple(row) for row in rows or ()])
+    return roster_of(spec, table, loaded_at)

@@ -1,0 +1,276 @@
+"""What the operators that write to Aha! have in common: guards, evidence, a manifest for every try."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_aha.exceptions import (
+    AhaAmbiguousUserError,
+    AhaError,
+    AhaNotFoundError,
+    AhaSnapshotError,
+)
+from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.values import to_int, to_list, to_number, to_text
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.lifecycle.exclusions import Exclusions
+    from airflow_provider_aha.lifecycle.guards import Caps
+    from airflow_provider_aha.lifecycle.matching import UserMatcher
+    from airflow_provider_aha.lifecycle.records import Run, RunFolder
+    from airflow_provider_aha.lifecycle.writes import Decision
+    from airflow_provider_aha.storage import Location
+
+
+# So many ids a log line may name.
+_NAMED = 20
+
+
+class Done(NamedTuple):
+    """What a writing task has done.
+
+    :param rows: its evidence, one row per user.
+    :param evidence: where that is kept.
+    """
+
+    rows: list[dict[str, Any]]
+    evidence: str
+
+
+class AhaWriteOperator(AhaOperator):
+    """Base of the operators that write to Aha!.
+
+    :param base_path: where evidence is kept; left out: the Airflow Variable ``aha_output_path``, else
+        ``$AIRFLOW_HOME/aha``. (templated)
+    :param max_users: at most so many users within seven days. (templated)
+    :param max_percent: at most so many percent of the enabled users within seven days. (templated)
+    :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through. (templated)
+    :param protected_ids: ids that are never changed. (templated)
+    :param protected_emails: emails that are never changed. (templated)
+    :param protected_domains: domains whose users are never changed. (templated)
+    :param protected_patterns: shell patterns of names and emails that are never changed, such as those of
+        service accounts. (templated)
+    :param exclusions: path of an exclusion file; see the planning docs. (templated)
+    :param ticket: number of the ticket that asked for it, for the evidence. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "base_path",
+        "max_users",
+        "max_percent",
+        "approved_plan_sha256",
+        "protected_ids",
+        "protected_emails",
+        "protected_domains",
+        "protected_patterns",
+        "exclusions",
+        "ticket",
+        "aha_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        base_path: str | None = None,
+        max_users: int | str = 25,
+        max_percent: float | str = 20,
+        approved_plan_sha256: str | None = None,
+        protected_ids: Sequence[str] | str = (),
+        protected_emails: Sequence[str] | str = (),
+        protected_domains: Sequence[str] | str = (),
+        protected_patterns: Sequence[str] | str = (),
+        exclusions: str | None = None,
+        ticket: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.base_path = base_path
+        self.max_users = max_users
+        self.max_percent = max_percent
+        self.approved_plan_sha256 = approved_plan_sha256
+        self.protected_ids = protected_ids
+        self.protected_emails = protected_emails
+        self.protected_domains = protected_domains
+        self.protected_patterns = protected_patterns
+        self.exclusions = exclusions
+        self.ticket = ticket
+
+    def location(self) -> Location:
+        """Return the base path."""
+        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+
+    def change_users(
+        self, context: Any, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
+    ) -> Done:
+        """Change users who were named by id or email.
+
+        :param context: the task's context.
+        :param action: ``deactivate``, ``reactivate`` or ``update``.
+        :param users: ids or emails.
+        :param changes: fields of the ``user`` object to set.
+        :param dry_run: read and judge only.
+        :return: what became of them.
+        """
+        from airflow_provider_aha.lifecycle.decide import decide
+        from airflow_provider_aha.lifecycle.writes import START
+
+        facts = {"ticket": to_text(self.ticket, "ticket")}
+
+        def named(folder: RunFolder) -> Decision:
+            known = (folder.read(START) or {}).get("asked")
+            return decide(self.hook.get_conn(), users, changes, action=action, facts=facts, known=known)
+
+        return self.carry_out(context, action, named, dry_run=dry_run)
+
+    def carry_out(
+        self, context: Any, action: str, make_decision: Callable[[RunFolder], Decision], *, dry_run: bool
+    ) -> Done:
+        """Make a decision and carry it out, and leave a manifest whatever happens.
+
+        :param context: the task's context.
+        :param action: ``deactivate``, ``reactivate`` or ``update``.
+        :param make_decision: says who is to be changed; given the task's folder.
+        :param dry_run: read and judge only.
+        :return: what became of them.
+        :raises AhaError: when users failed whom a retry may cure.
+        :raises AirflowFailException: when users were blocked, so that a person must look.
+        """
+        from airflow_provider_aha.lifecycle.evidence import FILE
+        from airflow_provider_aha.lifecycle.guards import Protection
+        from airflow_provider_aha.lifecycle.records import RunFolder
+        from airflow_provider_aha.lifecycle.writes import carry_out
+
+        # What a person wrote comes first, so that a wrong argument stops the task before any request.
+        caps, protected, excluded = self._caps(), self._protected(), self._excluded()
+        client, run = self.hook.get_conn(), run_of(context)
+        folder = RunFolder(self.location(), client.config.account, run)
+        rows: list[dict[str, Any]] = []
+        about: dict[str, Any] = {"action": action, "dry_run": dry_run, "ended": "failed"}
+        try:
+            protection = Protection(client.me()["id"], protected, excluded)
+            decision = self._with_exclusions(make_decision(folder))
+            about["users"] = len(decision.targets)
+            rows = carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
+            about["ended"] = "completed"
+        except AhaError as error:
+            about["reason"] = str(error)
+            raise
+        finally:
+            self._close(folder, run, {**about, "sandbox": client.sandbox, "outcomes": counts(rows)})
+        self._fail_for(rows, folder)
+        return Done(rows, folder.url(FILE))
+
+    def _close(self, folder: RunFolder, run: Run, about: Mapping[str, Any]) -> None:
+        from airflow_provider_aha.lifecycle.chain import close_try
+        from airflow_provider_aha.lifecycle.writes import files_elsewhere
+
+        path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
+        # The log is a witness outside of the record that nobody can change along with it.
+        self.log.info("Manifest %s, SHA-256 %s", path, digest)
+
+    def _caps(self) -> Caps:
+        from airflow_provider_aha.lifecycle.guards import Caps
+
+        return Caps(
+            max_users=to_int(self.max_users, "max_users", 25, 0, 10**6),
+            max_percent=to_number(self.max_percent, "max_percent", 20, 0, 100),
+            approved_plan_sha256=to_text(self.approved_plan_sha256, "approved_plan_sha256"),
+        )
+
+    def _protected(self) -> UserMatcher:
+        from airflow_provider_aha.lifecycle.matching import UserMatcher
+
+        return UserMatcher(
+            ids=to_list(self.protected_ids, "protected_ids") or (),
+            emails=to_list(self.protected_emails, "protected_emails") or (),
+            domains=to_list(self.protected_domains, "protected_domains") or (),
+            patterns=to_list(self.protected_patterns, "protected_patterns") or (),
+        )
+
+    def _excluded(self) -> Callable[[str, str | None, str | None], str | None] | None:
+        exclusions, today = self._exclusions, datetime.now(UTC).date()
+        if exclusions is None:
+            return None
+        return lambda user_id, email, name: exclusions.match(user_id, email, name, today)
+
+    @cached_property
+    def _exclusions(self) -> Exclusions | None:
+        """The exclusion file, read again in each try."""
+        from airflow_provider_aha.lifecycle.exclusions import load_exclusions
+
+        path = to_text(self.exclusions, "exclusions")
+        return load_exclusions(resolve_path(path)) if path else None
+
+    def _with_exclusions(self, decision: Decision) -> Decision:
+        """Note in the evidence which exclusions hold at the write, rather than at the plan."""
+        if self._exclusions is None:
+            return decision
+        return replace(decision, facts={**decision.facts, "exclusions_sha256": self._exclusions.sha256})
+
+    def _fail_for(self, rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
+        from airflow_provider_aha.lifecycle.evidence import FILE
+        from airflow_provider_aha.lifecycle.writes import summary, unfinished
+
+        if not (ids := unfinished(rows)):
+            return
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        sentence = (
+            f"{summary(rows)}. A person must look at: {', '.join(ids[:_NAMED])}{more}. Reasons are in "
+            f"{folder.url(FILE)}."
+        )
+        if any(row["outcome"] in ("failed", "unknown") for row in rows):
+            raise AhaError(sentence)
+        raise AirflowFailException(sentence)
+
+
+def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Count evidence by outcome.
+
+    :param rows: evidence rows.
+    """
+    return dict(sorted(Counter(str(row["outcome"]) for row in rows).items()))
+
+
+@contextmanager
+def without_useless_tries(connection_id: str) -> Iterator[None]:
+    """Fail the task at once where another try would end the same: also for a user or a file that isn't there.
+
+    :param connection_id: the connection to name in the sentence.
+    :raises AirflowFailException: for such an error.
+    """
+    with without_useless_retries(connection_id):
+        try:
+            yield
+        except (
+            AhaAmbiguousUserError,
+            AhaNotFoundError,
+            AhaSnapshotError,
+        ) as error:
+            raise AirflowFailException(str(error)) from error
+
+
+def run_of(context: Any) -> Run:
+    """Say on whose behalf a task runs.
+
+    :param context: the task's context.
+    """
+    from airflow_provider_aha.lifecycle.records import Run
+
+    instance, dag_run = context["ti"], context["dag_run"]
+    mapped = instance.map_index is not None and instance.map_index >= 0
+    return Run(
+        dag_id=instance.dag_id,
+        run_id=instance.run_id,
+        task_id=f"{instance.task_id}[{instance.map_index}]" if mapped else instance.task_id,
+        try_number=instance.try_number,
+        requested_by=getattr(dag_run, "triggering_user_name", None) or str(dag_run.run_type),
+    )

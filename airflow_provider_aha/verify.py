@@ -1,0 +1,48 @@
+"""Say whether anything in the record of deactivations was changed, removed or added."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from airflow_provider_aha.exceptions import AhaError
+from airflow_provider_aha.hooks.paths import resolve_path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check every account below a base path.
+
+    :param arguments: the command line; that of the process when left out.
+    :return: 0 when the record is as it was written, 1 when not, 2 when there is none or it can't be read.
+    """
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_aha.verify", description=__doc__)
+    parser.add_argument("path", help="the base path, local or a URL; or one account's folder below it")
+    options = parser.parse_args(arguments)
+    try:
+        return _verify(options.path)
+    except AhaError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _verify(given: str) -> int:
+    from airflow_provider_aha.lifecycle.chain import verify
+
+    location = resolve_path(given if "://" in given else str(Path(given).absolute()))
+    fs, path = location.fs, location.path
+    name = path.rpartition("/")[2]
+    accounts = [path] if name.startswith("account=") else sorted(fs.glob(f"{path}/deactivations/account=*"))
+    accounts = [account for account in accounts if fs.exists(account)]
+    if not accounts:
+        print(f"There is no record below {given}.", file=sys.stderr)
+        return 2
+    findings = [f"{account}: {finding}" for account in accounts for finding in verify(fs, account)]
+    for finding in findings:
+        print(finding)
+    print(f"{len(accounts)} account(s), {len(findings)} finding(s).")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""What the tests of writing share: a small account, a place for records on disk or S3, and who does what."""
+
+import importlib.util
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.lifecycle.chain import verify
+from airflow_provider_aha.lifecycle.decide import decide
+from airflow_provider_aha.lifecycle.guards import Caps, Protection
+from airflow_provider_aha.lifecycle.records import Run, RunFolder
+from airflow_provider_aha.lifecycle.writes import Decision, carry_out
+from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.storage import Location
+
+ACCOUNT = "acme"
+NOW = datetime.now(UTC)
+# 56 enabled users, so the percentage allows 11; three administrators, of whom one holds billing only.
+USERS = 60
+
+
+class ImpatientClock(Clock):
+    """The real time, from which every sleep is cut out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._skipped = 0.0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._skipped
+
+    def sleep(self, seconds: float, stopped: Callable[[], bool] = never) -> None:
+        super().sleep(0.0, stopped)
+        with self._lock:
+            self._skipped += max(seconds, 0.0)
+
+
+@dataclass
+class World:
+    """An account, a client of it, and where the records of its changes lie."""
+
+    server: SandboxServer
+    client: AhaClient
+    location: Location
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        """Name who there was at the start: enabled users with a paid seat and no rights, and administrators."""
+        users = [user for user in self.server.account.users() if user["enabled"]]
+        self.people = [user["id"] for user in users if user["paid_seat"] and not user["administrator"]]
+        self.administrators = [user["id"] for user in users if user["administrator"]]
+        self.owner = self.administrators[0]
+
+    def user(self, user_id: str) -> dict[str, Any]:
+        return dict(self.server.account.user(user_id))
+
+    def is_enabled(self, user_id: str) -> bool:
+        return bool(self.user(user_id)["enabled"])
+
+    @property
+    def puts(self) -> list[tuple[str, Any]]:
+        """Ids and bodies of the updates that reached the server, in order."""
+        return [(one.path.rpartition("/")[2], one.body) for one in self.server.requests if one.method == "PUT"]
+
+    def run(self, run_id: str = "r1", try_number: int = 1, task_id: str = "t", requested_by: str = "ann") -> Run:
+        return Run("d", run_id, task_id, try_number, requested_by)
+
+    def folder(self, run_id: str = "r1", task_id: str = "t") -> RunFolder:
+        return RunFolder(self.location, ACCOUNT, self.run(run_id, task_id=task_id))
+
+    def decide(
+        self,
+        users: Sequence[str],
+        changes: Mapping[str, Any] | None = None,
+        action: str = "deactivate",
+        facts: Mapping[str, Any] | None = None,
+        **target: Any,
+    ) -> Decision:
+        """Decide as for named users; further arguments replace what each target says."""
+        changes = {"enabled": False} if changes is None else changes
+        decision = decide(self.client, users, changes, action=action, facts=facts or {})
+        return replace(decision, targets=[replace(one, **target) for one in decision.targets])
+
+    def carry_out(
+        self,
+        decision: Decision,
+        run_id: str = "r1",
+        try_number: int = 1,
+        *,
+        task_id: str = "t",
+        dry_run: bool = False,
+        caps: Caps | None = None,
+        protection: Protection | None = None,
+        now: datetime | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Carry a decision out; the evidence by user id."""
+        run = self.run(run_id, try_number, task_id)
+        rows = carry_out(
+            self.client,
+            RunFolder(self.location, ACCOUNT, run),
+            run,
+            decision,
+            caps=caps or Caps(),
+            protection=protection or Protection(self.owner),
+            dry_run=dry_run,
+            now=lambda: now or self.now,
+        )
+        return {row["user_id"]: row for row in rows}
+
+    def outcomes(self, decision: Decision, *arguments: Any, **options: Any) -> dict[str, str]:
+        return {key: row["outcome"] for key, row in self.carry_out(decision, *arguments, **options).items()}
+
+    def findings(self) -> list[str]:
+        folder = self.folder()
+        return list(verify(folder.fs, folder.account_path))
+
+
+def client_of(server: SandboxServer, **settings: Any) -> AhaClient:
+    settings = {"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 2, **settings}
+    config = ClientConfig(base_url=server.url, account=ACCOUNT, api_key=server.key, **settings)
+    return AhaClient(config, clock=ImpatientClock())
+
+
+@pytest.fixture
+def small_sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(users=USERS) as server:
+        yield server
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Location:
+    return Location(LocalFileSystem(), str(tmp_path / "aha"), str(tmp_path / "aha"))
+
+
+@pytest.fixture
+def world(small_sandbox: SandboxServer, local: Location) -> Iterator[World]:
+    """A world whose records lie on the local disk."""
+    with client_of(small_sandbox) as client:
+        yield World(small_sandbox, client, local)
+
+
+# --- S3 ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server (moto's) with the bucket ``records``."""
+    module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import boto3
+
+    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="records")
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A base path on S3 through a connection of its own: Airflow keeps the filesystem of a connection."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    extra = {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}
+    fields = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_RECORDS", json.dumps(fields))
+    return f"s3://aws_records@records/{tmp_path.name}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def location(request: pytest.FixtureRequest) -> Location:
+    """A base path on the local disk, and once more on S3."""
+    if request.param == "local":
+        return request.getfixturevalue("local")  # type: ignore[no-any-return]
+    import s3fs
+
+    endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("tmp_path").name
+    options = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    fs = s3fs.S3FileSystem(key="test", secret="test", client_kwargs=options, skip_instance_cache=True)
+    return Location(fs, f"records/{name}", f"s3://records/{name}")
+
+
+@pytest.fixture
+def anywhere(small_sandbox: SandboxServer, location: Location) -> Iterator[World]:
+    """A world whose records lie on the local disk, and another one with S3."""
+    with client_of(small_sandbox) as client:
+        yield World(small_sandbox, client, location)
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connected(small_sandbox: SandboxServer, set_connection: Callable[..., None]) -> SandboxServer:
+    """The sandbox, with ``aha_default`` as a connection that paces nothing and never tries again."""
+    set_connection(
+        host="127.0.0.1",
+        port=small_sandbox.port,
+        schema="http",
+        password=small_sandbox.key,
+        extra={"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 0},
+    )
+    return small_sandbox
+
+
+@pytest.fixture
+def context() -> Callable[..., dict[str, Any]]:
+    """Call it for the context of a task instance."""
+
+    def make(run_id: str = "r1", try_number: int = 1, task_id: str = "t", **dag_run: Any) -> dict[str, Any]:
+        instance = SimpleNamespace(dag_id="d", run_id=run_id, task_id=task_id, map_index=-1, try_number=try_number)
+        facts = {"run_type": "manual", "triggering_user_name": "ann", **dag_run}
+        return {"ti": instance, "dag_run": SimpleNamespace(**facts)}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_airflow() -> Any:
+    """What the tests on a real Airflow share: ``register`` and ``Run``."""
+    path = Path(__file__).parents[1] / "airflow" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("airflow_conftest", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

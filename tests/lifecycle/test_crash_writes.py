@@ -1,0 +1,205 @@
+"""Workers killed in the middle: the next try sends nothing twice, and an undo restores everybody.
+
+A child process carries a decision out and kills itself, by SIGKILL, at one point. The sandbox lives on in this
+process, so its record of requests is the witness of what both tries sent.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from airflow_provider_aha.exceptions import AhaError
+from airflow_provider_aha.lifecycle.chain import close_try
+from airflow_provider_aha.lifecycle.decide import undo
+from airflow_provider_aha.lifecycle.evidence import FILE, read_evidence
+from airflow_provider_aha.lifecycle.writes import files_elsewhere
+from airflow_provider_aha.storage import Location
+
+# Each point is (where, how often it is passed unharmed).
+CHILD = """
+import json, os, signal, sys
+
+import fsspec
+
+from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.lifecycle import evidence, records, writes
+from airflow_provider_aha.lifecycle.decide import decide
+from airflow_provider_aha.lifecycle.guards import Caps, Protection
+from airflow_provider_aha.lifecycle.journal import Journal
+from airflow_provider_aha.storage import Location
+
+given = json.loads(sys.argv[1])
+left = given["passes"]
+
+def die():
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+
+def before(owner, name):
+    original = getattr(owner, name)
+    def patched(*arguments, **options):
+        die()
+        return original(*arguments, **options)
+    setattr(owner, name, patched)
+
+def after(owner, name):
+    original = getattr(owner, name)
+    def patched(*arguments, **options):
+        result = original(*arguments, **options)
+        die()
+        return result
+    setattr(owner, name, patched)
+
+{
+    "registered": lambda: after(writes, "register"),
+    "begun": lambda: after(records.RunFolder, "create"),
+    "intent half written": lambda: before(records.Path, "hardlink_to"),
+    "between intent and PUT": lambda: before(AhaClient, "update_user"),
+    "between PUT and outcome": lambda: after(AhaClient, "update_user"),
+    "between users": lambda: after(Journal, "outcome"),
+    "before the evidence": lambda: before(evidence, "write_evidence"),
+}[given["point"]]()
+
+fs = fsspec.filesystem(given["protocol"], **given["options"])
+location = Location(fs, given["base"], given["base"])
+run = records.Run("d", "r1", "t", 1, "ann")
+config = ClientConfig(
+    base_url=given["url"], account="acme", api_key=given["key"], requests_per_second=1000,
+    requests_per_minute=100000, max_in_flight=given["threads"],
+)
+client = AhaClient(config)
+decision = decide(client, given["ids"], {"enabled": False}, action="deactivate", facts={})
+writes.carry_out(
+    client, records.RunFolder(location, "acme", run), run, decision,
+    caps=Caps(), protection=Protection(given["owner"]), dry_run=False,
+)
+"""
+
+
+def kill_a_try(world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1) -> None:
+    on_s3 = world.location.url.startswith("s3")
+    given = {
+        "point": point,
+        "passes": passes,
+        "threads": threads,
+        "ids": ids,
+        "owner": world.owner,
+        "url": world.server.url,
+        "key": world.server.key,
+        "base": world.location.path,
+        "protocol": "s3" if on_s3 else "file",
+        "options": dict(world.location.fs.storage_options) if on_s3 else {},
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+
+
+def sent(world: Any) -> Counter[str]:
+    return Counter(user_id for user_id, body in world.puts if body == {"user": {"enabled": False}})
+
+
+def evidence_of(world: Any) -> list[dict[str, Any]]:
+    path = f"{world.folder().path}/{FILE}"
+    return read_evidence(Location(world.location.fs, path, path))
+
+
+POINTS = [
+    ("registered", 0, {}),
+    ("begun", 0, {}),
+    ("intent half written", 1, {}),
+    ("between intent and PUT", 0, {}),
+    ("between intent and PUT", 2, {}),
+    ("between PUT and outcome", 0, {0: "disabled_after_crash"}),
+    ("between PUT and outcome", 2, {2: "disabled_after_crash"}),
+    ("between users", 1, {}),
+    ("before the evidence", 0, {}),
+]
+
+
+@pytest.mark.parametrize(("point", "passes", "crashed"), POINTS)
+def test_the_next_try_sends_nothing_twice_and_an_undo_restores_everybody(world, point, passes, crashed):
+    finish_and_undo(world, point, passes, crashed)
+
+
+@pytest.mark.parametrize(("point", "passes", "crashed"), [POINTS[4], POINTS[6], POINTS[7]])
+@pytest.mark.parametrize("location", ["s3"], indirect=True)
+def test_on_s3_too(anywhere, point, passes, crashed):
+    finish_and_undo(anywhere, point, passes, crashed)
+
+
+def finish_and_undo(world: Any, point: str, passes: int, crashed: dict[int, str]) -> None:
+    ids = world.people[:4]
+    decision = world.decide(ids)
+    kill_a_try(world, ids, point, passes)
+    assert max(sent(world).values(), default=0) <= 1
+    outcomes = world.outcomes(decision, try_number=2)
+    assert outcomes == dict.fromkeys(ids, "deactivated") | {ids[place]: word for place, word in crashed.items()}
+    assert sent(world) == Counter(ids)
+    close_try(world.folder(), {}, files_elsewhere(world.folder(), world.now))
+    assert world.findings() == []
+    undone = world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo")
+    assert undone == dict.fromkeys(ids, "reactivated")
+    assert all(world.is_enabled(one) for one in ids)
+
+
+def test_a_try_that_finds_out_after_the_crash_keeps_what_the_intent_said(world):
+    user_id = world.people[0]
+    kill_a_try(world, [user_id], "between PUT and outcome")
+    (path,) = (one for one in world.location.fs.find(world.folder().path) if "-intent-" in one)
+    intent = json.loads(world.location.fs.cat_file(path))
+    row = world.carry_out(world.decide([user_id]), try_number=2)[user_id]
+    for name in ("event_id", "before_json", "intent_at"):
+        assert row[name] == intent[name]
+    assert json.loads(row["before_json"])["enabled"] is True
+    assert row["verified_by"] == "read"
+
+
+def test_an_undo_of_a_run_that_was_never_tried_again_is_possible_after_the_next_compaction(world):
+    """Two crashes in a row: the second try dies too, the third one finds everything out."""
+    ids = world.people[:4]
+    kill_a_try(world, ids, "between PUT and outcome", 1)
+    kill_a_try(world, ids, "between PUT and outcome", 0)
+    outcomes = world.outcomes(world.decide(ids), try_number=3)
+    assert sorted(outcomes.values()) == [
+        "deactivated",
+        "deactivated",
+        "disabled_after_crash",
+        "disabled_after_crash",
+    ]
+    assert sent(world) == Counter(ids)
+
+
+def test_killed_among_eight_threads_everybody_is_disabled_and_restored(world):
+    ids = world.people[:10]
+    kill_a_try(world, ids, "between PUT and outcome", 4, threads=8)
+    outcomes = world.outcomes(world.decide(ids), try_number=2)
+    assert set(outcomes.values()) <= {"deactivated", "disabled_after_crash"}
+    assert not any(world.is_enabled(one) for one in ids)
+    assert set(world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo").values()) == {"reactivated"}
+
+
+def test_another_run_waits_until_the_dead_one_was_tried_again(world):
+    ids = world.people[:2]
+    kill_a_try(world, ids, "between PUT and outcome")
+    world.server.forget_requests()
+    with pytest.raises(AhaError, match="Another run of this account"):
+        world.carry_out(world.decide(world.people[5:6]), "r2")
+    assert world.puts == []
+    world.carry_out(world.decide(ids), try_number=2)
+    assert world.outcomes(world.decide(world.people[5:6]), "r2") == {world.people[5]: "deactivated"}
+
+
+def test_what_a_dead_run_may_have_done_counts_for_the_caps(world):
+    kill_a_try(world, world.people[:6], "between users", 0)
+    with pytest.raises(AhaError, match="after 6 within"):
+        world.carry_out(world.decide(world.people[6:12]), "r2")

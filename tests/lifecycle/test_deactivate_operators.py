@@ -1,0 +1,455 @@
+"""Deactivating and reactivating by operator: guards, approval, evidence and a manifest for every try."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_aha import verify as command
+from airflow_provider_aha.exceptions import AhaError, AhaStorageError
+from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.lifecycle.evidence import read_evidence
+from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
+from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+
+Context = Callable[..., dict[str, Any]]
+
+
+class Admin:
+    """Somebody who runs the operators on a small sandbox, with records below a base path."""
+
+    def __init__(self, server: Any, context: Context, base: str) -> None:
+        self.server, self.context, self.base = server, context, base
+        users = [user for user in server.account.users() if user["enabled"]]
+        self.people = [user["id"] for user in users if user["paid_seat"] and not user["administrator"]]
+        self.owner = server.account.owner(server.key)["id"]
+
+    def deactivate(
+        self, users: Any = None, run_id: str = "r1", try_number: int = 1, **arguments: Any
+    ) -> dict[str, Any]:
+        given = {"dry_run": False, "require_approval": False, "base_path": self.base, **arguments}
+        requested_by = given.pop("requested_by", "ann")
+        operator = AhaDeactivateUsersOperator(task_id="t", users=users, **given)
+        found: dict[str, Any] = operator.execute(
+            self.context(run_id, try_number, triggering_user_name=requested_by)
+        )
+        return found
+
+    def reactivate(self, run_id: str = "undo", **arguments: Any) -> dict[str, Any]:
+        given = {"dry_run": False, "base_path": self.base, **arguments}
+        found: dict[str, Any] = AhaReactivateUsersOperator(task_id="t", **given).execute(self.context(run_id))
+        return found
+
+    @property
+    def puts(self) -> list[str]:
+        return [one.path.rpartition("/")[2] for one in self.server.requests if one.method == "PUT"]
+
+    def is_enabled(self, user_id: str) -> bool:
+        return bool(self.server.account.user(user_id)["enabled"])
+
+    def manifests(self) -> list[dict[str, Any]]:
+        location = resolve_path(self.base)
+        paths = location.fs.glob(f"{location.path}/deactivations/account=127.0.0.1/manifests/*.json")
+        return [json.loads(location.fs.cat_file(path)) for path in sorted(paths)]
+
+    def verify(self) -> int:
+        return command.main([self.base])
+
+
+@pytest.fixture
+def admin(connected, context, tmp_path) -> Admin:
+    return Admin(connected, context, str(tmp_path / "aha"))
+
+
+# --- what it does --------------------------------------------------------------------------------
+
+
+def test_a_dry_run_is_the_default(admin):
+    operator = AhaDeactivateUsersOperator(task_id="t", users=admin.people[:3], base_path=admin.base)
+    result = operator.execute(admin.context())
+    assert (result["dry_run"], result["outcomes"]) == (True, {"dry_run": 3})
+    undo = AhaReactivateUsersOperator(task_id="t", users=admin.people[:3], base_path=admin.base)
+    assert undo.execute(admin.context("r2"))["dry_run"] is True
+    assert admin.puts == []
+
+
+def test_users_are_disabled_and_enabled_again(admin):
+    result = admin.deactivate(admin.people[:3])
+    assert result == {
+        "dry_run": False,
+        "outcomes": {"deactivated": 3},
+        "users": dict.fromkeys(admin.people[:3], "deactivated"),
+        "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
+    }
+    undone = admin.reactivate(evidence=result["evidence"])
+    assert (undone["outcomes"], undone["paid_seats"]) == ({"reactivated": 3}, 3)
+    assert all(admin.is_enabled(one) for one in admin.people[:3])
+    assert admin.verify() == 0
+
+
+def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url, capsys):
+    admin = Admin(connected, context, s3_url)
+    result = admin.deactivate(admin.people[:2])
+    assert result["evidence"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
+    assert admin.deactivate(admin.people[:2], try_number=2) == result
+    assert sorted(admin.puts) == sorted(admin.people[:2])
+    assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"reactivated": 2}
+    assert admin.verify() == 0
+    location = resolve_path(s3_url)
+    location.fs.pipe_file(f"{resolve_path(result['evidence']).path}", b"")
+    assert admin.verify() == 1
+    assert "evidence.parquet was changed." in capsys.readouterr().out
+
+
+def test_emails_in_any_case_and_text_lists_name_users(admin):
+    emails = [admin.server.account.user(one)["email"].upper() for one in admin.people[:2]]
+    result = admin.deactivate(json.dumps([*emails, admin.people[0]]))
+    assert result["users"] == dict.fromkeys(admin.people[:2], "deactivated")
+
+
+def test_nobody_named_is_a_green_run_with_a_manifest(admin):
+    assert admin.deactivate("[]")["outcomes"] == {}
+    (manifest,) = admin.manifests()
+    assert (manifest["ended"], manifest["users"], manifest["outcomes"]) == ("completed", 0, {})
+
+
+def test_reactivation_by_name_says_how_many_seats_it_takes_also_in_a_dry_run(admin):
+    admin.deactivate(admin.people[:3])
+    admin.server.account.edit_user(admin.people[0], paid_seat=False)
+    assert admin.reactivate("dry", users=admin.people[:3], dry_run="True")["paid_seats"] == 2
+    assert admin.reactivate(users=admin.people[:3])["paid_seats"] == 2
+
+
+# --- what it refuses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"users": None}, "either plan or users"),
+        ({"users": ["1"], "plan": "/p/plan.json"}, "either plan or users"),
+        ({"users": ["1"], "require_approval": True}, "can't be approved"),
+        ({"users": ["1"], "dry_run": "perhaps"}, "dry_run must be true or false"),
+        ({"users": "{}"}, "users"),
+        ({"users": ["1"], "max_users": "many"}, "max_users"),
+        ({"users": ["1"], "max_percent": 101}, "max_percent"),
+        ({"users": ["1"], "protected_ids": ["ann"]}, "protected ids"),
+        ({"users": ["1"], "protected_emails": ["ann"]}, "protected emails"),
+        ({"users": ["1"], "base_path": "relative/path"}, "relative"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_request(admin, arguments, sentence):
+    with pytest.raises(AirflowFailException, match=sentence):
+        admin.deactivate(**arguments)
+    assert admin.server.requests == []
+
+
+@pytest.mark.parametrize("user", ["1/2", "../1", "１２３", "٣٤٥", "ann"])
+def test_what_cannot_be_a_user_never_reaches_the_api(admin, user):
+    with pytest.raises(AirflowFailException, match="not the id"):
+        admin.deactivate([admin.people[0], user])
+    assert {one.path for one in admin.server.requests} == {"/api/v1/me"}
+
+
+def test_an_empty_id_never_reaches_the_api(admin):
+    with pytest.raises(AirflowFailException, match="empty"):
+        admin.deactivate([admin.people[0], ""])
+    assert admin.server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), [({}, "either"), ({"users": ["1"], "evidence": "/e"}, "either")]
+)
+def test_a_reactivation_needs_one_ground(admin, arguments, sentence):
+    with pytest.raises(AirflowFailException, match=sentence):
+        admin.reactivate(**arguments)
+
+
+def test_an_email_that_nobody_has_or_two_have_stops_the_run_before_the_first_write(admin):
+    one, other = admin.people[:2]
+    email = admin.server.account.user(one)["email"]
+    admin.server.account.edit_user(other, email=email.upper())
+    for number, user in enumerate((email, "nobody@example.com")):
+        with pytest.raises(AirflowFailException) as caught:
+            admin.deactivate([admin.people[3], user], f"r{number}")
+        assert "@" not in str(caught.value)
+    assert admin.puts == []
+    assert [one["ended"] for one in admin.manifests()] == ["failed", "failed"]
+
+
+def test_over_a_cap_nothing_is_done_and_a_manifest_says_why(admin):
+    with pytest.raises(AirflowFailException, match="Nothing was done"):
+        admin.deactivate(admin.people[:3], max_users="2")
+    (manifest,) = admin.manifests()
+    assert (admin.puts, manifest["ended"], manifest["outcomes"]) == ([], "failed", {})
+    assert "allowed are 2 users" in manifest["reason"]
+
+
+def test_blocked_users_fail_the_task_for_good_and_are_named_by_id(admin):
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{admin.owner}") as caught:
+        admin.deactivate([admin.owner, admin.people[0]])
+    assert "evidence.parquet" in str(caught.value)
+    assert admin.puts == [admin.people[0]]
+
+
+def test_failed_users_fail_the_task_so_that_a_retry_cures_them(admin):
+    admin.server.set_fault("error", status=403, method="PUT", times=1)
+    with pytest.raises(AhaError, match="2 deactivated, 1 failed") as caught:
+        admin.deactivate(admin.people[:3])
+    assert not isinstance(caught.value, AirflowFailException)
+    assert admin.deactivate(admin.people[:3], try_number=2)["outcomes"] == {"deactivated": 3}
+    assert len(admin.puts) == 4
+    assert [one["ended"] for one in admin.manifests()] == ["completed", "completed"]
+    assert [one["outcomes"] for one in admin.manifests()] == [{"deactivated": 2, "failed": 1}, {"deactivated": 3}]
+
+
+def test_a_long_list_of_failures_is_cut_in_the_log(admin):
+    admin.server.set_fault("error", status=422, method="PUT")
+    with pytest.raises(AhaError, match="and 2 more"):
+        admin.deactivate(admin.people[:22], max_percent=100)
+
+
+def test_a_key_that_is_refused_in_the_middle_fails_for_good(admin):
+    admin.server.set_fault("key_revoked", method="PUT", after=1)
+    with pytest.raises(AirflowFailException, match="refused the API key"):
+        admin.deactivate(admin.people[:3])
+    (manifest,) = admin.manifests()
+    assert manifest["ended"] == "failed"
+    evidence = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet"
+    outcomes = [row["outcome"] for row in read_evidence(resolve_path(evidence))]
+    assert {"deactivated", "failed"} == set(outcomes)
+
+
+# --- protected lists and exclusions --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ids", "emails", "domains", "patterns"])
+def test_protected_lists_protect(admin, kind):
+    user = admin.server.account.user(admin.people[0])
+    given = {
+        "ids": [user["id"]],
+        "emails": user["email"].upper(),
+        "domains": [user["email"].partition("@")[2]],
+        "patterns": [f"{user['email'][:5]}*"],
+    }[kind]
+    given = json.dumps(given if isinstance(given, list) else [given])
+    with pytest.raises(AirflowFailException, match="1 blocked"):
+        admin.deactivate([user["id"]], **{f"protected_{kind}": given})
+    assert admin.puts == []
+
+
+def exclusion_file(tmp_path: Path, *rows: str) -> str:
+    path = tmp_path / "exclusions.csv"
+    path.write_text("\n".join(["id,reason,owner,expires_on", *rows]) + "\n")
+    return str(path)
+
+
+def test_the_exclusion_file_is_read_again_at_the_write(admin, tmp_path):
+    one, other, third = admin.people[:3]
+    path = exclusion_file(tmp_path, f"{one},on leave,Legal,", f"{other},was on leave,Legal,2020-01-01")
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{one}"):
+        admin.deactivate([one, other], exclusions=path)
+    (row,) = [
+        row
+        for row in read_evidence(
+            resolve_path(f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet")
+        )
+        if row["user_id"] == one
+    ]
+    assert row["reason"] == "exclusion file row 1"
+    assert len(row["exclusions_sha256"]) == 64
+    exclusion_file(tmp_path, f"{third},on leave,Legal,")
+    with pytest.raises(AirflowFailException, match="1 blocked"):
+        admin.deactivate([third], "r2", exclusions=path)
+
+
+@pytest.mark.parametrize("content", [None, "", "id,reason,owner,expires_on\n", "id\n1\n"])
+def test_without_a_readable_exclusion_file_nothing_is_done(admin, tmp_path, content):
+    path = tmp_path / "exclusions.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises((AirflowFailException, AhaStorageError)):
+        admin.deactivate(admin.people[:1], exclusions=str(path))
+    assert admin.server.requests == []
+
+
+# --- undo ----------------------------------------------------------------------------------------
+
+
+def test_evidence_that_cannot_be_undone_is_refused_for_good(admin):
+    result = admin.deactivate(admin.people[:2])
+    path = Path(result["evidence"])
+    admin.server.forget_requests()
+    for number, body in enumerate((path.read_bytes()[:-20], b"", None)):
+        path.unlink() if body is None else path.write_bytes(body)
+        with pytest.raises(AirflowFailException, match=r"cut short|no evidence"):
+            admin.reactivate(f"undo{number}", evidence=str(path))
+    assert admin.puts == []
+
+
+def test_an_undo_names_those_that_were_changed_since(admin):
+    result = admin.deactivate(admin.people[:2])
+    admin.server.account.edit_user(admin.people[0], email="new@example.com")
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 reactivated.*{admin.people[0]}"):
+        admin.reactivate(evidence=result["evidence"])
+    assert not admin.is_enabled(admin.people[0])
+
+
+# --- plans and approvals -------------------------------------------------------------------------
+
+
+class Planned:
+    """A plan of the rule that two people are named, and what an approval of it would be."""
+
+    def __init__(self, admin: Admin, run_id: str = "r1", users: int = 2) -> None:
+        context = admin.context(run_id) | {"outlet_events": {}}
+        extract = AhaExtractUsersOperator(task_id="e", base_path=admin.base, datasets=["users", "user_roles"])
+        extract.execute(context)
+        rule = {"class": "named", "ids": admin.people[:users]}
+        operator = AhaPlanDeactivationsOperator(task_id="p", base_path=admin.base, rules=[rule])
+        result = operator.execute(context)
+        self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
+        admin.server.forget_requests()
+
+    def approve(self, **changes: Any) -> None:
+        record = {
+            "choice": "Approve",
+            "plan_sha256": self.sha256,
+            "responded_at": "2999-01-01T00:00:00Z",
+            "responded_by_id": "7",
+            "responded_by_name": "bob",
+            "strike_out": [],
+            **changes,
+        }
+        (Path(self.path).parent / "approval.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat()
+
+
+def test_an_approved_plan_is_carried_out_once(admin, now):
+    planned = Planned(admin)
+    planned.approve(responded_at=now)
+    arguments = {"plan": planned.path, "require_approval": True}
+    result = admin.deactivate(**arguments)
+    assert result["outcomes"] == {"deactivated": 2}
+    rows = read_evidence(resolve_path(result["evidence"]))
+    assert {(row["plan_sha256"], row["approved_by_name"], row["approval_mode"]) for row in rows} == {
+        (planned.sha256, "bob", "person")
+    }
+    admin.reactivate(evidence=result["evidence"])
+    admin.server.forget_requests()
+    with pytest.raises(AirflowFailException, match="carried out before"):
+        admin.deactivate(run_id="r2", **arguments)
+    assert admin.puts == []
+    assert admin.verify() == 0
+
+
+@pytest.mark.parametrize(
+    "approval",
+    [
+        None,
+        {"choice": "Reject"},
+        {"plan_sha256": "00"},
+        {"responded_at": "2020-01-01T00:00:00Z"},
+        {"responded_by_name": "ann"},
+    ],
+)
+def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, now, approval):
+    planned = Planned(admin)
+    if approval is not None:
+        planned.approve(**{"responded_at": now, **approval})
+    with pytest.raises(AirflowFailException, match="Nothing was done"):
+        admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
+    manifest = admin.manifests()[-1]
+    assert (manifest["action"], manifest["ended"], manifest["outcomes"]) == ("deactivate", "failed", {})
+    assert "Nothing was done" in manifest["reason"]
+
+
+def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):
+    planned = Planned(admin, users=1)
+    body = json.loads(Path(planned.path).read_text())
+    body["rows"] = []
+    body["counts"]["planned"] = dict.fromkeys(body["counts"]["planned"], 0)
+    Path(planned.path).write_text(json.dumps(body))
+    assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {}
+    manifest = admin.manifests()[-1]
+    assert (manifest["action"], manifest["ended"], manifest["users"]) == ("deactivate", "completed", 0)
+
+
+# --- the record ----------------------------------------------------------------------------------
+
+
+def test_every_try_leaves_a_manifest_of_who_what_and_when(admin):
+    admin.deactivate(admin.people[:1], ticket="SEC-1")
+    admin.deactivate(admin.people[:1], try_number=2)
+    first, second = admin.manifests()
+    expected = {
+        "action": "deactivate",
+        "ended": "completed",
+        "dry_run": False,
+        "sandbox": True,
+        "dag_id": "d",
+        "run_id": "r1",
+        "task_id": "t",
+        "requested_by": "ann",
+        "users": 1,
+    }
+    assert {name: first[name] for name in expected} == expected
+    assert (first["try_number"], second["try_number"]) == (1, 2)
+    assert first["finished_at"] < second["finished_at"]
+
+
+def test_a_lost_connection_leaves_a_manifest_too(admin):
+    admin.server.set_fault("error", status=500)
+    with pytest.raises(AhaError):
+        admin.deactivate(admin.people[:1])
+    assert [one["ended"] for one in admin.manifests()] == ["failed"]
+
+
+def test_the_requester_is_the_schedule_where_no_person_triggered_the_run(admin):
+    admin.deactivate(admin.people[:1], requested_by=None)
+    assert admin.manifests()[0]["requested_by"] == "manual"
+
+
+def test_a_mapped_task_has_a_folder_of_its_own(admin):
+    operator = AhaDeactivateUsersOperator(
+        task_id="t", users=admin.people[:1], base_path=admin.base, dry_run=False, require_approval=False
+    )
+    context = admin.context()
+    context["ti"].map_index = 3
+    assert "/task=t%5B3%5D/" in operator.execute(context)["evidence"]
+
+
+def test_no_name_or_email_is_logged_or_returned(admin, caplog, capfd):
+    caplog.set_level("DEBUG")
+    users = [admin.server.account.user(one) for one in admin.people[:3]]
+    admin.server.set_fault("error", status=422, method="PUT", times=1)
+    with pytest.raises(AhaError) as caught:
+        admin.deactivate([user["email"] for user in users])
+    result = admin.deactivate([user["email"] for user in users], try_number=2)
+    text = json.dumps(result) + str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    assert "3 deactivated" in text
+    for personal in (*(user["email"] for user in users), *(user["name"] for user in users), admin.server.key):
+        assert personal not in text
+
+
+def test_the_base_path_is_the_variable_where_it_is_left_out(admin, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_OUTPUT_PATH", str(tmp_path / "variable"))
+    result = admin.deactivate(admin.people[:1], base_path=None)
+    assert result["evidence"].startswith(f"{tmp_path}{os.sep}variable/deactivations/")
+
+
+@pytest.mark.parametrize("name", ["require_approval", "approvers"])
+def test_who_must_approve_cannot_come_from_a_form(name):
+    assert name not in AhaDeactivateUsersOperator.template_fields

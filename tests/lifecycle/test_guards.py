@@ -1,0 +1,216 @@
+"""What must hold before the first write: caps, protected people, the last administrator."""
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
+from airflow_provider_aha.lifecycle.guards import (
+    Caps,
+    Protection,
+    access_of,
+    administrator_rights,
+    is_administrator,
+    last_administrators,
+    rights_lost,
+)
+from airflow_provider_aha.lifecycle.matching import UserMatcher
+
+ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
+NONE = dict.fromkeys(ALL, False)
+
+
+def user(user_id: str = "1", **more: Any) -> dict[str, Any]:
+    roles = more.pop("roles", NONE)
+    return {
+        "id": user_id,
+        "enabled": True,
+        "administrator": any(roles.values()),
+        "administrator_roles": roles,
+    } | more
+
+
+# --- caps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "recent", "enabled", "passes"),
+    [
+        (25, 0, 1000, True),
+        (26, 0, 1000, False),
+        (20, 5, 1000, True),
+        (20, 6, 1000, False),
+        (20, 0, 100, True),
+        (21, 0, 100, False),
+        (1, 0, 2, True),
+        (1, 0, 0, True),
+        (2, 0, 2, False),
+        (0, 99, 2, True),
+    ],
+)
+def test_the_caps_count_both_the_users_and_the_percentage(wanted, recent, enabled, passes):
+    if passes:
+        Caps().check(wanted, recent, enabled, None)
+    else:
+        with pytest.raises(AhaGuardError, match="Nothing was done"):
+            Caps().check(wanted, recent, enabled, None)
+
+
+def test_a_larger_plan_passes_by_its_own_hash_only():
+    caps = Caps(approved_plan_sha256="aa")
+    caps.check(900, 0, 1000, "aa")
+    for other in ("bb", None):
+        with pytest.raises(AhaGuardError, match="approved_plan_sha256"):
+            caps.check(900, 0, 1000, other)
+    with pytest.raises(AhaGuardError):
+        Caps(approved_plan_sha256=None).check(900, 0, 1000, None)
+
+
+def test_caps_can_be_narrowed_to_nothing():
+    with pytest.raises(AhaGuardError):
+        Caps(max_users=0).check(1, 0, 1000, None)
+
+
+# --- who is protected ----------------------------------------------------------------------------
+
+
+def test_the_owner_of_the_key_is_protected():
+    assert Protection("1").reason(user("1")) == "owner of the API key"
+    assert Protection("1").reason(user("2")) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ids": ["2"]},
+        {"emails": ["Ann@Example.com"]},
+        {"domains": ["example.com"]},
+        {"patterns": ["svc-*"]},
+    ],
+)
+def test_lists_protect_by_id_email_domain_and_pattern(given):
+    protection = Protection("1", UserMatcher(**given))
+    reason = protection.reason(user("2", email="ANN@example.com", name="svc-reports"))
+    assert reason is not None
+    assert reason.startswith("protected")
+    assert "example" not in reason
+    assert protection.reason(user("3", email="bob@example.org", name="Bob")) is None
+
+
+def test_the_exclusion_file_is_asked_by_id_email_and_name():
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    def excluded(*who: str | None) -> str:
+        asked.append(who)  # type: ignore[arg-type]
+        return "exclusion file row 3"
+
+    protection = Protection("1", excluded=excluded)
+    assert protection.exclusion(user("2", email="a@b.c", name="Ann")) == "exclusion file row 3"
+    assert asked == [("2", "a@b.c", "Ann")]
+    assert Protection("1").exclusion(user("2")) is None
+
+
+# --- what changes mean ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "access"),
+    [
+        ({"enabled": False}, "taken"),
+        ({"enabled": True}, "given"),
+        ({"administrator": False}, "taken"),
+        ({"administrator": True}, "given"),
+        ({"administrator_roles": {"administer_billing": False}}, "taken"),
+        ({"administrator_roles": {"administer_billing": True}}, "given"),
+        ({"administrator_roles": {"administer_billing": True, "administer_account": False}}, "taken"),
+        ({"enabled": True, "administrator": False}, "taken"),
+        ({"email": "a@b.c"}, "taken"),
+        ({"first_name": "Zoe"}, None),
+        ({"developer": False}, None),
+    ],
+)
+def test_changes_are_told_apart_by_what_they_do_to_access(changes, access):
+    assert access_of(changes) == access
+
+
+def test_an_administrator_is_who_has_any_right():
+    assert not is_administrator(user())
+    assert is_administrator(user(administrator=True))
+    assert is_administrator({"id": "1", "administrator_roles": {"administer_configuration": True}})
+    assert not is_administrator({"id": "1", "administrator": None, "administrator_roles": None})
+
+
+def test_configuration_makes_an_administrator_in_total_only():
+    assert administrator_rights(user(roles=NONE | {"administer_configuration": True})) == {"administrator"}
+    assert administrator_rights(user(roles=ALL)) == {"administrator", "administer_account", "administer_billing"}
+    assert administrator_rights(user()) == set()
+
+
+@pytest.mark.parametrize(
+    ("roles", "changes", "lost"),
+    [
+        (ALL, {"enabled": False}, {"administrator", "administer_account", "administer_billing"}),
+        (ALL, {"administrator": False}, {"administrator", "administer_account", "administer_billing"}),
+        (ALL, {"administrator_roles": {"administer_billing": False}}, {"administer_billing"}),
+        (
+            NONE | {"administer_billing": True},
+            {"administrator_roles": {"administer_billing": False}},
+            {"administrator", "administer_billing"},
+        ),
+        (ALL, {"administrator_roles": {"administer_configuration": False}}, set()),
+        (ALL, {"email": "a@b.c"}, set()),
+        (NONE, {"enabled": False}, set()),
+    ],
+)
+def test_what_a_change_loses(roles, changes, lost):
+    assert rights_lost(user(roles=roles), changes) == lost
+    assert rights_lost(user(roles=roles, enabled=False), changes) == set()
+
+
+# --- the last administrator ----------------------------------------------------------------------
+
+
+def judge(losing: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> dict[str, str]:
+    def get_user(user_id: str) -> dict[str, Any]:
+        if user_id not in others:
+            raise AhaNotFoundError
+        return others[user_id]
+
+    lost = {user_id: rights_lost(one, {"enabled": False}) for user_id, one in losing.items()}
+    return last_administrators(lost, ["gone", *losing, *others], get_user)
+
+
+def test_another_administrator_with_all_rights_lets_go():
+    assert judge({"1": user("1", roles=ALL)}, {"2": user("2", roles=ALL)}) == {}
+
+
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        ({}, "last enabled administrator for account, for billing, in total"),
+        ({"2": user("2", roles=ALL, enabled=False)}, "for account, for billing, in total"),
+        ({"2": user("2", roles=ALL | {"administer_billing": False})}, "last enabled administrator for billing"),
+        ({"2": user("2", roles=ALL | {"administer_account": False})}, "last enabled administrator for account"),
+    ],
+)
+def test_the_last_one_for_anything_stays(others, reason):
+    assert judge({"1": user("1", roles=ALL)}, others)["1"].endswith(reason)
+
+
+def test_administrators_who_all_go_are_not_each_others_reserve():
+    assert judge({"1": user("1", roles=ALL), "2": user("2", roles=ALL)}, {}).keys() == {"1", "2"}
+
+
+def test_rights_may_be_spread_over_several():
+    others = {
+        "2": user("2", roles=NONE | {"administer_account": True}),
+        "3": user("3", roles=NONE | {"administer_billing": True}),
+    }
+    assert judge({"1": user("1", roles=ALL)}, others) == {}
+
+
+def test_nobody_is_read_when_nobody_loses_a_right():
+    def get_user(_: str) -> dict[str, Any]:
+        raise AssertionError
+
+    assert last_administrators({"1": set()}, ["2"], get_user) == {}
