@@ -1,0 +1,371 @@
+"""The documentation says what the code does: columns, fields, arguments, errors, links and code blocks."""
+
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_provider_aha import exceptions
+from airflow_provider_aha.get_provider_info import CONN_FIELDS, HIDDEN_FIELDS, RELABELING, get_provider_info
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Whoever adds a host here has looked whether it is one that the world may see.
+HOSTS = {
+    "127.0.0.1",
+    "airflow.apache.org",
+    "gateway.example.com",
+    "keepachangelog.com",
+    "mycompany.aha.io",
+    "proxy.example.com",
+    "semver.org",
+    "www.aha.io",
+}
+
+names = [str(page.relative_to(ROOT)) for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def without_code(markdown: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", FENCE.sub("", markdown))
+
+
+def anchors(markdown: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", markdown), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def section(name: str, heading: str) -> str:
+    """Return a page from one heading up to the next one of any level."""
+    _, _, rest = text(name).partition(f"\n## {heading}\n")
+    assert rest, f"{name} has no heading {heading!r}"
+    return re.split(r"^##+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def tables(markdown: str) -> list[list[dict[str, str]]]:
+    """Return the tables of a text, each row as a dict by the table's header."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|$\n?)+", markdown, re.MULTILINE):
+        rows = [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in block.strip().split("\n")
+        ]
+        found.append([dict(zip(rows[0], row, strict=True)) for row in rows[2:]])
+    return found
+
+
+def code_names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def blocks(language: str) -> Iterator[Any]:
+    for page in PAGES:
+        for number, match in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
+            if match[1] == language:
+                yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}-{number}")
+
+
+# ---- links, addresses, commands ------------------------------------------------------------------------
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
+        if urlsplit(target).scheme:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there.read_text(encoding="utf-8")), target
+
+
+@every_page
+def test_every_address_is_a_known_one(page):
+    found = re.findall(r"https?://[^\s)'\"`<>|\\]+", page.read_text(encoding="utf-8"))
+    assert {urlsplit(address).hostname for address in found} <= HOSTS
+
+
+@every_page
+def test_no_page_names_an_index_or_a_machine(page):
+    assert not re.search(r"index-url|find-links|/simple\b|pypi\.|/home/|/root/|/tmp/|/work/", page.read_text())
+
+
+@every_page
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    markdown = page.read_text(encoding="utf-8")
+    code = [*re.findall(r"`([^`\n]+)`", markdown), *(match[2] for match in FENCE.finditer(markdown))]
+    used = {target for part in code for target in re.findall(r"^make ([a-z-]+)", part, re.MULTILINE)}
+    assert used <= targets
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)\s#]+\.md)", without_code(page.read_text(encoding="utf-8")))
+        linked = ((page.parent / link).resolve() for link in links if not urlsplit(link).scheme)
+        new |= {target for target in linked if target.exists()} - reached
+    assert {page for page in PAGES if page.parent.name == "docs"} <= reached
+
+
+# ---- datasets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["users", "user_roles", "user_role_summary", "user_changes"])
+def test_columns_are_documented_as_they_are(dataset):
+    from airflow_provider_aha.schemas import BY_DATASET
+
+    (documented,) = (rows for rows in tables(section("docs/datasets.md", f"`{dataset}`")) if "column" in rows[0])
+    found = [
+        (code_names(row["column"])[0], row["type"], row["null"].startswith("never null")) for row in documented
+    ]
+    assert found == [
+        (field.name, re.sub(r"list<\w+: string>", "list of string", str(field.type)), not field.nullable)
+        for field in BY_DATASET[dataset]
+    ]
+
+
+def test_every_dataset_has_a_section():
+    from airflow_provider_aha.layout import DATASETS
+    from airflow_provider_aha.schemas import BY_DATASET
+
+    assert set(BY_DATASET) == set(DATASETS) == set(re.findall(r"^## `(\w+)`$", text("docs/datasets.md"), re.M))
+
+
+def test_words_of_the_datasets_are_documented():
+    from airflow_provider_aha.normalize import _STATUS, WORKSPACE_ROLES
+
+    status = {code_names(row["status"])[0] for row in tables(section("docs/datasets.md", "`users`"))[1]}
+    assert status == set(_STATUS)
+    codes = tables(section("docs/datasets.md", "`user_roles`"))[1]
+    roles = {row["`role_id`"]: code_names(row["`role`"])[0] for row in codes}
+    assert roles == {str(code): role for code, (role, _) in WORKSPACE_ROLES.items()}
+
+
+def test_layout_is_documented_as_it_is():
+    from airflow_provider_aha.layout import DATASETS, Layout
+
+    layout = Layout("<base path>", "mycompany")
+    day = "2026-08-01"
+    paths = [*(layout.dataset(name, day) for name in DATASETS), layout.manifest(day)]
+    (tree,) = (match[2] for match in FENCE.finditer(section("docs/datasets.md", "Layout")))
+    head, *rest = tree.replace("<subdomain>", "mycompany").replace("<YYYY-MM-DD>", day).split()[1:]
+    assert head == "path>/"
+    assert [f"<base path>/{path}" for path in rest] == paths
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    from fsspec.implementations.local import LocalFileSystem
+
+    from airflow_provider_aha.client import AhaClient
+    from airflow_provider_aha.config import ClientConfig
+    from airflow_provider_aha.extract import extract
+    from airflow_provider_aha.layout import DATASETS
+    from airflow_provider_aha.sandbox.testing import SandboxServer
+    from airflow_provider_aha.storage import Location
+
+    base = tmp_path_factory.mktemp("base")
+    with SandboxServer(users=30) as aha:
+        config = ClientConfig.from_connection(host=aha.host, port=aha.port, schema="http", password=aha.key)
+        with AhaClient(config) as client:
+            location = Location(LocalFileSystem(), str(base), str(base))
+            return extract(client, location, datasets=DATASETS, connection_id="aha_default"), base
+
+
+def test_keys_of_the_manifest_are_documented_as_they_are(landed):
+    manifest, _ = landed
+    (rows,) = tables(section("docs/datasets.md", "The manifest"))
+    assert [key for row in rows for key in code_names(row["key"])] == list(manifest)
+    files = next(row["meaning"] for row in rows if row["key"] == "`files`")
+    assert code_names(files) == list(manifest["files"][0])
+
+
+def test_decisive_keys_are_documented():
+    from airflow_provider_aha.normalize import REQUIRED_KEYS
+
+    named = code_names(section("docs/completeness.md", "When Aha! leaves something out"))
+    assert set(REQUIRED_KEYS) <= set(named)
+
+
+# ---- connection ----------------------------------------------------------------------------------------
+
+
+def test_fields_of_the_connection_are_documented_as_they_are():
+    standard, extras = tables(section("docs/connection.md", "Fields"))
+    assert {code_names(row["extra"])[0]: row["in the form"] for row in extras} == {
+        name: field["label"] for name, field in CONN_FIELDS.items()
+    }
+    for row in extras:
+        schema: Any = CONN_FIELDS[code_names(row["extra"])[0]]["schema"]
+        assert row["default"] == str(schema.get("default", "none"))
+    assert {code_names(row["field"])[0]: row["in the form"] for row in standard} == RELABELING | dict.fromkeys(
+        HIDDEN_FIELDS, "hidden"
+    )
+
+
+def test_defaults_of_the_form_are_those_of_the_client():
+    from airflow_provider_aha.config import ClientConfig
+
+    bare = ClientConfig.from_connection(host="mycompany", password="k")
+    assert bare == ClientConfig.from_connection(
+        host="mycompany",
+        password="k",
+        extra={name: field["schema"].get("default") for name, field in CONN_FIELDS.items()},  # type: ignore[attr-defined]
+    )
+
+
+def test_variables_are_documented():
+    from airflow_provider_aha.hooks.aha import SUBDOMAIN_VARIABLE
+    from airflow_provider_aha.hooks.paths import BASE_PATH_VARIABLE
+
+    (rows,) = tables(section("docs/connection.md", "Other ways to store it"))
+    assert {code_names(row["Variable"])[0] for row in rows} == {SUBDOMAIN_VARIABLE, BASE_PATH_VARIABLE}
+
+
+@pytest.mark.parametrize(
+    ("host", "account"),
+    [("mycompany", "mycompany"), ("mycompany.aha.io", "mycompany"), ("mycompany.use3.aha.io", "mycompany.use3")],
+)
+def test_documented_hosts_are_accepted(host, account):
+    from airflow_provider_aha.config import ClientConfig
+
+    assert host in text("docs/connection.md")
+    assert ClientConfig.from_connection(host=host, password="k").account == account
+
+
+@pytest.mark.parametrize("block", blocks("bash"))
+def test_connections_in_json_are_json(block):
+    for value in re.findall(r"AIRFLOW_CONN_\w+='(\{.*?\})'", block, re.DOTALL):
+        connection = json.loads(value)
+        assert connection["conn_type"] == "aha"
+        assert set(connection.get("extra", {})) <= set(CONN_FIELDS)
+
+
+# ---- operators, hook, errors ---------------------------------------------------------------------------
+
+
+def public_operators() -> list[Any]:
+    modules = [name for entry in get_provider_info()["operators"] for name in entry["python-modules"]]  # type: ignore[attr-defined]
+    # Older versions have no operators that wait for a person.
+    modules = [name for name in modules if AIRFLOW_V_3_1_PLUS or not name.endswith(".approvals")]
+    return [
+        thing
+        for module in map(importlib.import_module, modules)
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
+    ]
+
+
+def own_arguments(operator: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cls in operator.__mro__:
+        if cls.__module__.startswith("airflow_provider_aha") and "__init__" in vars(cls):
+            for name, parameter in inspect.signature(inspect.unwrap(cls.__init__)).parameters.items():
+                if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                    found.setdefault(name, parameter.default)
+    return found
+
+
+def documented_arguments(operator: Any) -> list[dict[str, str]]:
+    return next(rows for rows in tables(section("docs/operators.md", operator.__name__)) if "argument" in rows[0])
+
+
+# `datasets` of the roles operator is fixed; it is inherited and can't be given.
+FIXED = {"AhaExtractRolesOperator": {"datasets"}}
+
+
+def test_arguments_of_operators_are_documented_as_they_are():
+    operators = public_operators()
+    assert operators
+    for operator in operators:
+        arguments = {
+            name: default
+            for name, default in own_arguments(operator).items()
+            if name not in FIXED.get(operator.__name__, set())
+        }
+        rows = documented_arguments(operator)
+        assert {code_names(row["argument"])[0] for row in rows} == set(arguments), operator.__name__
+        for row in rows:
+            name = code_names(row["argument"])[0]
+            required = arguments[name] is inspect.Parameter.empty
+            assert row["default"] == ("required" if required else f"`{arguments[name]!r}`"), (operator, name)
+            assert row["templated"] == ("yes" if name in operator.template_fields else "no"), (operator, name)
+
+
+def test_methods_of_the_hook_are_documented():
+    from airflow_provider_aha.hooks.aha import AhaHook
+
+    (rows,) = tables(section("docs/operators.md", "AhaHook"))
+    documented = {code_names(row["method"])[0].partition("(")[0] for row in rows}
+    methods = {name for name, thing in vars(AhaHook).items() if inspect.isfunction(thing) and name[0] != "_"}
+    assert documented == methods
+
+
+def error_rows() -> dict[str, dict[str, str]]:
+    rows = tables(text("docs/errors.md"))[0]
+    return {code_names(row["error"])[0]: row for row in rows}
+
+
+def error_classes() -> dict[str, Any]:
+    return {
+        name: thing
+        for name, thing in vars(exceptions).items()
+        if inspect.isclass(thing) and issubclass(thing, exceptions.AhaError) and thing is not exceptions.AhaError
+    }
+
+
+def test_every_error_is_documented():
+    assert set(error_rows()) == set(error_classes())
+
+
+def test_errors_that_airflow_does_not_retry_are_documented():
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    from airflow_provider_aha.operators.base import without_useless_retries
+
+    for name, error in error_classes().items():
+        with pytest.raises((AirflowFailException, error)) as caught, without_useless_retries("aha_default"):
+            raise error("Nothing.")
+        final = isinstance(caught.value, AirflowFailException)
+        assert error_rows()[name]["retried by Airflow"] == ("no" if final else "yes"), name
+
+
+def test_facts_of_an_error_are_documented():
+    (rows,) = tables(section("docs/errors.md", "Facts of an error"))
+    documented = {name for row in rows for name in code_names(row["attribute"])}
+    assert documented == set(vars(exceptions.AhaError("Nothing.")))
+
+
+# ---- code blocks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_compiles(block):
+    compile(block, "block", "exec")
+
+
+def imported_names(block: str) -> Iterator[tuple[str, str]]:
+    for module, imported in re.findall(r"^ *from (airflow_provider_aha[\w.]*) import ([\w, ]+)", block, re.M):
+        for name in imported.split(","):
+            yield module, name.strip()
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_what_python_imports_from_the_package_exists(block):
+    for module, name in imported_names(block):
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
