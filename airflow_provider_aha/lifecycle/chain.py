@@ -12,12 +12,14 @@ from airflow_provider_aha.lifecycle.records import (
     RunFolder,
     create_once,
     creates_conditionally,
+    list_files,
     parse_record,
     read_all,
+    read_files,
     read_record,
     sha256,
 )
-from airflow_provider_aha.storage import ANY_ERROR, storage_errors, to_json
+from airflow_provider_aha.storage import to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -61,36 +63,24 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
 def _files(folder: RunFolder, also: Iterable[str]) -> dict[str, bytes]:
     """Read the task's own files, those that the run's tasks share (plan and approval), and others."""
     fs, plan = folder.fs, f"{folder.run_path}/plan.json"
-    own = read_all(fs, folder.path)
-    with storage_errors(folder.run_path, ANY_ERROR):
-        shared = fs.find(folder.run_path, maxdepth=1) if fs.exists(folder.run_path) else []
+    shared = read_files(fs, list_files(fs, folder.run_path, deep=False))
+    index: list[str] = []
+    if plan in shared:
         # Where later plans look for this one.
-        index = (
-            fs.glob(f"{folder.account_path}/plans/*-{sha256(fs.cat_file(plan))[:16]}.json")
-            if plan in shared
-            else []
-        )
-        others = sorted({*shared, *index, *also} - own.keys())
-        found = {**own, **(fs.cat(others) if others else {})}
-    return {path: body for path, body in found.items() if not _is_debris(path)}
+        name = f"-{sha256(shared[plan])[:16]}.json"
+        index = [path for path in list_files(fs, f"{folder.account_path}/plans") if path.endswith(name)]
+    others = sorted({*index, *also} - shared.keys())
+    return {**read_all(fs, folder.path), **shared, **read_files(fs, others)}
 
 
 def _last(fs: AbstractFileSystem, account_path: str) -> tuple[str | None, str | None]:
     """Name the newest manifest, with its hash."""
-    names = _names(fs, account_path)
-    if names:
-        with storage_errors(names[-1], ANY_ERROR):
-            return names[-1], sha256(fs.cat_file(f"{account_path}/manifests/{names[-1]}"))
+    paths = [path for path in list_files(fs, f"{account_path}/manifests") if not path.endswith(f"/{ANCHOR}")]
+    if paths:
+        (body,) = read_files(fs, paths[-1:]).values()
+        return paths[-1].rpartition("/")[2], sha256(body)
     anchor = read_record(fs, f"{account_path}/manifests/{ANCHOR}") or {}
     return anchor.get("name"), anchor.get("sha256")
-
-
-def _names(fs: AbstractFileSystem, account_path: str) -> list[str]:
-    folder = f"{account_path}/manifests"
-    with storage_errors(folder, ANY_ERROR):
-        fs.invalidate_cache()
-        paths = fs.find(folder) if fs.exists(folder) else []
-    return sorted(name for path in paths if (name := path.removeprefix(f"{folder}/"))[:8].isdecimal())
 
 
 def verify(fs: AbstractFileSystem, account_path: str) -> Iterator[str]:
@@ -117,22 +107,17 @@ def verify(fs: AbstractFileSystem, account_path: str) -> Iterator[str]:
 def _hashes(fs: AbstractFileSystem, account_path: str) -> dict[str, str]:
     """Hash all files but the manifests, a few at a time: years of plans would not fit into memory."""
     found: dict[str, str] = {}
-    with storage_errors(account_path, ANY_ERROR):
-        paths = [
-            path
-            for path in fs.find(account_path)
-            if not path.startswith(f"{account_path}/manifests/") and not _is_debris(path)
-        ]
-        for start in range(0, len(paths), _AT_ONCE):
-            bodies = fs.cat(paths[start : start + _AT_ONCE])
-            found |= {_relative(path, account_path): sha256(body) for path, body in bodies.items()}
+    paths = [path for path in list_files(fs, account_path) if not path.startswith(f"{account_path}/manifests/")]
+    for start in range(0, len(paths), _AT_ONCE):
+        bodies = read_files(fs, paths[start : start + _AT_ONCE])
+        found |= {_relative(path, account_path): sha256(body) for path, body in bodies.items()}
     return found
 
 
 def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str]) -> Iterator[str]:
     """Check each manifest against the ones before it, and collect what files they name."""
     hashes: dict[str, str] = {}
-    for path in sorted(path for path in bodies if not _is_debris(path)):
+    for path in sorted(bodies):
         name = path.removeprefix("manifests/")
         try:
             manifest = parse_record(bodies[path], path)
@@ -164,12 +149,6 @@ def _anchor(bodies: Mapping[str, bytes]) -> dict[str, str]:
         return {}
     anchor = parse_record(body, ANCHOR)
     return {anchor["name"]: anchor["sha256"]}
-
-
-def _is_debris(path: str) -> bool:
-    """Tell whether a file is what a worker leaves that dies while it writes; nobody reads it."""
-    name = path.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _relative(path: str, account_path: str) -> str:

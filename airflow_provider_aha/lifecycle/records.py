@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +201,42 @@ def _read(fs: AbstractFileSystem, path: str) -> bytes | None:
     return body
 
 
+def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True) -> list[str]:
+    """List all files below a folder; what a worker is writing, or died over, is left out.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; one that isn't there has no files.
+    :param deep: whether files of folders inside count.
+    :return: their paths, in order.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
+        if "file" in _protocols(fs):
+            # fsspec looks at each file, and shows an empty folder where one is gone between two looks.
+            found: Iterable[str] = _find_local(folder, deep=deep)
+        else:
+            # What this process has listed before lacks what others have written since.
+            fs.invalidate_cache()
+            found = fs.find(folder, maxdepth=None if deep else 1) if fs.exists(folder) else []
+        return sorted(path for path in found if not _is_debris(path))
+
+
+def _find_local(folder: str, *, deep: bool) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        if not (isinstance(error, FileNotFoundError) and error.filename == folder):
+            raise error
+
+    for path, _, names in os.walk(folder, onerror=fail):
+        yield from (f"{path}/{name}" for name in names)
+        if not deep:
+            return
+
+
+def _is_debris(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def read_all(fs: AbstractFileSystem, folder: str) -> dict[str, bytes]:
     """Read all files below a folder, many at once where the store can.
 
@@ -209,11 +245,21 @@ def read_all(fs: AbstractFileSystem, folder: str) -> dict[str, bytes]:
     :return: the bytes of each file by its path, in the paths' order.
     :raises AhaStorageError: when one can't be read.
     """
-    with storage_errors(folder, ANY_ERROR):
-        # What this process has listed before lacks what others have written since.
-        fs.invalidate_cache()
-        paths = sorted(fs.find(folder)) if fs.exists(folder) else []
-        bodies: dict[str, bytes] = fs.cat(paths) if paths else {}
+    return read_files(fs, list_files(fs, folder))
+
+
+def read_files(fs: AbstractFileSystem, paths: Sequence[str]) -> dict[str, bytes]:
+    """Read files, many at once where the store can.
+
+    :param fs: the files' filesystem.
+    :param paths: the files.
+    :return: the bytes of each by its path, in the same order.
+    :raises AhaStorageError: when one can't be read.
+    """
+    if not paths:
+        return {}
+    with storage_errors(paths[0], ANY_ERROR):
+        bodies: dict[str, bytes] = fs.cat(list(paths))
     return {path: bodies[path] for path in paths}
 
 

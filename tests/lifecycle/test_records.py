@@ -16,6 +16,7 @@ from airflow_provider_aha.lifecycle.records import (
     Run,
     RunFolder,
     create_once,
+    list_files,
     path_part,
     read_all,
     read_record,
@@ -120,6 +121,51 @@ def test_what_others_wrote_since_the_last_look_is_seen(location: Location) -> No
     assert list(read_all(location.fs, f"{location.path}/x").values()) == [b"1"]
     create_once(location.fs, f"{location.path}/x/y/2.json", b"2")
     assert list(read_all(location.fs, f"{location.path}/x").values()) == [b"1", b"2"]
+
+
+def test_a_look_while_others_write_misses_nothing_and_never_fails(local: Location) -> None:
+    """A file that is gone between two looks must not make the whole folder look empty."""
+    folder = f"{local.path}/x"
+    create_once(local.fs, f"{folder}/first.json", b"{}")
+    writer = threading.Thread(
+        target=lambda: [create_once(local.fs, f"{folder}/{number}.json", b"{}") for number in range(300)]
+    )
+    writer.start()
+    seen = 0
+    while writer.is_alive():
+        found = read_all(local.fs, folder)
+        assert f"{folder}/first.json" in found
+        assert len(found) >= seen
+        assert set(found.values()) == {b"{}"}
+        seen = len(found)
+    writer.join()
+    assert len(read_all(local.fs, folder)) == 301
+
+
+def test_files_of_folders_inside_count_only_when_asked_for(location: Location) -> None:
+    for name in ("a.json", "b/c.json", ".d.json.ab.tmp"):
+        create_once(location.fs, f"{location.path}/x/{name}", b"{}")
+    names = [path.removeprefix(f"{location.path}/x/") for path in list_files(location.fs, f"{location.path}/x")]
+    assert names == ["a.json", "b/c.json"]
+    assert list_files(location.fs, f"{location.path}/x", deep=False) == [f"{location.path}/x/a.json"]
+    assert list_files(location.fs, f"{location.path}/none", deep=False) == []
+
+
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
+    local: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_once(local.fs, f"{local.path}/x/y/a.json", b"{}")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        # Root, as which tests may run, is refused nothing.
+        if path.endswith("/y"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(AhaStorageError, match="Permission denied"):
+        list_files(local.fs, f"{local.path}/x")
 
 
 def test_an_unreachable_store_is_a_storage_error() -> None:
