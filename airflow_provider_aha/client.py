@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -178,6 +179,7 @@ class AhaClient:
             config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
         )
         self._session = _session(config, f"airflow-provider-aha/{package_version()} {user_agent}".strip())
+        self._adapter = self._session.get_adapter(config.base_url)
         self._settings = _settings(self._session, config)
 
     @property
@@ -443,34 +445,42 @@ class AhaClient:
         body: Mapping[str, Any] | None,
         decode: Callable[[bytes], T],
     ) -> T:
-        response = self._exchange(method, path, params, body)
+        response, answer = self._exchange(method, path, params, body)
         if response.status_code != 200:
             self._raise_for_status(response)
         try:
-            return decode(response.content)
+            return decode(answer)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._not_aha(response) from error
+            raise self._not_aha(response, len(answer)) from error
+
+    @cached_property
+    def _request(self) -> requests.PreparedRequest:
+        """What all requests have in common, made once: that costs more than to send one."""
+        return self._session.prepare_request(requests.Request("GET", self.config.base_url))
 
     def _exchange(
         self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
-    ) -> requests.Response:
+    ) -> tuple[requests.Response, bytes]:
         headers: Mapping[str, str] | None = None
         try:
-            request = requests.Request(
-                method, f"{self.config.base_url}{API_PREFIX}{path}", params=params, json=body
+            request = self._request.copy()
+            request.method = method
+            request.prepare_url(f"{self.config.base_url}{API_PREFIX}{path}", params)
+            if body is not None:
+                request.prepare_body(None, None, json=body)
+            # Without the session around it: that would follow redirects, keep cookies, and take its time.
+            response = self._adapter.send(
+                request, timeout=(self.config.connect_timeout, self.config.read_timeout), **self._settings
             )
-            response = self._session.send(
-                self._session.prepare_request(request),
-                timeout=(self.config.connect_timeout, self.config.read_timeout),
-                **self._settings,
-            )
+            # The body in one piece: `content` puts it together from pieces of 10 KB.
+            answer = b"".join(response.iter_content(None))
             headers = response.headers
         except (OSError, ValueError) as error:
             raise self._no_answer(error) from None
         finally:
             self._limiter.release(headers)
         self.sandbox = self.sandbox or "X-Aha-Sandbox" in response.headers
-        return response
+        return response, answer
 
     def _backoff(self, error: AhaError, attempt: int) -> float:
         longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
@@ -506,9 +516,9 @@ class AhaClient:
             **facts,
         )
 
-    def _not_aha(self, response: requests.Response) -> AhaError:
+    def _not_aha(self, response: requests.Response, size: int) -> AhaError:
         kind = response.headers.get("Content-Type", "").split(";")[0][:60] or "no content type"
-        found = "a web page" if kind == "text/html" else f"{len(response.content)} bytes ({kind})"
+        found = "a web page" if kind == "text/html" else f"{size} bytes ({kind})"
         return AhaProtocolError(
             f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
             "answer was cut short, or the connection's host is not an Aha! account.",
@@ -606,16 +616,9 @@ def _target_host(location: str) -> str | None:
         return "an unreadable address"
 
 
-class _Session(requests.Session):
-    """Sees no redirect in any answer: the key must never follow one to another host."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        return None
-
-
 def _session(config: ClientConfig, user_agent: str) -> requests.Session:
     # One session for all threads: its connection pool is made for that, and nothing else of it changes.
-    session = _Session()
+    session = requests.Session()
     session.auth = _BearerAuth(config.api_key)
     session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
     # A session cookie would be a second identity beside the key.

@@ -46,8 +46,8 @@ from airflow_provider_aha.version import package_version
 log = logging.getLogger(__name__)
 
 QUERY = "GET /users: all account users, enabled and disabled, no filter"
-# Pages to a row group: ten thousand users, some ten MB before compression.
-_PAGES_PER_GROUP = 50
+# Pages to a row group: four thousand users, some four MB before compression.
+_PAGES_PER_GROUP = 20
 _PROGRESS_SECONDS = 10.0
 
 

@@ -44,6 +44,8 @@ class Location:
 # A put to these appears whole or not at all; elsewhere a rename makes it so.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
 _CHUNK = 1024 * 1024
+# Nearly every value of these is another one: a dictionary of them is begun and given up.
+_DISTINCT = frozenset({"id", "name", "email", "created_at", "updated_at", "accessed_at"})
 # Object stores raise what their libraries raise (botocore's errors are no OSError).
 ANY_ERROR = Exception
 # Theirs have no words of the operating system.
@@ -87,7 +89,12 @@ class DatasetWriter:
         )
         self._rows = 0
         with storage_errors(str(self._path)):
-            self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=[*(set(schemas.USERS.names) - _DISTINCT)] if dataset == "users" else True,
+            )
 
     def __enter__(self) -> DatasetWriter:
         """Return the writer."""
