@@ -7,6 +7,7 @@ be made and looked at, but not carried out with an approval.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.values import to_list, to_text
 
 if TYPE_CHECKING:
@@ -108,10 +110,11 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         from airflow_provider_aha.lifecycle.records import create_once
         from airflow_provider_aha.storage import to_json
 
-        location, _ = self._load()
+        location, plan = self._load()
         record = self._record(context, event, location)
         if not create_once(location.fs, beside(location, FILE), to_json(record)):
             raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
+        self._close(context, location, plan, record["choice"])
         if record["choice"] != _APPROVE:
             raise AirflowSkipException("The plan was rejected, or nobody answered in time: nobody is deactivated.")
         return {
@@ -119,6 +122,17 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             "plan_sha256": record["plan_sha256"],
             "struck_out": len(record["strike_out"]),
         }
+
+    def _close(self, context: Any, location: Location, plan: Plan, choice: str) -> None:
+        """Leave a manifest: the control ran, whatever the answer was."""
+        from airflow_provider_aha.lifecycle.chain import close_try
+        from airflow_provider_aha.lifecycle.records import RunFolder
+
+        run = run_of(context)
+        base = replace(location, path=_base(location.path), url=_base(location.url))
+        about = {"action": "approve", "ended": choice, "sandbox": plan.sandbox, **asdict(run)}
+        path, digest = close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
+        self.log.info("Manifest %s, SHA-256 %s", path, digest)
 
     def _record(self, context: Any, event: dict[str, Any], location: Location) -> dict[str, Any]:
         from airflow_provider_aha.lifecycle.approval import REQUEST_FILE
@@ -171,3 +185,7 @@ def beside(location: Location, name: str) -> str:
     :param name: the other file's name.
     """
     return f"{location.path.rpartition('/')[0]}/{name}"
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/deactivations/")[0]

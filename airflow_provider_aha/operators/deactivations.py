@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
@@ -115,16 +115,20 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         from airflow_provider_aha.lifecycle.approval import FILE, check_approval
         from airflow_provider_aha.lifecycle.records import read_record
 
+        run = run_of(context)
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
         facts = check_approval(
             record,
             plan_sha256=plan_sha256,
             approvers=to_list(self.approvers, "approvers") or [],
-            requested_by=run_of(context).requested_by,
+            requested_by=run.requested_by,
             now=datetime.now(UTC),
             anonymous_counts=self.hook.get_conn().config.is_loopback,
         )
-        return facts, to_list((record or {}).get("strike_out"), "strike_out") or []
+        # In a run that somebody else started, the one who asked could be the one who approved.
+        if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
+            raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
+        return facts, to_list(record.get("strike_out"), "strike_out") or []
 
 
 class AhaReactivateUsersOperator(AhaWriteOperator):

@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.exceptions import AhaError, AhaStorageError
@@ -16,6 +18,7 @@ from airflow_provider_aha.lifecycle.evidence import read_evidence
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 Context = Callable[..., dict[str, Any]]
 
@@ -308,6 +311,7 @@ class Planned:
 
     def __init__(self, admin: Admin, run_id: str = "r1", users: int = 2) -> None:
         context = admin.context(run_id) | {"outlet_events": {}}
+        self.run = context["ti"]
         extract = AhaExtractUsersOperator(task_id="e", base_path=admin.base, datasets=["users", "user_roles"])
         extract.execute(context)
         rule = {"class": "named", "ids": admin.people[:users]}
@@ -324,6 +328,8 @@ class Planned:
             "responded_by_id": "7",
             "responded_by_name": "bob",
             "strike_out": [],
+            "dag_id": self.run.dag_id,
+            "run_id": self.run.run_id,
             **changes,
         }
         (Path(self.path).parent / "approval.json").write_text(json.dumps(record))
@@ -331,8 +337,6 @@ class Planned:
 
 @pytest.fixture
 def now() -> str:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).isoformat()
 
 
@@ -349,7 +353,7 @@ def test_an_approved_plan_is_carried_out_once(admin, now):
     admin.reactivate(evidence=result["evidence"])
     admin.server.forget_requests()
     with pytest.raises(AirflowFailException, match="carried out before"):
-        admin.deactivate(run_id="r2", **arguments)
+        admin.deactivate(run_id="r2", plan=planned.path, require_approval=False)
     assert admin.puts == []
     assert admin.verify() == 0
 
@@ -362,6 +366,8 @@ def test_an_approved_plan_is_carried_out_once(admin, now):
         {"plan_sha256": "00"},
         {"responded_at": "2020-01-01T00:00:00Z"},
         {"responded_by_name": "ann"},
+        {"run_id": "another"},
+        {"dag_id": "another"},
     ],
 )
 def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, now, approval):
@@ -385,6 +391,39 @@ def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):
     assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {}
     manifest = admin.manifests()[-1]
     assert (manifest["action"], manifest["ended"], manifest["users"]) == ("deactivate", "completed", 0)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ({"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "bob"}}, "Approve"),
+        ({"chosen_options": ["Reject"], "responded_by_user": {"id": "7", "name": "bob"}}, "Reject"),
+        ({"chosen_options": ["Reject"], "responded_by_user": None}, "Reject"),
+        ({"error": "nobody answered", "error_type": "timeout"}, "Reject"),
+    ],
+)
+def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choice):
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    planned = Planned(admin)
+    context = admin.context("r1")
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    request = Path(planned.path).parent / "approval_request.json"
+    request.write_text(json.dumps({"plan_sha256": planned.sha256}))
+    event = {"params_input": {"strike_out": admin.people[:1]}, "responded_at": datetime.now(UTC), **answer}
+    with nullcontext() if choice == "Approve" else pytest.raises(AirflowSkipException):
+        operator.execute_complete(context, event)
+    record = json.loads((request.parent / "approval.json").read_text())
+    assert (record["choice"], record["plan_sha256"]) == (choice, planned.sha256)
+    manifest = admin.manifests()[-1]
+    assert (manifest["action"], manifest["ended"]) == ("approve", choice)
+    assert admin.verify() == 0
+    with pytest.raises(AirflowFailException, match="answered before"):
+        operator.execute_complete(context, event)
+    if choice == "Approve":
+        assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"deactivated": 1}
+        assert admin.puts == admin.people[1:2]
 
 
 # --- the record ----------------------------------------------------------------------------------
