@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.exceptions import AhaApprovalError
+from airflow_provider_aha.lifecycle.rules import LEFT
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.lifecycle.plan import PlanRow
 
 FILE = "approval.json"
 REQUEST_FILE = "approval_request.json"
 APPROVE, REJECT = "Approve", "Reject"
+# So many users who left, each with an end date in the roster, may be disabled without asking a person.
+FEW = 5
 _VALID_FOR = timedelta(hours=24)
 _CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+def policy_allows(rows: Sequence[PlanRow]) -> bool:
+    """Tell whether users may be disabled without asking a person: a few who left, each with an end date.
+
+    Who is merely absent from the roster, or has left by a status without a date, is none of them.
+
+    :param rows: all rows of a plan.
+    """
+    return len(rows) <= FEW and all(row.user_class == LEFT and row.leave_date and row.left_at for row in rows)
 
 
 def check_approval(
@@ -29,7 +45,8 @@ def check_approval(
     :param record: ``approval.json`` from beside the plan, as the approval operator wrote it; None when there
         is none.
     :param plan_sha256: SHA-256 of the plan that is about to be carried out.
-    :param approvers: ids or names of those who may approve; empty for everybody but the requester.
+    :param approvers: ids or names of those who may approve; empty: those whom the record names, else everybody
+        but the requester.
     :param requested_by: who triggered the run.
     :param now: this moment; UTC.
     :param anonymous_counts: whether an Airflow without login may approve (sandbox only).
@@ -46,7 +63,8 @@ def check_approval(
         raise AhaApprovalError(
             "The approval is older than 24 hours, or dated in the future. Nothing was done; plan and ask again."
         )
-    return _check_person(record, approvers, requested_by, anonymous_counts=anonymous_counts)
+    allowed = approvers or record.get("approvers") or []
+    return _check_person(record, allowed, requested_by, anonymous_counts=anonymous_counts)
 
 
 def _check_person(

@@ -6,13 +6,13 @@ be made and looked at, but not carried out with an approval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Param
-from airflow.providers.standard.exceptions import HITLTimeoutError
+from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
@@ -39,15 +39,20 @@ class AhaApproveDeactivationsOperator(HITLOperator):
     """Ask a person whether a plan is to be carried out, and write the answer beside it.
 
     The writing task trusts only the ``approval.json`` that this task writes, once, on approve, reject and
-    timeout. A plan without candidates is not asked about. The form field ``strike_out`` takes ids off the plan.
+    timeout. A plan without candidates is not asked about. The form field ``strike_out`` takes ids off the plan;
+    an entry that isn't on it makes the answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
+    :param require_approval: whether a person is asked about every plan. Without it a plan of at most 5 users of
+        class ``left``, each with an end date in the roster, is let through: give the writing task the same value.
+        Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody but who triggered the
         run. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
     :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
-    :raises AirflowFailException: when this plan was answered before; start a new run.
+    :raises AirflowFailException: when this plan was answered before, or the answer can't be right; start a new
+        run.
     """
 
     template_fields: Sequence[str] = ("plan", "approvers")
@@ -57,6 +62,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         self,
         *,
         plan: str,
+        require_approval: bool = True,
         approvers: Sequence[str] | str = (),
         response_timeout: timedelta = timedelta(hours=24),
         **kwargs: Any,
@@ -74,14 +80,20 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             **kwargs,
         )
         self.plan = plan
+        self.require_approval = require_approval
         self.approvers = approvers
+
+    @property
+    def serialized_params(self) -> dict[str, Any]:
+        """The fields of the form: 3.1 would show the DAG's own Params there, too, and refuse their defaults."""
+        return {"strike_out": super().serialized_params["strike_out"]}
 
     def execute(self, context: Any) -> Any:
         """Show the plan and wait.
 
         :param context: the task's context.
         """
-        from airflow_provider_aha.lifecycle.approval import FILE, REQUEST_FILE
+        from airflow_provider_aha.lifecycle.approval import FILE, REQUEST_FILE, policy_allows
         from airflow_provider_aha.lifecycle.records import create_once, read_record
         from airflow_provider_aha.lifecycle.summary import summary
         from airflow_provider_aha.storage import to_json
@@ -91,9 +103,15 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         if not plan.rows:
             self.log.info("The plan has no candidates: there is nothing to approve.")
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
+        if not self.require_approval and policy_allows(plan.rows):
+            self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
+            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if read_record(location.fs, beside(location, FILE)) is not None:
             raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
-        create_once(location.fs, beside(location, REQUEST_FILE), to_json({"plan_sha256": plan.sha256}))
+        shown = {"plan_sha256": plan.sha256}
+        request = beside(location, REQUEST_FILE)
+        if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
+            raise AirflowFailException("The plan was changed since it was shown: start a new run.")
         self.body = summary(plan)
         if approvers:
             self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
@@ -111,10 +129,12 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         from airflow_provider_aha.storage import to_json
 
         location, plan = self._load()
-        record = self._record(context, event, location)
+        record, fault = self._record(context, event, location, plan)
         if not create_once(location.fs, beside(location, FILE), to_json(record)):
             raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
         self._close(context, location, plan, record["choice"])
+        if fault is not None:
+            raise AirflowFailException(f"{fault}: nobody is deactivated. Start a new run.")
         if record["choice"] != _APPROVE:
             raise AirflowSkipException("The plan was rejected, or nobody answered in time: nobody is deactivated.")
         return {
@@ -134,7 +154,10 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         path, digest = close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
         self.log.info("Manifest %s, SHA-256 %s", path, digest)
 
-    def _record(self, context: Any, event: dict[str, Any], location: Location) -> dict[str, Any]:
+    def _record(
+        self, context: Any, event: dict[str, Any], location: Location, plan: Plan
+    ) -> tuple[dict[str, Any], str | None]:
+        """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
         from airflow_provider_aha.lifecycle.approval import REQUEST_FILE
         from airflow_provider_aha.lifecycle.journal import timestamp
         from airflow_provider_aha.lifecycle.records import read_record
@@ -142,31 +165,35 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         request = read_record(location.fs, beside(location, REQUEST_FILE))
         if request is None:
             raise AhaSnapshotError(f"{beside(location, REQUEST_FILE)} is missing: it isn't known what was shown.")
-        answer = self._answer(context, event)
+        answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
         moment = answer.get("responded_at")
-        chosen = list(answer.get("chosen_options") or [])
+        approved = list(answer.get("chosen_options") or []) == [_APPROVE]
+        strike_out: list[str] = []
+        if approved:
+            strike_out, fault = _struck_out(event, plan)
         return {
-            "choice": _APPROVE if chosen == [_APPROVE] else _REJECT,
+            "choice": _APPROVE if approved and fault is None else _REJECT,
             # What was shown, not what lies there now.
             "plan_sha256": request["plan_sha256"],
             "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
             "responded_by_id": person.get("id"),
             "responded_by_name": person.get("name"),
             "approvers": to_list(self.approvers, "approvers") or [],
-            "strike_out": to_list((answer.get("params_input") or {}).get("strike_out") or [], "strike_out") or [],
+            "strike_out": strike_out,
             "dag_id": context["ti"].dag_id,
             "run_id": context["ti"].run_id,
-        }
+        }, fault
 
-    def _answer(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
-        known = set(self.params)
-        # 3.1 shows the DAG's own Params in the form too; they are nobody's answer here.
-        inputs = {key: value for key, value in (event.get("params_input") or {}).items() if key in known}
+    def _answer(self, context: Any, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """Return the answer, empty when nobody gave one, and what is wrong with it."""
         try:
-            return dict(super().execute_complete(context, {**event, "params_input": inputs}))
+            # Airflow would refuse an answer without, or with other fields than the form's; only one is read here.
+            return dict(super().execute_complete(context, {**event, "params_input": {}})), None
         except HITLTimeoutError:
-            return {}
+            return {}, None
+        except (HITLTriggerEventError, ValueError):
+            return {}, "The answer doesn't fit the form"
 
     def _load(self) -> tuple[Location, Plan]:
         from airflow_provider_aha.lifecycle.plan import load_plan
@@ -176,6 +203,17 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             raise AhaError("plan is not set.")
         location = resolve_path(path)
         return location, load_plan(location.fs, location.path)
+
+
+def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None]:
+    """Read the form field: ids of the plan, and what is wrong with it."""
+    try:
+        found = to_list((event.get("params_input") or {}).get("strike_out") or [], "strike_out") or []
+    except AhaError:
+        return [], "strike_out is no list of ids"
+    if unknown := len(set(found) - {row.user_id for row in plan.rows}):
+        return found, f"strike_out has {unknown} entries that are not ids of the plan's users"
+    return found, None
 
 
 def beside(location: Location, name: str) -> str:

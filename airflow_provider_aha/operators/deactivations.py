@@ -19,6 +19,8 @@ from airflow_provider_aha.operators.writes import (
 from airflow_provider_aha.values import to_bool, to_list, to_text
 
 if TYPE_CHECKING:
+    from airflow_provider_aha.lifecycle.plan import Plan
+    from airflow_provider_aha.lifecycle.records import RunFolder
     from airflow_provider_aha.lifecycle.writes import Decision
     from airflow_provider_aha.storage import Location
 
@@ -35,11 +37,13 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
     :param plan: path of a ``plan.json``. (templated)
     :param users: ids or emails, instead of a plan. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
-    :param require_approval: whether an ``approval.json`` beside the plan must say yes. Users by name have
-        no plan that could be approved, so it must be switched off for them. Not templated on purpose.
+    :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
+        carried out by policy only: at most 5 users of class ``left``, each with an end date in the roster; any
+        other plan needs an approval all the same. Users by name have no plan that could be approved, so it must
+        be switched off for them. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody but who triggered the run.
-    :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path) and
-        ``dry_run``.
+    :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``
+        and ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled).
     :raises AirflowFailException: without retries, when a guard or the approval holds the run back, an
         argument can't be right, or users were blocked.
     :raises AhaError: when users failed whom a retry may cure; a retry touches only those.
@@ -87,22 +91,25 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
                 done = self.carry_out(
                     context,
                     "deactivate",
-                    lambda _: self._decision(str(plan), context, dry_run=dry_run),
+                    lambda folder: self._decision(str(plan), folder, context, dry_run=dry_run),
                     dry_run=dry_run,
                 )
-        return result(done, dry_run=dry_run)
+        hours = [float(row["hours_to_disable"]) for row in done.rows if row["hours_to_disable"] is not None]
+        if hours:
+            self.log.info("Who left was disabled at most %.1f hours after the last day had ended.", max(hours))
+        return {**result(done, dry_run=dry_run), "hours_to_disable": max(hours, default=None)}
 
-    def _decision(self, plan_path: str, context: Any, *, dry_run: bool) -> Decision:
+    def _decision(self, plan_path: str, folder: RunFolder, context: Any, *, dry_run: bool) -> Decision:
         """Read the plan and, where it is to be carried out, its approval."""
         from airflow_provider_aha.lifecycle.plan import load_plan
         from airflow_provider_aha.lifecycle.planned import decision_of
 
         location = resolve_path(plan_path)
         plan = load_plan(location.fs, location.path)
-        approval: dict[str, Any] = {"approval_mode": "policy"}
+        approval: dict[str, Any] = {}
         strike_out: list[str] = []
-        if self.require_approval and not dry_run and plan.rows:
-            approval, strike_out = self._approval(location, plan.sha256, context)
+        if plan.rows and not dry_run:
+            approval, strike_out = self._approval(location, plan, folder, context)
         return decision_of(
             plan,
             account=self.hook.get_conn().config.account,
@@ -111,15 +118,32 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
             now=datetime.now(UTC),
         )
 
-    def _approval(self, location: Location, plan_sha256: str, context: Any) -> tuple[dict[str, Any], list[str]]:
-        from airflow_provider_aha.lifecycle.approval import FILE, check_approval
+    def _approval(
+        self, location: Location, plan: Plan, folder: RunFolder, context: Any
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return what the evidence says of the approval, and who was taken off the plan."""
+        from airflow_provider_aha.lifecycle.approval import FILE, check_approval, policy_allows
+        from airflow_provider_aha.lifecycle.plan import FILE as PLAN_FILE
         from airflow_provider_aha.lifecycle.records import read_record
 
+        # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
+        base = self.location()
+        if not location.url.startswith(f"{base.url}{folder.account_path.removeprefix(base.path)}/"):
+            raise AhaApprovalError(
+                f"The plan doesn't lie in {folder.account_path}, where this package keeps plans. Nothing was done."
+            )
         run = run_of(context)
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
+        if record is None and not self.require_approval:
+            if policy_allows(plan.rows) and location.path == f"{folder.run_path}/{PLAN_FILE}":
+                return {"approval_mode": "policy"}, []
+            raise AhaApprovalError(
+                "Without asking a person, only this run's own plan of at most 5 users of class left, each with an "
+                "end date in the roster, is carried out. This one needs an approval. Nothing was done."
+            )
         facts = check_approval(
             record,
-            plan_sha256=plan_sha256,
+            plan_sha256=plan.sha256,
             approvers=to_list(self.approvers, "approvers") or [],
             requested_by=run.requested_by,
             now=datetime.now(UTC),

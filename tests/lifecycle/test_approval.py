@@ -97,3 +97,9 @@ def test_only_the_approvers_count_where_they_are_named(approvers, counts):
     else:
         with pytest.raises(AhaApprovalError, match="not among the approvers"):
             check(approvers=approvers)
+
+
+def test_approvers_that_the_question_went_to_are_the_only_ones():
+    assert check(RECORD | {"approvers": ["bob"]})["approved_by_name"] == "bob"
+    with pytest.raises(AhaApprovalError, match="not among the approvers"):
+        check(RECORD | {"approvers": ["eve"]})

@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 Context = Callable[..., dict[str, Any]]
+needs_3_1 = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
 
 
 class Admin:
@@ -37,9 +39,10 @@ class Admin:
     ) -> dict[str, Any]:
         given = {"dry_run": False, "require_approval": False, "base_path": self.base, **arguments}
         requested_by = given.pop("requested_by", "ann")
-        operator = AhaDeactivateUsersOperator(task_id="t", users=users, **given)
+        task_id = given.pop("task_id", "t")
+        operator = AhaDeactivateUsersOperator(task_id=task_id, users=users, **given)
         found: dict[str, Any] = operator.execute(
-            self.context(run_id, try_number, triggering_user_name=requested_by)
+            self.context(run_id, try_number, task_id, triggering_user_name=requested_by)
         )
         return found
 
@@ -88,6 +91,7 @@ def test_users_are_disabled_and_enabled_again(admin):
         "outcomes": {"deactivated": 3},
         "users": dict.fromkeys(admin.people[:3], "deactivated"),
         "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
+        "hours_to_disable": None,
     }
     undone = admin.reactivate(evidence=result["evidence"])
     assert (undone["outcomes"], undone["paid_seats"]) == ({"reactivated": 3}, 3)
@@ -307,15 +311,15 @@ def test_an_undo_names_those_that_were_changed_since(admin):
 
 
 class Planned:
-    """A plan of the rule that two people are named, and what an approval of it would be."""
+    """A plan of a run, of the rule that two people are named unless given, and what an approval of it would be."""
 
-    def __init__(self, admin: Admin, run_id: str = "r1", users: int = 2) -> None:
+    def __init__(self, admin: Admin, run_id: str = "r1", users: int = 2, **plan: Any) -> None:
         context = admin.context(run_id) | {"outlet_events": {}}
         self.run = context["ti"]
         extract = AhaExtractUsersOperator(task_id="e", base_path=admin.base, datasets=["users", "user_roles"])
         extract.execute(context)
-        rule = {"class": "named", "ids": admin.people[:users]}
-        operator = AhaPlanDeactivationsOperator(task_id="p", base_path=admin.base, rules=[rule])
+        plan = plan or {"rules": [{"class": "named", "ids": admin.people[:users]}]}
+        operator = AhaPlanDeactivationsOperator(task_id="p", base_path=admin.base, **plan)
         result = operator.execute(context)
         self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
         admin.server.forget_requests()
@@ -333,6 +337,25 @@ class Planned:
             **changes,
         }
         (Path(self.path).parent / "approval.json").write_text(json.dumps(record))
+
+    def answer(self, context: dict[str, Any], **event: Any) -> Any:
+        """Answer the question as a person, Approve unless given."""
+        from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+        (Path(self.path).parent / "approval_request.json").write_text(json.dumps({"plan_sha256": self.sha256}))
+        given = {
+            "chosen_options": ["Approve"],
+            "params_input": {},
+            "responded_at": datetime.now(UTC),
+            "responded_by_user": {"id": "7", "name": "bob"},
+        }
+        operator = AhaApproveDeactivationsOperator(task_id="approve", plan=self.path)
+        return operator.execute_complete(context, {**given, **event})
+
+    @property
+    def approval(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((Path(self.path).parent / "approval.json").read_text())
+        return found
 
 
 @pytest.fixture
@@ -353,7 +376,7 @@ def test_an_approved_plan_is_carried_out_once(admin, now):
     admin.reactivate(evidence=result["evidence"])
     admin.server.forget_requests()
     with pytest.raises(AirflowFailException, match="carried out before"):
-        admin.deactivate(run_id="r2", plan=planned.path, require_approval=False)
+        admin.deactivate(task_id="another", **arguments)
     assert admin.puts == []
     assert admin.verify() == 0
 
@@ -393,7 +416,7 @@ def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):
     assert (manifest["action"], manifest["ended"], manifest["users"]) == ("deactivate", "completed", 0)
 
 
-@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
+@needs_3_1
 @pytest.mark.parametrize(
     ("answer", "choice"),
     [
@@ -411,7 +434,9 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
     operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
     request = Path(planned.path).parent / "approval_request.json"
     request.write_text(json.dumps({"plan_sha256": planned.sha256}))
-    event = {"params_input": {"strike_out": admin.people[:1]}, "responded_at": datetime.now(UTC), **answer}
+    # 3.1 sends what it shows of the DAG's own Params, too.
+    inputs = {"strike_out": admin.people[:1], "dry_run": False}
+    event = {"params_input": inputs, "responded_at": datetime.now(UTC), **answer}
     with nullcontext() if choice == "Approve" else pytest.raises(AirflowSkipException):
         operator.execute_complete(context, event)
     record = json.loads((request.parent / "approval.json").read_text())
@@ -424,6 +449,171 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
     if choice == "Approve":
         assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"deactivated": 1}
         assert admin.puts == admin.people[1:2]
+
+
+@needs_3_1
+@pytest.mark.parametrize(
+    "strike_out", [["1"], ["ann@example.com"], "['{people[0]}', '12']", "{people[0]}", {"a": 1}, 7, [None]]
+)
+def test_an_answer_that_would_leave_somebody_alone_who_is_not_on_the_plan_is_a_no(admin, strike_out):
+    """Whoever wrote a wrong id meant somebody; going on would disable that person."""
+    planned = Planned(admin)
+    context = admin.context("r1")
+    if isinstance(strike_out, str):
+        strike_out = strike_out.format(people=admin.people)
+    with pytest.raises(AirflowFailException, match=r"strike_out .* nobody is deactivated"):
+        planned.answer(context, params_input={"strike_out": strike_out})
+    assert planned.approval["choice"] == "Reject"
+    assert admin.manifests()[-1]["ended"] == "Reject"
+    with pytest.raises(AirflowFailException, match="rejected"):
+        admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
+
+
+@needs_3_1
+def test_an_answer_that_airflow_itself_finds_wrong_is_a_no(admin):
+    planned = Planned(admin)
+    with pytest.raises(AirflowFailException, match="doesn't fit the form"):
+        planned.answer(admin.context("r1"), error="strike_out", error_type="validation")
+    assert planned.approval["choice"] == "Reject"
+
+
+@needs_3_1
+def test_a_plan_that_was_changed_after_it_was_shown_is_not_shown_again(admin):
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    planned = Planned(admin)
+    (Path(planned.path).parent / "approval_request.json").write_text('{"plan_sha256": "another"}')
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    with pytest.raises(AirflowFailException, match="changed since it was shown"):
+        operator.execute(admin.context("r1"))
+
+
+# --- by policy, without asking -------------------------------------------------------------------
+
+
+@pytest.fixture
+def leavers(admin, tmp_path) -> Callable[..., Planned]:
+    """Call it for a plan by a roster in which some have left by end date or status and the others are here."""
+
+    def plan(*, dated: int = 0, by_status: int = 0, run_id: str = "r1", **rules: Any) -> Planned:
+        emails = {one: admin.server.account.user(one)["email"] for one in admin.people}
+        people = [one for one, email in emails.items() if email.endswith("@example.com")]
+        gone = people[:dated], people[dated : dated + by_status]
+        yesterday = datetime.now(UTC).date() - timedelta(days=1)
+        lines = ["key,email,last_day,status"]
+        for user in admin.server.account.users():
+            if user["email"]:
+                day, status = yesterday if user["id"] in gone[0] else "", "gone" if user["id"] in gone[1] else ""
+                lines.append(f"{user['id']},{user['email']},{day},{status}")
+        roster = tmp_path / "roster.csv"
+        roster.write_text("\n".join(lines))
+        described = {
+            "path": str(roster),
+            "key": "key",
+            "emails": "email",
+            "domains": ["example.com"],
+            "min_rows": 10,
+            "end_date": "last_day",
+            "status": "status",
+            "left_statuses": "gone",
+        }
+        rules = rules or {"rules": [{"class": "left"}]}
+        return Planned(admin, run_id, roster=described, **rules)
+
+    return plan
+
+
+def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leavers):
+    planned = leavers(dated=5)
+    result = admin.deactivate(plan=planned.path, require_approval=False)
+    assert result["outcomes"] == {"deactivated": 5}
+    rows = read_evidence(resolve_path(result["evidence"]))
+    assert {(row["class"], row["approval_mode"], row["approved_by_id"]) for row in rows} == {
+        ("left", "policy", None)
+    }
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    hours = (datetime.now(UTC) - midnight).total_seconds() / 3600
+    found = [float(row["hours_to_disable"]) for row in rows]
+    assert all(0 <= one <= hours + 0.01 for one in found)
+    assert result["hours_to_disable"] == max(found)
+    assert admin.verify() == 0
+
+
+def test_a_dry_run_is_nobodys_approval(admin, leavers):
+    result = admin.deactivate(plan=leavers(dated=2).path, require_approval=False, dry_run=True)
+    rows = read_evidence(resolve_path(result["evidence"]))
+    assert {(row["outcome"], row["approval_mode"], row["hours_to_disable"]) for row in rows} == {
+        ("dry_run", None, None)
+    }
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"dated": 6},
+        {"dated": 1, "by_status": 1},
+        {"by_status": 1},
+        {"dated": 1, "rules": [{"class": "left"}, {"class": "unused", "inactive_days": 300, "grace_days": 0}]},
+    ],
+)
+def test_anything_else_needs_an_approval_whatever_the_dag_says(admin, leavers, who, now):
+    planned = leavers(**who)
+    arguments = {"plan": planned.path, "require_approval": False}
+    with pytest.raises(AirflowFailException, match=r"at most 5 users of class left.*Nothing was done"):
+        admin.deactivate(**arguments)
+    assert admin.puts == []
+    planned.approve(responded_at=now)
+    result = admin.deactivate(**arguments, try_number=2)
+    assert {row["approval_mode"] for row in read_evidence(resolve_path(result["evidence"]))} == {"person"}
+
+
+def test_who_is_merely_absent_needs_an_approval(admin, leavers):
+    planned = leavers(dated=2)
+    body = json.loads(Path(planned.path).read_text())
+    body["rows"][0] |= {"leave_date": None, "left_at": None, "detail": "not in the roster since"}
+    Path(planned.path).write_text(json.dumps(body))
+    with pytest.raises(AirflowFailException, match="needs an approval"):
+        admin.deactivate(plan=planned.path, require_approval=False)
+    assert admin.puts == []
+
+
+def test_a_plan_of_another_run_is_not_carried_out_by_policy(admin, leavers):
+    """Where the plan lies comes from an XCom, which a user of the API can forge."""
+    planned = leavers(dated=1)
+    with pytest.raises(AirflowFailException, match="this run's own plan"):
+        admin.deactivate(run_id="r2", plan=planned.path, require_approval=False)
+    assert admin.puts == []
+
+
+def test_a_rejection_counts_also_where_nobody_had_to_be_asked(admin, leavers, now):
+    planned = leavers(dated=1)
+    planned.approve(responded_at=now, choice="Reject")
+    with pytest.raises(AirflowFailException, match="rejected"):
+        admin.deactivate(plan=planned.path, require_approval=False)
+    assert admin.puts == []
+
+
+@pytest.mark.parametrize("require_approval", [True, False])
+def test_a_plan_outside_of_the_records_is_not_carried_out(admin, leavers, now, tmp_path, require_approval):
+    """Neither it nor an approval beside it needs to be Airflow's work."""
+    planned = leavers(dated=1)
+    planned.approve(responded_at=now)
+    elsewhere = tmp_path / "deactivations" / "account=127.0.0.1" / "dag=d" / "run=r1"
+    shutil.copytree(Path(planned.path).parent, elsewhere)
+    with pytest.raises(AirflowFailException, match="where this package keeps plans"):
+        admin.deactivate(plan=str(elsewhere / "plan.json"), require_approval=require_approval)
+    assert admin.puts == []
+
+
+@needs_3_1
+def test_nobody_is_asked_about_what_the_policy_allows(admin, leavers):
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    planned = leavers(dated=5)
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path, require_approval=False)
+    assert operator.execute(admin.context("r1"))["choice"] is None
+    assert not (Path(planned.path).parent / "approval_request.json").exists()
 
 
 # --- the record ----------------------------------------------------------------------------------
