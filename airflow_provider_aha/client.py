@@ -7,50 +7,33 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import re
-import ssl
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from functools import cached_property
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
-import requests
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
     AhaConfigurationError,
-    AhaConnectionError,
-    AhaError,
     AhaIncompleteReadError,
     AhaNotFoundError,
     AhaPermissionError,
     AhaProtocolError,
-    AhaRateLimitError,
-    AhaServerError,
     AhaValidationError,
 )
-from airflow_provider_aha.ratelimit import Clock, RateLimiter, never
-from airflow_provider_aha.version import package_version
+from airflow_provider_aha.ratelimit import Clock
+from airflow_provider_aha.rest import RestClient, RetryBudget, Service
 
 log = logging.getLogger(__name__)
 
 API_PREFIX = "/api/v1"
-_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
-_IDEMPOTENT = frozenset({"GET", "PUT"})
-_FIRST_BACKOFF = 0.5
-_LONGEST_BACKOFF = 30.0
 # How soon a reader that waits for a page sees that it was cancelled, or that another page failed.
 _LOOK_SECONDS = 0.1
 _USER_ID = re.compile(r"[0-9]{1,20}")
@@ -132,37 +115,42 @@ class _PagesShiftedError(Exception):
     """The list changed while it was read."""
 
 
-class _BearerAuth(AuthBase):
-    """Sets the header as an auth object, so that a ``.netrc`` entry of the host can't replace it."""
+_AHA = Service(
+    name="Aha!",
+    account="an Aha! account",
+    prefix=API_PREFIX,
+    auth_header="Authorization",
+    auth_prefix="Bearer ",
+    sandbox_header="X-Aha-Sandbox",
+    refusals={
+        400: (AhaValidationError, "found the request malformed (400)."),
+        401: (
+            AhaAuthenticationError,
+            (
+                "refused the API key (401): it is wrong, was revoked, or its owner is disabled. Make a new one in "
+                "Aha! under Settings > Personal > Developer and put it into the connection's password field."
+            ),
+        ),
+        403: (
+            AhaPermissionError,
+            (
+                "doesn't let this API key do that (403): its owner must be an administrator with the billing "
+                "permission to read and change users."
+            ),
+        ),
+        404: (
+            AhaNotFoundError,
+            (
+                "knows no such record (404), or the key can't see it. If nothing is found at all, the subdomain "
+                "is wrong."
+            ),
+        ),
+        422: (AhaValidationError, "refused a value of the request (422)."),
+    },
+)
 
-    def __init__(self, key: str) -> None:
-        self._key = key
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
-class _RetryBudget:
-    """The seconds that the retries of one call may wait in sum; waits of several threads at once count once."""
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._until = -math.inf
-        self._lock = threading.Lock()
-
-    def take(self, now: float, seconds: float) -> bool:
-        with self._lock:
-            until = now + seconds
-            added = max(until - max(now, self._until), 0.0)
-            if added > self._left:
-                return False
-            self._left -= added
-            self._until = max(self._until, until)
-            return True
-
-
-class AhaClient:
+class AhaClient(RestClient):
     """A client for one account; safe to use from several threads.
 
     :param config: account, key and limits.
@@ -170,42 +158,12 @@ class AhaClient:
     :param clock: time and sleep; for tests.
     """
 
+    service = _AHA
+    config: ClientConfig
+
     def __init__(self, config: ClientConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
-        self.config = config
-        self.sandbox = False
+        super().__init__(config, user_agent=user_agent, clock=clock)
         self.rereads = 0
-        self._clock = clock or Clock()
-        self._limiter = RateLimiter(
-            config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
-        )
-        self._session = _session(config, f"airflow-provider-aha/{package_version()} {user_agent}".strip())
-        self._adapter = self._session.get_adapter(config.base_url)
-        self._settings = _settings(self._session, config)
-
-    @property
-    def requests_sent(self) -> int:
-        """How many requests this client has sent, retries included."""
-        return self._limiter.granted
-
-    def __repr__(self) -> str:
-        return f"AhaClient({self.config.account!r})"
-
-    def __enter__(self) -> AhaClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
-
-    def cancel(self) -> None:
-        """End what runs, in any thread, with :class:`AhaCancelledError`; the client is of no use afterwards.
-
-        It may come from a signal handler. A single request that is on its way is waited for.
-        """
-        self._clock.cancel()
 
     # ---- single records -------------------------------------------------------------------------------
 
@@ -361,7 +319,7 @@ class AhaClient:
         *,
         ordered: bool,
     ) -> T:
-        budget = _RetryBudget(self.config.retry_budget)
+        budget = RetryBudget(self.config.retry_budget)
         for reread in range(self.config.max_rereads + 1):
             check = _PassCheck(ordered=ordered)
             try:
@@ -386,7 +344,7 @@ class AhaClient:
         )
 
     def _one_pass(
-        self, path: str, decode: Callable[[bytes], P], budget: _RetryBudget, check: _PassCheck
+        self, path: str, decode: Callable[[bytes], P], budget: RetryBudget, check: _PassCheck
     ) -> Generator[P]:
         """Yield the pages of one pass in order, or raise :class:`_PagesShiftedError`."""
 
@@ -401,243 +359,6 @@ class AhaClient:
                 ahead.ask(check.last_page)
                 yield page
         check.finish()
-
-    # ---- requests -------------------------------------------------------------------------------------
-
-    @property
-    def _where(self) -> str:
-        return f"Aha! account {self.config.account} ({self.config.host})"
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        decode: Callable[[bytes], T],
-        params: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-        budget: _RetryBudget | None = None,
-        stopped: Callable[[], bool] = never,
-    ) -> T:
-        """Send a request until it succeeds, fails for good, or the retries are used up."""
-        budget = budget or _RetryBudget(self.config.retry_budget)
-        attempt = 0
-        while True:
-            attempt += 1
-            self._limiter.acquire(stopped)
-            try:
-                return self._attempt(method, path, params, body, decode)
-            except AhaError as error:
-                error.method, error.path, error.attempts = method, path, attempt
-                if not _is_retryable(error, method) or attempt > self.config.max_retries:
-                    raise
-                pause = self._backoff(error, attempt)
-                if not budget.take(self._clock.monotonic(), pause):
-                    raise
-                log.info("%s %s: %s Trying again in %.1f s.", method, path, error, pause)
-            self._clock.sleep(pause, stopped)
-
-    def _attempt(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, Any] | None,
-        body: Mapping[str, Any] | None,
-        decode: Callable[[bytes], T],
-    ) -> T:
-        response, answer = self._exchange(method, path, params, body)
-        if response.status_code != 200:
-            self._raise_for_status(response)
-        try:
-            return decode(answer)
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._not_aha(response, len(answer)) from error
-
-    @cached_property
-    def _request(self) -> requests.PreparedRequest:
-        """What all requests have in common, made once: that costs more than to send one."""
-        return self._session.prepare_request(requests.Request("GET", self.config.base_url))
-
-    def _exchange(
-        self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
-    ) -> tuple[requests.Response, bytes]:
-        headers: Mapping[str, str] | None = None
-        try:
-            request = self._request.copy()
-            request.method = method
-            request.prepare_url(f"{self.config.base_url}{API_PREFIX}{path}", params)
-            if body is not None:
-                request.prepare_body(None, None, json=body)
-            # Without the session around it: that would follow redirects, keep cookies, and take its time.
-            response = self._adapter.send(
-                request, timeout=(self.config.connect_timeout, self.config.read_timeout), **self._settings
-            )
-            # The body in one piece: `content` puts it together from pieces of 10 KB.
-            answer = b"".join(response.iter_content(None))
-            headers = response.headers
-        except (OSError, ValueError) as error:
-            raise self._no_answer(error) from None
-        finally:
-            self._limiter.release(headers)
-        self.sandbox = self.sandbox or "X-Aha-Sandbox" in response.headers
-        return response, answer
-
-    def _backoff(self, error: AhaError, attempt: int) -> float:
-        longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
-        return max(random.uniform(longest / 2, longest), error.retry_after or 0.0)
-
-    # ---- failures -------------------------------------------------------------------------------------
-
-    def _raise_for_status(self, response: requests.Response) -> NoReturn:
-        status = response.status_code
-        facts: dict[str, Any] = {"status": status, "request_id": response.headers.get("X-Request-Id")}
-        if 300 <= status < 400:
-            raise self._redirected(response, facts)
-        if status == 429:
-            pause = self._limiter.pause(response.headers, _FIRST_BACKOFF)
-            raise AhaRateLimitError(
-                f"{self._where} limits its requests (429); the next one is welcome in {pause:.0f} s. Other clients "
-                "with the same key or address may be using up the limit: run fewer at once, in an Airflow pool.",
-                retry_after=pause,
-                **facts,
-            )
-        if status >= 500:
-            raise AhaServerError(
-                f"{self._where} failed with status {status}. If it lasts, look at Aha!'s status page.", **facts
-            )
-        error_class, sentence = _CLIENT_ERRORS.get(status, (AhaProtocolError, "answered with status {status}."))
-        raise error_class(f"{self._where} {sentence.format(status=status)}", **facts)
-
-    def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
-        target = _target_host(response.headers.get("Location", "")) or "another page of the same host"
-        return AhaProtocolError(
-            f"{self._where} redirects to {target} (status {response.status_code}); the key was not sent there. "
-            "If the account's subdomain has changed, put the new one into the connection's host.",
-            **facts,
-        )
-
-    def _not_aha(self, response: requests.Response, size: int) -> AhaError:
-        kind = response.headers.get("Content-Type", "").split(";")[0][:60] or "no content type"
-        found = "a web page" if kind == "text/html" else f"{size} bytes ({kind})"
-        return AhaProtocolError(
-            f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
-            "answer was cut short, or the connection's host is not an Aha! account.",
-            status=response.status_code,
-            request_id=response.headers.get("X-Request-Id"),
-        )
-
-    def _no_answer(self, error: Exception) -> AhaError:
-        kind = AhaConfigurationError if _is_lasting(error) else AhaConnectionError
-        return kind(f"{self._where} could not be reached: {_cause(error)}")
-
-
-_CLIENT_ERRORS: dict[int, tuple[type[AhaError], str]] = {
-    400: (AhaValidationError, "found the request malformed (400)."),
-    401: (
-        AhaAuthenticationError,
-        (
-            "refused the API key (401): it is wrong, was revoked, or its owner is disabled. Make a new one in Aha! "
-            "under Settings > Personal > Developer and put it into the connection's password field."
-        ),
-    ),
-    403: (
-        AhaPermissionError,
-        (
-            "doesn't let this API key do that (403): its owner must be an administrator with the billing "
-            "permission to read and change users."
-        ),
-    ),
-    404: (
-        AhaNotFoundError,
-        "knows no such record (404), or the key can't see it. If nothing is found at all, the subdomain is wrong.",
-    ),
-    422: (AhaValidationError, "refused a value of the request (422)."),
-}
-
-
-def _is_retryable(error: AhaError, method: str) -> bool:
-    """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
-    if method not in _IDEMPOTENT:
-        return False
-    if isinstance(error, AhaProtocolError):
-        return error.status == 200
-    if isinstance(error, AhaConnectionError):
-        return True
-    return error.status in _RETRYABLE_STATUS
-
-
-def _is_lasting(error: Exception) -> bool:
-    """Tell whether the settings are at fault, so that nothing was sent and the next try would end the same."""
-    # What requests and urllib3 say of an unusable address is a ValueError, of an unreadable bundle an OSError.
-    return isinstance(error, ValueError) or not isinstance(error, requests.RequestException)
-
-
-def _cause(error: Exception) -> str:
-    """Say in plain words why no answer came; the library's own text may hold addresses and queries."""
-    text = str(error)
-    if isinstance(error, ValueError):
-        return (
-            "an address can't be used. Check host, port, `base_url` and `proxies` of the connection, and the proxy "
-            "variables of the worker; a SOCKS proxy needs the package requests[socks]."
-        )
-    if not isinstance(error, requests.RequestException):
-        return (
-            "the CA bundle can't be read. Check `verify` in the connection's extra, and the variables "
-            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE of the worker."
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy did not let the request through. Check `proxies` and the proxy variables of the worker."
-    if isinstance(error, requests.exceptions.SSLError):
-        if _is_refused_certificate(error):
-            return "its TLS certificate can't be verified. Behind a company proxy, name its CA bundle in `verify`."
-        return "the TLS handshake failed. Check host and port of the connection; a local sandbox has schema http."
-    # A body that stops coming is a plain ConnectionError to requests.
-    if isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
-        return "it did not answer in time. Try again, or raise `timeout` in the connection's extra."
-    if "NameResolutionError" in text or "Name or service not known" in text or "getaddrinfo" in text:
-        return "its name is not known. Check the subdomain in the connection's host, and the worker's DNS."
-    if "Connection refused" in text:
-        return "the connection was refused. Check host and port of the connection."
-    return "the connection broke off. Try again; if it lasts, look at the network of the worker."
-
-
-def _is_refused_certificate(error: BaseException) -> bool:
-    """Look for a refused certificate among the errors that were wrapped into each other."""
-    inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
-    return isinstance(error, ssl.SSLCertVerificationError) or any(
-        isinstance(one, Exception) and _is_refused_certificate(one) for one in inner
-    )
-
-
-def _target_host(location: str) -> str | None:
-    try:
-        return urlsplit(location).hostname
-    except ValueError:
-        return "an unreadable address"
-
-
-def _session(config: ClientConfig, user_agent: str) -> requests.Session:
-    # One session for all threads: its connection pool is made for that, and nothing else of it changes.
-    session = requests.Session()
-    session.auth = _BearerAuth(config.api_key)
-    session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
-    # A session cookie would be a second identity beside the key.
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.mount(config.base_url, HTTPAdapter(pool_maxsize=config.max_in_flight))
-    return session
-
-
-def _settings(session: requests.Session, config: ClientConfig) -> dict[str, Any]:
-    """Merge the connection's settings with the worker's environment, once: it costs a fifth of a request.
-
-    Given as a session's own, ``proxies`` and ``verify`` would be overruled by the environment.
-    """
-    settings = dict(session.merge_environment_settings(config.base_url, {}, None, config.verify, None))
-    if config.proxies is not None:
-        settings["proxies"] = config.proxies
-    elif config.is_loopback:
-        settings["proxies"] = {}
-    return settings
 
 
 def check_user_id(user_id: str) -> str:

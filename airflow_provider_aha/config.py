@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -15,30 +15,51 @@ from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_l
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # Accounts in other regions have two labels (mycompany.use3.aha.io).
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_AHA_DOMAIN = ".aha.io"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True)
-class ClientConfig:
-    """Where an account is and how its API is read; the key is kept out of ``repr``.
+class ServiceHost:
+    """Where the accounts of a service are, and what sentences about its connection say.
+
+    :param name: what the service is called.
+    :param domain: the domain of its accounts, with the dot before it.
+    :param account: what a host has to be.
+    :param prefix: what its client puts before every path.
+    :param no_host: what else one can do when the connection has no host.
+    :param new_key: where a key comes from.
+    """
+
+    name: str
+    domain: str
+    account: str
+    prefix: str
+    no_host: str
+    new_key: str
+
+
+@dataclass(frozen=True)
+class RestConfig:
+    """Where an account of a service is and how its API is used; the key is kept out of ``repr``.
 
     :param base_url: scheme and host of the API, without a path; or a gateway's full address.
     :param account: the subdomain, as it stands in datasets and paths.
     :param api_key: the API key.
-    :param page_size: users a page, 1 to 200 (Aha!'s maximum).
+    :param page_size: records a page.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait between two parts of an answer.
-    :param requests_per_minute: Aha!'s limit is 300.
-    :param requests_per_second: Aha!'s limit is 20.
+    :param requests_per_minute: how many requests a minute are sent at most.
+    :param requests_per_second: how many requests a second are sent at most.
     :param max_in_flight: how many requests may wait for their answer at once, 1 to 32.
     :param max_retries: further tries of one request, 0 to 20.
     :param retry_budget: seconds that all retries of one call may wait in sum.
-    :param max_rereads: how often a list that changes under the reader is read again from its start.
     :param verify: whether the server's certificate is checked, or the path of a CA bundle.
     :param proxies: proxy address by scheme, as ``requests`` takes them.
     """
+
+    service: ClassVar[ServiceHost]
+    largest_page: ClassVar[int]
 
     base_url: str
     account: str
@@ -51,7 +72,6 @@ class ClientConfig:
     max_in_flight: int = 8
     max_retries: int = 5
     retry_budget: float = 600.0
-    max_rereads: int = 3
     verify: bool | str = True
     proxies: dict[str, str] | None = field(default=None, repr=False)
 
@@ -74,11 +94,11 @@ class ClientConfig:
         schema: str | None = None,
         port: int | None = None,
         extra: Mapping[str, Any] | None = None,
-    ) -> ClientConfig:
-        """Read the fields of an Airflow connection of type ``aha``.
+    ) -> Self:
+        """Read the fields of an Airflow connection.
 
-        :param host: subdomain, ``<subdomain>.aha.io`` or a full address; of the address of a page, what comes
-            after the host doesn't count.
+        :param host: subdomain, subdomain and the service's domain, or a full address; of the address of a page,
+            what comes after the host doesn't count.
         :param password: the API key; a ``Bearer`` before it is taken off.
         :param schema: ``http`` for a loopback host, else ``https`` or nothing.
         :param port: port; 0 and null mean the scheme's own.
@@ -86,55 +106,82 @@ class ClientConfig:
         :raises AhaConfigurationError: when a field can't be right; the sentence names the field.
         """
         extra = extra or {}
-        account, base_url = _account_and_url(host, schema, port)
+        account, base_url = _account_and_url(cls.service, host, schema, port)
         if not is_unset(extra.get("base_url")):
-            base_url = _gateway(str(extra["base_url"]).strip())
+            base_url = _gateway(cls.service, str(extra["base_url"]).strip())
         connect, read = _timeouts(extra.get("timeout"))
+        minute, second = cls.requests_per_minute, cls.requests_per_second
         return cls(
             base_url=base_url,
             account=account,
-            api_key=_api_key(password),
-            page_size=to_int(extra.get("page_size"), "page_size", 200, 1, 200),
+            api_key=_api_key(cls.service, password),
+            page_size=to_int(extra.get("page_size"), "page_size", cls.page_size, 1, cls.largest_page),
             connect_timeout=connect,
             read_timeout=read,
-            requests_per_minute=to_int(extra.get("requests_per_minute"), "requests_per_minute", 300, 1, 10**6),
-            requests_per_second=to_int(extra.get("requests_per_second"), "requests_per_second", 20, 1, 10**5),
-            max_in_flight=to_int(extra.get("max_in_flight"), "max_in_flight", 8, 1, 32),
-            max_retries=to_int(extra.get("max_retries"), "max_retries", 5, 0, 20),
+            requests_per_minute=to_int(extra.get("requests_per_minute"), "requests_per_minute", minute, 1, 10**6),
+            requests_per_second=to_int(extra.get("requests_per_second"), "requests_per_second", second, 1, 10**5),
+            max_in_flight=to_int(extra.get("max_in_flight"), "max_in_flight", cls.max_in_flight, 1, 32),
+            max_retries=to_int(extra.get("max_retries"), "max_retries", cls.max_retries, 0, 20),
             verify=_verify(extra.get("verify")),
             proxies=_proxies(extra.get("proxies")),
         )
 
 
-def _account_and_url(host: str | None, schema: str | None, port: int | None) -> tuple[str, str]:
+@dataclass(frozen=True)
+class ClientConfig(RestConfig):
+    """Where an Aha! account is and how its API is read; see :class:`RestConfig`.
+
+    :param page_size: users a page, 1 to 200 (Aha!'s maximum).
+    :param requests_per_minute: Aha!'s limit is 300.
+    :param requests_per_second: Aha!'s limit is 20.
+    :param max_rereads: how often a list that changes under the reader is read again from its start.
+    """
+
+    service = ServiceHost(
+        name="Aha!",
+        domain=".aha.io",
+        account="an Aha! account",
+        prefix="/api/v1",
+        no_host=", or set the Airflow Variable aha_subdomain",
+        new_key="make one in Aha! under Settings > Personal > Developer",
+    )
+    largest_page = 200
+
+    page_size: int = 200
+    max_rereads: int = 3
+
+
+def _account_and_url(
+    service: ServiceHost, host: str | None, schema: str | None, port: int | None
+) -> tuple[str, str]:
     text = "" if is_unset(host) else str(host).strip()
     if not text:
         raise AhaConfigurationError(
-            "The Aha! connection has no host: put the subdomain (mycompany for mycompany.aha.io) into its "
-            "host field, or set the Airflow Variable aha_subdomain."
+            f"The {service.name} connection has no host: put the subdomain (mycompany for "
+            f"mycompany{service.domain}) into its host field{service.no_host}."
         )
     scheme, separator, address = text.partition("://")
     if not separator:
         scheme, address = schema or "", text
-    name, number = _split_host(address)
+    name, number = _split_host(service, address)
     number = number or to_int(port, "port", 0, 0, 65535)
     if not _is_loopback(name):
-        name = _aha_host(name)
+        name = _host_of(service, name)
     scheme = _scheme(scheme, name)
     netloc = f"[{name}]" if ":" in name else name
     if number not in (0, _DEFAULT_PORTS[scheme]):
         netloc += f":{number}"
-    account = name.removesuffix(_AHA_DOMAIN).replace(":", "-")
+    account = name.removesuffix(service.domain).replace(":", "-")
     return account, f"{scheme}://{netloc}"
 
 
-def _split_host(text: str) -> tuple[str, int]:
+def _split_host(service: ServiceHost, text: str) -> tuple[str, int]:
     # Airflow takes the brackets off an IPv6 address that comes in a URI.
     parts = _split(f"[{text}]" if _is_loopback(text) and ":" in text else text)
     if parts is None:
         raise AhaConfigurationError(
-            "The host of the Aha! connection must be the subdomain (mycompany), mycompany.aha.io or a full "
-            "address without a user, query or fragment."
+            f"The host of the {service.name} connection must be the subdomain (mycompany), "
+            f"mycompany{service.domain} or a full address without a user, query or fragment."
         )
     return parts.hostname or "", parts.port or 0
 
@@ -159,17 +206,17 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
-def _aha_host(name: str) -> str:
-    subdomain = name.removesuffix(_AHA_DOMAIN)
+def _host_of(service: ServiceHost, name: str) -> str:
+    subdomain = name.removesuffix(service.domain)
     # 'mycompany.com' is somebody else's site: it must not become 'mycompany.com.aha.io'.
-    foreign = "." in subdomain and not name.endswith(_AHA_DOMAIN)
+    foreign = "." in subdomain and not name.endswith(service.domain)
     if foreign or not _SUBDOMAIN.fullmatch(subdomain):
         raise AhaConfigurationError(
-            f"The host {name!r} of the Aha! connection is not an Aha! account: give the subdomain (mycompany for "
-            "mycompany.aha.io), or mycompany.<region>.aha.io. An API key is sent to no other host; a gateway "
-            "is named in the extra field base_url."
+            f"The host {name!r} of the {service.name} connection is not {service.account}: give the subdomain "
+            f"(mycompany for mycompany{service.domain}), or mycompany.<region>{service.domain}. An API key is sent "
+            "to no other host; a gateway is named in the extra field base_url."
         )
-    return subdomain + _AHA_DOMAIN
+    return subdomain + service.domain
 
 
 def _scheme(scheme: str, name: str) -> str:
@@ -184,28 +231,28 @@ def _scheme(scheme: str, name: str) -> str:
     )
 
 
-def _gateway(address: str) -> str:
+def _gateway(service: ServiceHost, address: str) -> str:
     parts = _split(address) if "://" in address else None
     if parts is None or parts.scheme not in _DEFAULT_PORTS:
         raise AhaConfigurationError(
             "base_url must be a full address such as https://gateway.example.com, without user or query."
         )
     scheme = _scheme(parts.scheme, str(parts.hostname))
-    path = parts.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
+    path = parts.path.rstrip("/").removesuffix(service.prefix).rstrip("/")
     return f"{scheme}://{parts.netloc.lower()}{path}"
 
 
-def _api_key(password: str | None) -> str:
+def _api_key(service: ServiceHost, password: str | None) -> str:
     key = re.sub(r"^bearer\s+", "", (password or "").strip(), flags=re.IGNORECASE)
     if not key or key.lower() == "bearer":
         raise AhaConfigurationError(
-            "The Aha! connection has no API key: make one in Aha! under Settings > Personal > Developer and "
-            "put it into the connection's password field."
+            f"The {service.name} connection has no API key: {service.new_key} and put it into the connection's "
+            "password field."
         )
     if not re.fullmatch(r"[!-~]+", key):
         raise AhaConfigurationError(
-            "The API key in the Aha! connection has a space, a line break or another character that no key "
-            "has: paste it again, as one line."
+            f"The API key in the {service.name} connection has a space, a line break or another character that no "
+            "key has: paste it again, as one line."
         )
     return key
 

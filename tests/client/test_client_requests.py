@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_provider_aha.client import AhaClient, _RetryBudget
+from airflow_provider_aha.client import AhaClient
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import (
     AhaCancelledError,
@@ -33,6 +33,7 @@ from airflow_provider_aha.exceptions import (
     AhaServerError,
     AhaValidationError,
 )
+from airflow_provider_aha.rest import RetryBudget
 from airflow_provider_aha.version import package_version
 from tests.client.conftest import KEY
 
@@ -277,7 +278,7 @@ def test_the_budget_counts_all_tries_of_a_call_and_begins_anew_with_the_next(aha
 
 
 def test_threads_that_wait_for_the_same_reset_use_up_the_budget_once():
-    budget = _RetryBudget(100.0)
+    budget = RetryBudget(100.0)
 
     assert all(budget.take(now=1000.0 + thread / 10, seconds=60.0) for thread in range(8))
     assert budget.take(now=1070.0, seconds=30.0)
