@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from airflow_provider_aha.sandbox.exchange import InvalidError, NotFoundError
 from airflow_provider_aha.sandbox.roster import GeneratedRoster, GivenRoster, Roster, seat_of
 from airflow_provider_aha.sandbox.setting import (
     DAY,
@@ -38,14 +39,6 @@ _ID_STEP = 4_194_304
 _AUDITS = 60
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
-
-
-class NotFoundError(LookupError):
-    """There is no such record, or the key can't see it."""
-
-
-class InvalidError(ValueError):
-    """A value was sent that the API doesn't take."""
 
 
 class Account:

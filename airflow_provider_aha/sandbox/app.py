@@ -2,77 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
 import re
-import threading
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from airflow_provider_aha.sandbox.account import Account, InvalidError, NotFoundError, id_order, short_user
+from airflow_provider_aha.sandbox.account import Account, id_order, short_user
 from airflow_provider_aha.sandbox.exchange import (
     API_ROOT,
-    JSON_TYPE,
     Answer,
-    Ending,
     Exchange,
+    MalformedError,
+    NotFoundError,
     paginated,
     pagination,
 )
 from airflow_provider_aha.sandbox.fault_kinds import KINDS
-from airflow_provider_aha.sandbox.faults import COMMON_OPTIONS, Faults, act_after, act_before, delay_of
-from airflow_provider_aha.sandbox.limits import RateLimiter, Verdict
+from airflow_provider_aha.sandbox.limits import RateLimiter
+from airflow_provider_aha.sandbox.service import (
+    Cut,
+    Handler,
+    RecordedRequest,
+    SandboxService,
+    sent_object,
+)
 from airflow_provider_aha.sandbox.setting import Json
 
-Handler = Callable[[Exchange], Answer]
-Cut = Callable[[Scope, bool], None]
-"""Ends the connection of a request: at once with a reset, or after what was sent."""
+__all__ = ["RecordedRequest", "SandboxApp"]
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-
-_REMEMBERED_REQUESTS = 50_000
 _ADMINISTRATORS_ONLY = re.compile(r"/(users|paid_seat_groups|identity_providers)(/.*)?")
 _BEARER = re.compile(r"(?i:bearer|token) +(\S+)\s*")
 _NOT_IN_ONE_USER = ("user_roles", "paid_seat_group")
 _NOT_IN_UPDATED_USER = (*_NOT_IN_ONE_USER, "roadmaps_seat", "develop_seat")
 
 
-@dataclass(frozen=True)
-class RecordedRequest:
-    """A request that the sandbox answered.
-
-    :param method: in capitals.
-    :param path: as asked for, without the query.
-    :param query: the parameters of the address.
-    :param status: of the answer; 0 when the client got none.
-    :param time: of its arrival, in seconds since 1970.
-    :param seconds: until the answer was ready.
-    :param body: of a write, as JSON where it is JSON; else null.
-    :param user_agent: as sent.
-    """
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    status: int
-    time: float
-    seconds: float
-    body: Any
-    user_agent: str
-
-
-class SandboxApp:
+class SandboxApp(SandboxService):
     """An ASGI application that answers as Aha! does.
 
     :param account: the state.
@@ -80,6 +44,11 @@ class SandboxApp:
     :param latency: how long every answer takes, in seconds; requests wait side by side.
     :param cut: ends a connection; without it the faults that do so can't be used.
     """
+
+    name = "an Aha! sandbox"
+    root = API_ROOT
+    marker = "X-Aha-Sandbox"
+    kinds = KINDS
 
     def __init__(
         self,
@@ -89,123 +58,29 @@ class SandboxApp:
         latency: float = 0.0,
         cut: Cut | None = None,
     ) -> None:
+        super().__init__(account, limiter=limiter, latency=latency, cut=cut)
         self.account = account
-        self.limiter = limiter or RateLimiter()
-        self.latency = latency
-        self.faults = Faults()
-        self.cut = cut
-        self._requests: deque[RecordedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
-        self._numbers = itertools.count(1)
-        self._recording = threading.Lock()
-        self._app = Starlette(routes=[*self._api_routes(), *self._control_routes()])
-        self._app.router.redirect_slashes = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
+    def _key(self, headers: Mapping[str, str]) -> str:
+        """Find the API key of a request."""
+        found = _BEARER.fullmatch(headers.get("authorization", ""))
+        return found[1] if found else ""
 
-        :param scope: of ASGI.
-        :param receive: of ASGI.
-        :param send: of ASGI.
-        """
-        # Rails takes a path with a slash at its end for the one without.
-        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-        # A server that ends cancels what still waits; there is nobody left to answer.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._app(scope, receive, send)
-
-    @property
-    def requests(self) -> list[RecordedRequest]:
-        """The last 50,000 requests to the API, in the order in which they were answered."""
-        with self._recording:
-            return list(self._requests)
-
-    def forget_requests(self) -> None:
-        """Empty the record of requests."""
-        with self._recording:
-            self._requests.clear()
-
-    # --- from request to answer ------------------------------------------------------------------
-
-    def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Make an endpoint of a function that answers."""
-
-        async def endpoint(request: Request) -> Response:
-            arrived, started = time.time(), time.perf_counter()
-            verdict = self.limiter.admit()
-            exchange = await _read(request)
-            if self.latency:
-                await asyncio.sleep(self.latency)
-            answer = await self._answer(exchange, handler, verdict)
-            self._record(request, exchange, answer, arrived, time.perf_counter() - started)
-            return self._response(answer, verdict)
-
-        return endpoint
-
-    async def _answer(self, exchange: Exchange, handler: Handler, verdict: Verdict) -> Answer:
-        """Answer a request, with the faults that meet it."""
-        if not verdict.allowed:
-            return Answer.error(429, "Rate limit exceeded")
-        faults = self.faults.meeting(exchange)
-        answer = act_before(faults, exchange, self.account)
-        if answer is None:
-            answer = self._handle(exchange, handler)
-            answer = act_after(faults, exchange, self.account, answer)
-        if delay := delay_of(faults):
-            await asyncio.sleep(delay)
-        return answer
-
-    def _handle(self, exchange: Exchange, handler: Handler) -> Answer:
-        """Answer a request as the API does."""
+    def _refuse(self, exchange: Exchange) -> Answer | None:
+        """Turn a request away whose key has no right to it."""
         owner = self.account.owner(exchange.key)
         if owner is None:
             return Answer.html(401, "HTTP Token: Access denied.")
         if _ADMINISTRATORS_ONLY.fullmatch(exchange.path) and not owner.get("administrator"):
             return Answer.error(403, "You are not authorized to perform this action")
-        try:
-            with self.account.lock:
-                return handler(exchange)
-        except NotFoundError:
-            return Answer.error(404, "Record not found")
-        except InvalidError as error:
-            return Answer.error(422, str(error))
-        except MalformedError as error:
-            return Answer.error(400, str(error))
-
-    def _response(self, answer: Answer, verdict: Verdict) -> Response:
-        """Turn an answer into what goes out."""
-        headers: dict[str, str | None] = {
-            "X-Aha-Sandbox": "1",
-            "X-Request-Id": f"sandbox-{next(self._numbers)}",
-            **verdict.headers,
-            **answer.headers,
-        }
-        sent = {name: value for name, value in headers.items() if value is not None}
-        media_type = answer.content_type if answer.body else None
-        if answer.ending == "whole":
-            return Response(answer.body, answer.status, sent, media_type)
-        return _BrokenResponse(answer, sent, self.cut)
-
-    def _record(self, request: Request, exchange: Exchange, answer: Answer, arrived: float, seconds: float) -> None:
-        """Remember a request; never the key."""
-        record = RecordedRequest(
-            method=exchange.method,
-            path=request.scope["path"],
-            query=exchange.query,
-            status=answer.status if answer.ending in ("whole", "half") else 0,
-            time=arrived,
-            seconds=seconds,
-            body=_json_or_none(exchange.body),
-            user_agent=request.headers.get("user-agent", ""),
-        )
-        with self._recording:
-            self._requests.append(record)
+        return None
 
     # --- the API ---------------------------------------------------------------------------------
 
-    def _api_routes(self) -> list[Route]:
-        """List the endpoints of the API; what is not among them is not found."""
+    def _table(self) -> list[tuple[str, str, Handler]]:
+        """List the endpoints of the API."""
         one_user, one_group = "/users/{user_id}", "/paid_seat_groups/{group_id}"
-        table: list[tuple[str, str, Handler]] = [
+        return [
             ("GET", "/users", self._list_users),
             ("GET", one_user, self._get_user),
             ("PUT", one_user, self._put_user),
@@ -227,10 +102,6 @@ class SandboxApp:
             ("GET", "/identity_providers/{provider_id}", self._get_provider),
             ("GET", "/audits", self._list_audits),
         ]
-        routes = [
-            Route(f"{API_ROOT}{path}", self._endpoint(handler), methods=[method]) for method, path, handler in table
-        ]
-        return [*routes, Route(f"{API_ROOT}/{{rest:path}}", self._endpoint(_nothing_here), methods=METHODS)]
 
     def _list_users(self, exchange: Exchange) -> Answer:
         """GET /users."""
@@ -335,11 +206,11 @@ class SandboxApp:
 
     def _put_seat_group(self, exchange: Exchange) -> Answer:
         """PUT /paid_seat_groups/:id."""
-        return Answer.of(self.account.update_seat_group(exchange.params["group_id"], _sent(exchange)))
+        return Answer.of(self.account.update_seat_group(exchange.params["group_id"], sent_object(exchange)))
 
     def _modify_seat(self, exchange: Exchange) -> Answer:
         """POST /paid_seat_groups/:id/modify_user."""
-        return Answer.of(self.account.move_seat(exchange.params["group_id"], _sent(exchange)))
+        return Answer.of(self.account.move_seat(exchange.params["group_id"], sent_object(exchange)))
 
     def _list_providers(self, _exchange: Exchange) -> Answer:
         """GET /identity_providers."""
@@ -357,150 +228,24 @@ class SandboxApp:
         rows = [row for row in self.account.audits() if _is_wanted(row, exchange.query)]
         return paginated("audits", rows, exchange)
 
-    # --- the controls ----------------------------------------------------------------------------
-
-    def _control_routes(self) -> list[Route]:
-        """List the endpoints that no Aha! server has."""
-        root = "/_sandbox"
-        return [
-            Route(f"{root}/faults", self._get_faults, methods=["GET"]),
-            Route(f"{root}/faults", self._post_fault, methods=["POST"]),
-            Route(f"{root}/faults", self._delete_faults, methods=["DELETE"]),
-            Route(f"{root}/faults/{{name}}", self._delete_faults, methods=["DELETE"]),
-            Route(f"{root}/requests", self._get_requests, methods=["GET"]),
-            Route(f"{root}/requests", self._delete_requests, methods=["DELETE"]),
-            Route(f"{root}/state", self._get_state, methods=["GET"]),
-            Route("/{rest:path}", _elsewhere, methods=METHODS),
-        ]
-
-    async def _get_faults(self, _request: Request) -> Response:
-        """List what can go wrong, and what is set to."""
-        kinds = [{"name": kind.name, "summary": kind.summary, "options": kind.options} for kind in KINDS.values()]
-        active = [fault.describe() for fault in self.faults.active()]
-        return _control({"active": active, "available": kinds, "common": COMMON_OPTIONS})
-
-    async def _post_fault(self, request: Request) -> Response:
-        """Switch a fault on: ``{"name": ..., "option": ...}``."""
-        try:
-            options = orjson.loads(await request.body())
-            fault = self.faults.add(str(options.pop("name")), **options)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return _control({"error": str(error) or "send a JSON object with a name"}, 422)
-        return _control(fault.describe(), 201)
-
-    async def _delete_faults(self, request: Request) -> Response:
-        """Switch all faults off, or those of one name."""
-        name = request.path_params.get("name")
-        if name:
-            self.faults.remove(name)
-        else:
-            self.faults.clear()
-        return _control(None, 204)
-
-    async def _get_requests(self, _request: Request) -> Response:
-        """List the requests so far."""
-        return _control({"requests": [asdict(record) for record in self.requests]})
-
-    async def _delete_requests(self, _request: Request) -> Response:
-        """Forget the requests so far."""
-        self.forget_requests()
-        return _control(None, 204)
-
-    async def _get_state(self, _request: Request) -> Response:
+    def _describe(self) -> Json:
         """Say what the account holds."""
         workspaces = self.account.workspaces
-        return _control(
-            {
-                "users": len(self.account),
-                "workspaces": len(workspaces),
-                "workspaces_unnamed": [w.id for w in workspaces if not w.named and w.listed],
-                "workspaces_hidden": [w.id for w in workspaces if not w.listed],
-                "key_owners": sorted(set(self.account.keys.values())),
-                "latency": self.latency,
-                "limits": {
-                    "enabled": self.limiter.enabled,
-                    "per_minute": self.limiter.per_minute,
-                    "per_second": self.limiter.per_second,
-                },
-            }
-        )
-
-
-class MalformedError(ValueError):
-    """The body of a request is not what the API reads."""
-
-
-class _BrokenResponse(Response):
-    """An answer that doesn't arrive, or not whole."""
-
-    def __init__(self, answer: Answer, headers: Mapping[str, str], cut: Cut | None) -> None:
-        super().__init__(answer.body, answer.status, headers, answer.content_type)
-        if cut is None:
-            raise RuntimeError("this fault needs a real connection: run the sandbox as a server")
-        self._cut = cut
-        self._ending: Ending = answer.ending
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what shall arrive, and end the connection."""
-        if self._ending == "half":
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            half = self.body[: len(self.body) // 2]
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-        self._cut(scope, self._ending == "reset")
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-async def _read(request: Request) -> Exchange:
-    """Read a request."""
-    found = _BEARER.fullmatch(request.headers.get("authorization", ""))
-    return Exchange(
-        method=request.method,
-        path=request.scope["path"].removeprefix(API_ROOT),
-        query=dict(request.query_params),
-        params=request.path_params,
-        body=b"" if request.method in ("GET", "HEAD") else await request.body(),
-        key=found[1] if found else "",
-        host=request.headers.get("host", ""),
-    )
-
-
-def _sent(exchange: Exchange) -> Json:
-    """Read the JSON object that was sent."""
-    try:
-        body = orjson.loads(exchange.body)
-    except orjson.JSONDecodeError:
-        raise MalformedError("The request body is not valid JSON") from None
-    if not isinstance(body, dict):
-        raise MalformedError("The request body is not a JSON object")
-    return body
+        return {
+            "users": len(self.account),
+            "workspaces": len(workspaces),
+            "workspaces_unnamed": [w.id for w in workspaces if not w.named and w.listed],
+            "workspaces_hidden": [w.id for w in workspaces if not w.listed],
+            "key_owners": sorted(set(self.account.keys.values())),
+        }
 
 
 def _wrapped(exchange: Exchange, name: str) -> Json:
     """Read the JSON object that was sent under a key."""
-    fields = _sent(exchange).get(name)
+    fields = sent_object(exchange).get(name)
     if not isinstance(fields, dict):
         raise MalformedError(f"param is missing or the value is empty: {name}")
     return fields
-
-
-def _json_or_none(body: bytes) -> Any:
-    """Read a body that may be JSON."""
-    try:
-        return orjson.loads(body) if body else None
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _nothing_here(_exchange: Exchange) -> Answer:
-    """Answer to what the API doesn't have."""
-    raise NotFoundError("endpoint")
-
-
-async def _elsewhere(_request: Request) -> Response:
-    """Answer outside the API."""
-    answer = Answer.html(404, "There is only an API here: an Aha! sandbox")
-    return Response(answer.body, 404, {"X-Aha-Sandbox": "1"}, answer.content_type)
 
 
 def _without(user: Json, keys: tuple[str, ...]) -> Json:
@@ -527,9 +272,3 @@ def _is_wanted(audit: Json, query: Mapping[str, str]) -> bool:
         and ("created_before" not in query or audit["created_at"] < query["created_before"])
         and ("after_id" not in query or id_order(audit["id"]) > id_order(query["after_id"]))
     )
-
-
-def _control(data: object, status: int = 200) -> Response:
-    """Answer a control request."""
-    body = b"" if data is None else orjson.dumps(data)
-    return Response(body, status, {"X-Aha-Sandbox": "1"}, JSON_TYPE)

@@ -20,17 +20,30 @@ Ending = Literal["whole", "reset", "half", "nothing"]
 of the connection; or not at all, with a regular end of the connection."""
 
 
+class NotFoundError(LookupError):
+    """There is no such record, or the key can't see it."""
+
+
+class InvalidError(ValueError):
+    """A value was sent that the API doesn't take."""
+
+
+class MalformedError(ValueError):
+    """The body of a request is not what the API reads."""
+
+
 @dataclass
 class Exchange:
     """A request to the API.
 
     :param method: in capitals.
-    :param path: below ``/api/v1``.
+    :param path: below the API's root.
     :param query: the parameters of the address.
     :param params: the variable parts of the path.
     :param body: as sent.
     :param key: the API key; empty where none was sent.
     :param host: as the client named this server.
+    :param root: what stands before the path.
     """
 
     method: str
@@ -40,6 +53,7 @@ class Exchange:
     body: bytes = b""
     key: str = ""
     host: str = ""
+    root: str = API_ROOT
 
     @property
     def page(self) -> int:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_aha.sandbox.account import Account
-from airflow_provider_aha.sandbox.exchange import API_ROOT, Answer, Exchange
+from airflow_provider_aha.sandbox.exchange import Answer, Exchange
 from airflow_provider_aha.sandbox.setting import Json
 
 Options = Mapping[str, Any]
@@ -52,7 +51,7 @@ class Call:
     """
 
     exchange: Exchange
-    account: Account
+    account: Any
     options: Options
     answer: Answer = field(default_factory=Answer)
 
@@ -126,7 +125,7 @@ def _redirect(call: Call) -> Answer:
     target = str(call.options["to"])
     if target == "https":
         target = f"https://{call.exchange.host}"
-    location = f"{target.rstrip('/')}{API_ROOT}{call.exchange.path}"
+    location = f"{target.rstrip('/')}{call.exchange.root}{call.exchange.path}"
     return replace(Answer.html(call.options["status"], "Moved"), headers={"Location": location})
 
 

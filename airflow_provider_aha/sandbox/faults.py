@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.exchange import Answer, Exchange
 from airflow_provider_aha.sandbox.fault_kinds import KINDS, Call, Kind
 from airflow_provider_aha.sandbox.setting import Json
@@ -72,9 +71,13 @@ class Fault:
 
 
 class Faults:
-    """The faults that are switched on. May be used from any thread."""
+    """The faults that are switched on. May be used from any thread.
 
-    def __init__(self) -> None:
+    :param kinds: the sorts of faults there are, by name.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind] = KINDS) -> None:
+        self._kinds = kinds
         self._lock = threading.Lock()
         self._active: list[Fault] = []
 
@@ -86,9 +89,9 @@ class Faults:
         :returns: the fault, which counts its ``hits``.
         :raises ValueError: when the name, an option or its value is unknown.
         """
-        kind = KINDS.get(name)
+        kind = self._kinds.get(name)
         if kind is None:
-            raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"there is no fault {name!r}; there are {', '.join(self._kinds)}")
         known = {**COMMON_OPTIONS, **kind.options}
         unknown = sorted(set(options) - set(known))
         if unknown:
@@ -129,7 +132,7 @@ class Faults:
             return [fault for fault in self._active if fault.meets(exchange)]
 
 
-def act_before(faults: list[Fault], exchange: Exchange, account: Account) -> Answer | None:
+def act_before(faults: list[Fault], exchange: Exchange, account: Any) -> Answer | None:
     """Let faults act before the API does.
 
     :param faults: those that meet the request.
@@ -146,7 +149,7 @@ def act_before(faults: list[Fault], exchange: Exchange, account: Account) -> Ans
     return None
 
 
-def act_after(faults: list[Fault], exchange: Exchange, account: Account, answer: Answer) -> Answer:
+def act_after(faults: list[Fault], exchange: Exchange, account: Any, answer: Answer) -> Answer:
     """Let faults change the API's answer.
 
     :param faults: those that meet the request.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_aha.sandbox.account import Account, NotFoundError
+from airflow_provider_aha.sandbox.account import Account
+from airflow_provider_aha.sandbox.exchange import NotFoundError
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 
