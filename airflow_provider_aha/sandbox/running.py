@@ -101,7 +101,7 @@ class ServiceServer(Generic[S]):
         :returns: itself.
         :raises RuntimeError: when the server does not come up.
         """
-        self._thread = threading.Thread(target=self._serve, name="sandbox", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="aha-sandbox", daemon=True)
         self._thread.start()
         if not self._server.ready.wait(_START_SECONDS):
             raise RuntimeError("the sandbox did not start")
