@@ -107,6 +107,7 @@ def get_provider_info() -> dict[str, object]:
                 ],
             },
         ],
+        "extra-links": ["airflow_provider_aha.links.AhaLink"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -15,6 +15,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, Param
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 
+from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
@@ -38,6 +39,7 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
+    default_args={"on_failure_callback": log_failure},
     user_defined_macros={"aha_base_path": default_base_path},
     params={
         "ids": Param(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
+from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.users import AhaGetUserOperator
 
 with DAG(
@@ -14,6 +15,7 @@ with DAG(
     description="Look at one Aha! user",
     doc_md=__doc__,
     schedule=None,
+    default_args={"on_failure_callback": log_failure},
     params={
         "user": Param(
             "",

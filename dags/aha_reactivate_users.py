@@ -10,6 +10,7 @@ import os
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
+from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.deactivations import AhaReactivateUsersOperator
 
 with DAG(
@@ -18,6 +19,7 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
+    default_args={"on_failure_callback": log_failure},
     params={
         "evidence": Param(
             None,

@@ -11,6 +11,7 @@ import os
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
+from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 
 KEEP = "leave as it is"
@@ -37,6 +38,7 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
+    default_args={"on_failure_callback": log_failure},
     params={
         "user": Param("", type="string", minLength=1, title="User", description="Id or email of the user."),
         "first_name": text_field("First name", "Aha! never shows it, so it can't be verified."),

@@ -17,6 +17,7 @@ from airflow_provider_aha.exceptions import (
     AhaPermissionError,
 )
 from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.links import AhaLink, address_of, leave_link
 
 _PERMANENT = (
     AhaAuthenticationError,
@@ -34,6 +35,7 @@ class AhaOperator(BaseOperator):
     """
 
     ui_color = "#dceefb"
+    operator_extra_links = (AhaLink(),)
 
     def __init__(self, *, aha_conn_id: str = AhaHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,6 +45,14 @@ class AhaOperator(BaseOperator):
     def hook(self) -> AhaHook:
         """The hook of this task, made when it is first needed."""
         return AhaHook(aha_conn_id=self.aha_conn_id)
+
+    def link_to(self, context: Any, user_id: str | None = None) -> None:
+        """Have the task's page lead to a user in Aha!, or to the account.
+
+        :param context: the task's context.
+        :param user_id: the user, where the task is about one.
+        """
+        leave_link(context, address_of(self.hook.get_conn().config), user_id)
 
     def on_kill(self) -> None:
         """Stop the requests of this task; nothing that isn't finished is published."""

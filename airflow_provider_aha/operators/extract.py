@@ -62,6 +62,7 @@ class AhaExtractUsersOperator(AhaOperator):
             if base_path is None:
                 raise AhaConfigurationError("base_path is not set.")
             check_outlets(self.outlets, datasets)
+            self.link_to(context)
             manifest = extract(
                 self.hook.get_conn(),
                 resolve_path(base_path),

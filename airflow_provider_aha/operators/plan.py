@@ -101,6 +101,7 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         with without_useless_retries(self.aha_conn_id):
             location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
             run = run_of(context)
+            self.link_to(context)
             plan = self._recorded(location, run, self._request(run))
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.enabled_users, planned)

@@ -43,7 +43,7 @@ class AhaGetUserOperator(AhaOperator):
         self.fields = fields
         self.on_missing = on_missing
 
-    def execute(self, context: Any) -> dict[str, Any] | None:  # noqa: ARG002 (Airflow's signature)
+    def execute(self, context: Any) -> dict[str, Any] | None:
         """Look the user up.
 
         :param context: the task's context.
@@ -63,6 +63,7 @@ class AhaGetUserOperator(AhaOperator):
             except AhaNotFoundError as error:
                 self._missing(error)
                 return None
+            self.link_to(context, found["id"])
             shown = details(client, found, connection_id=self.aha_conn_id)
         return {name: shown[name] for name in fields}
 

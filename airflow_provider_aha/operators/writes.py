@@ -159,6 +159,8 @@ class AhaWriteOperator(AhaOperator):
             protection = Protection(client.me()["id"], protected, excluded)
             decision = self._with_exclusions(make_decision(folder))
             about["users"] = len(decision.targets)
+            only = decision.targets[0].user_id if len(decision.targets) == 1 else None
+            self.link_to(context, only)
             rows = carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
             about["ended"] = "completed"
         except AhaError as error:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.callbacks import log_failure
+
 DAGS = Path(__file__).parents[2] / "dags"
 HEAVY = ("numpy", "orjson", "pandas", "pyarrow", "requests")
 CODE = """
@@ -84,5 +86,9 @@ def test_airflow_imports_every_file(parse, airflow_2):
         assert "aha" in dag.tags, dag.dag_id
         assert dag.description, dag.dag_id
         assert dag.doc_md, dag.dag_id
+        for task in dag.tasks:
+            called = task.on_failure_callback
+            # 2.11 keeps what was given, 3 makes it a list.
+            assert log_failure in (called if isinstance(called, list) else [called]), task
         if dag.schedule_interval if airflow_2 else dag.schedule:
             assert (dag.catchup, dag.max_active_runs) == (False, 1), dag.dag_id

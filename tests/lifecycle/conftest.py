@@ -225,6 +225,7 @@ def context() -> Callable[..., dict[str, Any]]:
 
     def make(run_id: str = "r1", try_number: int = 1, task_id: str = "t", **dag_run: Any) -> dict[str, Any]:
         instance = SimpleNamespace(dag_id="d", run_id=run_id, task_id=task_id, map_index=-1, try_number=try_number)
+        instance.xcom_push = lambda **_: None
         facts = {"run_type": "manual", "triggering_user_name": "ann", **dag_run}
         return {"ti": instance, "dag_run": SimpleNamespace(**facts)}
 

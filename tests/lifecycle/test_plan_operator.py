@@ -26,6 +26,7 @@ def context(run_id: str = "manual__2026-03-10T03:40:00+00:00") -> dict[str, Any]
     instance = SimpleNamespace(
         dag_id="aha_reclaim_seats", run_id=run_id, task_id="plan", map_index=-1, try_number=1
     )
+    instance.xcom_push = lambda **_: None
     dag_run = SimpleNamespace(triggering_user_name="ann", run_type="manual")
     return {"ti": instance, "dag_run": dag_run, "outlet_events": {}}
 
