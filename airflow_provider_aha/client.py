@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -28,14 +29,16 @@ from airflow_provider_aha.exceptions import (
     AhaProtocolError,
     AhaValidationError,
 )
-from airflow_provider_aha.ratelimit import Clock
-from airflow_provider_aha.rest import RestClient, RetryBudget, Service
+from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.rest import UNDECODABLE, RestClient, RetryBudget, Service
 
 log = logging.getLogger(__name__)
 
 API_PREFIX = "/api/v1"
 # How soon a reader that waits for a page sees that it was cancelled, or that another page failed.
 _LOOK_SECONDS = 0.1
+# So many pages that have arrived are decoded together: a decoder's start costs as much as a quarter of a page.
+_DECODED_TOGETHER = 5
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
@@ -282,14 +285,16 @@ class AhaClient(RestClient):
         body = self._call("GET", "/users", params={"per_page": 1, "page": 1}, decode=_users_page)
         return body.total_records
 
-    def read_users(self, consume: Callable[[Iterator[P]], T], decode: Callable[[bytes], P]) -> T:
+    def read_users(
+        self, consume: Callable[[Iterator[P]], T], decode: Callable[[Sequence[bytes]], Sequence[P]]
+    ) -> T:
         """Read all users page by page, again from the start whenever the list changed meanwhile.
 
         :param consume: takes the pages of one pass; called anew for every pass. When a pass turns out to
             be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
             thrown away, and the exception let through. Pages that it leaves are read and checked all the same.
-        :param decode: makes a page of an answer's bytes, in the thread that fetched it; raises ValueError
-            for a body that is not a page.
+        :param decode: makes pages of the bytes of some answers, in their order; raises ValueError when one of
+            them is not a page, and that one is then fetched again.
         :return: what ``consume`` returned for the one complete pass.
         :raises AhaIncompleteReadError: when the list changed during every pass.
         :raises AhaError: when a page could not be read; the subclass tells why.
@@ -304,7 +309,7 @@ class AhaClient(RestClient):
                 spool.truncate()
                 return [spool.write(page.body) for page in pages]
 
-            sizes = self._read_list(path, keep, lambda body: JsonPage(body, key), ordered=ordered)
+            sizes = self._read_list(path, keep, partial(_json_pages, key=key), ordered=ordered)
             spool.seek(0)
             for size in sizes:
                 for record in JsonPage(spool.read(size), key).records:
@@ -315,7 +320,7 @@ class AhaClient(RestClient):
         self,
         path: str,
         consume: Callable[[Iterator[P]], T],
-        decode: Callable[[bytes], P],
+        decode: Callable[[Sequence[bytes]], Sequence[P]],
         *,
         ordered: bool,
     ) -> T:
@@ -344,20 +349,32 @@ class AhaClient(RestClient):
         )
 
     def _one_pass(
-        self, path: str, decode: Callable[[bytes], P], budget: RetryBudget, check: _PassCheck
+        self,
+        path: str,
+        decode: Callable[[Sequence[bytes]], Sequence[P]],
+        budget: RetryBudget,
+        check: _PassCheck,
     ) -> Generator[P]:
         """Yield the pages of one pass in order, or raise :class:`_PagesShiftedError`."""
 
-        def fetch(number: int, stopped: Callable[[], bool]) -> P:
+        def fetch(number: int, decode: Callable[[bytes], T], stopped: Callable[[], bool] = never) -> T:
             params = {"per_page": self.config.page_size, "page": number}
             return self._call("GET", path, params=params, decode=decode, budget=budget, stopped=stopped)
 
-        with _LookAhead(self.config.max_in_flight, fetch, self._clock) as ahead:
+        def answer(number: int, stopped: Callable[[], bool]) -> bytes:
+            # The first page tells whether this is Aha! at all, so it is decoded while it can be retried.
+            return fetch(number, partial(_whole, decode=decode if number == 1 else None), stopped)
+
+        with _LookAhead(self.config.max_in_flight, answer, self._clock) as ahead:
             while ahead.taken < check.last_page:
-                page = ahead.take()
-                check.add(page, ahead.taken)
+                first = ahead.taken + 1
+                bodies = ahead.take(_DECODED_TOGETHER)
+                # Further pages are on their way while these are decoded.
                 ahead.ask(check.last_page)
-                yield page
+                for number, page in enumerate(_decoded(bodies, first, decode, fetch), first):
+                    check.add(page, number)
+                    ahead.ask(check.last_page)
+                    yield page
         check.finish()
 
 
@@ -382,12 +399,49 @@ def _user(body: bytes) -> dict[str, Any]:
     return {**user, "id": str(user["id"])}
 
 
+def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:
+    """Let only bytes through that can be a page: a web page or an answer that was cut is fetched again at once."""
+    text = body.strip()
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        raise ValueError("not an object")
+    if decode:
+        decode([body])
+    return body
+
+
+def _decoded(
+    bodies: Sequence[bytes],
+    first: int,
+    decode: Callable[[Sequence[bytes]], Sequence[P]],
+    fetch: Callable[[int, Callable[[bytes], P]], P],
+) -> Sequence[P]:
+    """Decode pages together, and where that fails one by one; one that is no page is fetched again."""
+
+    def alone(body: bytes) -> P:
+        return decode([body])[0]
+
+    def again(number: int, body: bytes) -> P:
+        try:
+            return alone(body)
+        except UNDECODABLE:
+            return fetch(number, alone)
+
+    try:
+        return decode(bodies)
+    except UNDECODABLE:
+        return [again(number, body) for number, body in enumerate(bodies, first)]
+
+
 def _email(user: Mapping[str, Any]) -> str:
     return str(user.get("email") or "").strip().casefold()
 
 
 def _users_page(body: bytes) -> JsonPage:
     return JsonPage(body, "users")
+
+
+def _json_pages(bodies: Sequence[bytes], key: str) -> list[JsonPage]:
+    return [JsonPage(body, key) for body in bodies]
 
 
 class _PassCheck:
@@ -442,25 +496,26 @@ class _PassCheck:
             self._seen.add(record_id)
 
 
-class _LookAhead(Generic[P]):
+class _LookAhead:
     """Fetches pages in threads, a bounded number ahead of the reader, and hands them over in order.
 
     The first page that fails ends the work of all threads: nobody sends or waits on for a read that is lost.
     What is on its way at the end is not waited for; its answer is dropped.
     """
 
-    def __init__(self, depth: int, fetch: Callable[[int, Callable[[], bool]], P], clock: Clock) -> None:
+    def __init__(self, threads: int, fetch: Callable[[int, Callable[[], bool]], bytes], clock: Clock) -> None:
         self.taken = 0
         self._asked = 0
-        self._depth = depth
+        # One late page must not keep the threads of those after it waiting.
+        self._depth = 2 * threads
         self._fetch = fetch
         self._clock = clock
-        self._pending: deque[Future[P]] = deque()
+        self._pending: deque[Future[bytes]] = deque()
         self._failure: BaseException | None = None
         self._stopped = False
-        self._pool = ThreadPoolExecutor(depth, thread_name_prefix="aha-page")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aha-page")
 
-    def __enter__(self) -> _LookAhead[P]:
+    def __enter__(self) -> _LookAhead:
         self.ask(1)
         return self
 
@@ -474,19 +529,21 @@ class _LookAhead(Generic[P]):
             self._asked += 1
             self._pending.append(self._pool.submit(self._run, self._asked))
 
-    def take(self) -> P:
-        """Wait for the next page that was asked for."""
-        future = self._pending.popleft()
-        while not wait([future], _LOOK_SECONDS).done:
+    def take(self, most: int) -> list[bytes]:
+        """Wait for the next page that was asked for, and take those after it that have come meanwhile."""
+        while not wait([self._pending[0]], _LOOK_SECONDS).done:
             self._clock.sleep(0.0)
             if self._failure:
                 break
-        if self._failure:
-            raise self._failure
-        self.taken += 1
-        return future.result()
+        bodies: list[bytes] = []
+        while self._failure or (self._pending and self._pending[0].done() and len(bodies) < most):
+            if self._failure:
+                raise self._failure
+            bodies.append(self._pending.popleft().result())
+        self.taken += len(bodies)
+        return bodies
 
-    def _run(self, number: int) -> P:
+    def _run(self, number: int) -> bytes:
         try:
             return self._fetch(number, self._is_stopped)
         except BaseException as error:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,17 @@ def extract(
         names = aside.submit(workspace_names, client)
 
         def land(pages: Iterator[UsersPage]) -> _Crawl:
+            # With the first page the next ones are asked for, and on their way while the names come.
+            first = next(pages)
             normalizer = Normalizer(
                 subdomain=client.config.account,
                 connection_id=connection_id,
                 synced_at=started_at,
                 workspace_names=names.result(),
             )
-            return _land(pages, normalizer, folder, _needed(chosen))
+            return _land(chain([first], pages), normalizer, folder, _needed(chosen))
 
-        crawl = client.read_users(land, UsersPage)
+        crawl = client.read_users(land, UsersPage.several)
         if not crawl.rows:
             raise AhaIncompleteReadError(
                 f"Aha! account {client.config.account} lists no users, though the key's owner is one: nothing "
@@ -137,7 +139,7 @@ def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]
         synced_at=datetime.now(UTC),
         workspace_names=workspace_names(client),
     )
-    return client.read_users(lambda pages: normalizer.tables(list(pages)), UsersPage)
+    return client.read_users(lambda pages: normalizer.tables(list(pages)), UsersPage.several)
 
 
 @dataclass

@@ -134,15 +134,38 @@ class UsersPage:
     def __init__(self, body: bytes) -> None:
         self.absent: Counter[str] = Counter()
         table = self._parse(body)
-        self.users: pa.StructArray = table.column("users").chunk(0).flatten()
-        pagination = table.column("pagination").chunk(0)
-        self.total_records: int = pagination.field("total_records")[0].as_py()
-        self.total_pages: int = pagination.field("total_pages")[0].as_py()
-        self.number: int = pagination.field("current_page")[0].as_py()
-        self.ids: list[str] = self.users.field("id").to_pylist()
+        self._take(table.column("users").chunk(0).flatten(), table.column("pagination").chunk(0)[0])
+
+    def _take(self, users: pa.StructArray, pagination: pa.StructScalar) -> None:
+        self.users = users
+        self.total_records: int = pagination["total_records"].as_py()
+        self.total_pages: int = pagination["total_pages"].as_py()
+        self.number: int = pagination["current_page"].as_py()
+        self.ids: list[str] = users.field("id").to_pylist()
+
+    @classmethod
+    def several(cls, bodies: Sequence[bytes]) -> list[UsersPage]:
+        """Make the pages of several answers: together where all are as documented, which costs a quarter less.
+
+        :param bodies: the answers' bytes.
+        :return: the pages, in the same order.
+        :raises ValueError: when one of the bodies is no page of users.
+        """
+        table = _read_if_documented(bodies)
+        if table is None:
+            return [cls(body) for body in bodies]
+        users, pagination = table.column("users").chunk(0), table.column("pagination").chunk(0)
+        return [cls._of(users[at].values, pagination[at]) for at in range(len(bodies))]
+
+    @classmethod
+    def _of(cls, users: pa.StructArray, pagination: pa.StructScalar) -> UsersPage:
+        page = cls.__new__(cls)
+        page.absent = Counter()
+        page._take(users, pagination)
+        return page
 
     def _parse(self, body: bytes) -> pa.Table:
-        if (table := _read_if_documented(body)) is not None:
+        if (table := _read_if_documented([body])) is not None:
             return table
         records, pagination = split_list_answer(orjson.loads(body), "users")
         try:
@@ -152,7 +175,7 @@ class UsersPage:
         extras = [_take_unknown(record) for record in records]
         # Most often a key is new and all else as documented: Arrow finds that out sooner than Python.
         users = [record | {"~extra": _json(extra)} for record, extra in zip(records, extras, strict=True)]
-        if (table := _read_if_documented(_page_of(users, numbers))) is not None:
+        if (table := _read_if_documented([_page_of(users, numbers)])) is not None:
             return table
         users = [_documented_user(*parts, self.absent) for parts in zip(records, extras, strict=True)]
         return _read_json(_page_of(users, numbers), _PAGE)
@@ -166,17 +189,18 @@ def _json(extra: dict[str, Any]) -> str | None:
     return orjson.dumps(extra).decode() if extra else None
 
 
-def _read_if_documented(body: bytes) -> pa.Table | None:
+def _read_if_documented(bodies: Sequence[bytes]) -> pa.Table | None:
     # Arrow's reader ends the whole process on a body that is null.
-    if not body.startswith(b"{"):
+    if not all(body.startswith(b"{") for body in bodies):
         return None
+    joined = b"\n".join(bodies)
     try:
-        table = _read_json(body, _PAGE)
+        table = _read_json(joined, _PAGE)
         # The reader lets bytes through that are no UTF-8.
         table.validate(full=True)
     except pa.ArrowInvalid:
         return None
-    return table if table.num_rows == 1 and _is_as_documented(table, body) else None
+    return table if table.num_rows == len(bodies) and _is_as_documented(table, joined) else None
 
 
 def _is_as_documented(table: pa.Table, body: bytes) -> bool:

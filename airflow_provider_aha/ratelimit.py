@@ -6,6 +6,7 @@ the same allowance: what the server says in its headers comes before our own cou
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,13 +16,15 @@ from email.utils import parsedate_to_datetime
 
 from airflow_provider_aha.exceptions import AhaCancelledError
 
-# Even spacing a little above the limit's own interval: requests that the network bunches up by as much as
-# one interval still fit into any one-second window of the server.
-_SPACING = 1.05
+# Our second is a little longer than the server's: requests that the network bunches up by as much as the
+# difference still fit into any one-second window of the server.
+_SECOND_SECONDS = 1.05
+# So much lost time (a late answer, a slow start) is made up for, at half the even spacing.
+_MADE_UP_SECONDS = 0.5
 # How soon, at the earliest, those who wait for other requests' answers look again.
 _SHORTEST_LOOK = 0.01
 # The server counts arrivals, we count departures; a first request that arrives late shifts its minute.
-_WINDOW_SECONDS = 60.5
+_MINUTE_SECONDS = 60.5
 # No documented window is longer than a minute: a wait beyond this is a wrong clock or a wrong header.
 _LONGEST_PAUSE = 90.0
 _CLOCK_SKEW = 5.0
@@ -83,15 +86,17 @@ class RateLimiter:
     """
 
     def __init__(self, per_second: int, per_minute: int, max_in_flight: int, clock: Clock) -> None:
-        self._interval = _SPACING / per_second
+        self._interval = _SECOND_SECONDS / per_second
         self._look_again = max(self._interval, _SHORTEST_LOOK)
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._lock = threading.Lock()
         self.granted = 0
         self._sent: deque[float] = deque(maxlen=per_minute)
+        self._sent_lately: deque[float] = deque(maxlen=per_second)
         self._in_flight = 0
         self._not_before = 0.0
+        self._due = math.inf
         self._remaining: int | None = None
         self._reset_at = 0.0
 
@@ -132,6 +137,8 @@ class RateLimiter:
         wait = min(max(wait or 0.0, fallback), _LONGEST_PAUSE)
         with self._lock:
             self._not_before = max(self._not_before, self._clock.monotonic() + wait)
+            # Nobody makes up for a pause that the server wanted.
+            self._due = math.inf
         return wait
 
     def _try_acquire(self) -> float:
@@ -140,20 +147,18 @@ class RateLimiter:
             wait = max(
                 self._not_before - now,
                 self._look_again if self._in_flight >= self._max_in_flight else 0.0,
-                self._window_wait(now),
+                _window_wait(self._sent, _MINUTE_SECONDS, now),
+                _window_wait(self._sent_lately, _SECOND_SECONDS, now),
                 self._server_wait(now),
             )
             if wait <= 0:
-                self._not_before = now + self._interval
+                self._due = max(min(self._due, now), now - _MADE_UP_SECONDS) + self._interval
+                self._not_before = max(self._due, now + self._interval / 2)
                 self._sent.append(now)
+                self._sent_lately.append(now)
                 self._in_flight += 1
                 self.granted += 1
             return wait
-
-    def _window_wait(self, now: float) -> float:
-        if len(self._sent) < (self._sent.maxlen or 0):
-            return 0.0
-        return self._sent[0] + _WINDOW_SECONDS - now
 
     def _server_wait(self, now: float) -> float:
         # Requests in flight may not be in the server's count yet, so they are taken off.
@@ -184,6 +189,11 @@ class RateLimiter:
         if seconds is None and (date := _http_date(text)) is not None:
             seconds = date - (_http_date(headers.get("Date")) or self._clock.time())
         return seconds
+
+
+def _window_wait(sent: deque[float], seconds: float, now: float) -> float:
+    """Return how long until a full window has room: its oldest request must be older than it is long."""
+    return sent[0] + seconds - now if len(sent) == sent.maxlen else 0.0
 
 
 def _number(text: str | None) -> float | None:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
+# What a decoder raises for an answer that is not what it decodes.
+UNDECODABLE = (ValueError, KeyError, TypeError)
 
 T = TypeVar("T")
 
@@ -205,7 +207,7 @@ class RestClient:
             self._raise_for_status(response)
         try:
             return decode(answer)
-        except (ValueError, KeyError, TypeError) as error:
+        except UNDECODABLE as error:
             raise self._not_the_api(response, len(answer)) from error
 
     @cached_property

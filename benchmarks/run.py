@@ -139,8 +139,9 @@ def versions() -> dict[str, str]:
 
 
 def environment_of_children() -> dict[str, str]:
+    # numpy comes along with pyarrow where it is installed; nobody here needs the threads that its BLAS keeps busy.
     kept = {name: os.environ[name] for name in ("LANG", "PATH", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @contextmanager

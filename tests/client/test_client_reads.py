@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -386,8 +386,8 @@ def test_a_consumer_sees_every_pass_from_its_start(aha_sandbox, connect):
     assert passes == [[1, 2], [1, 2, 3, 4, 5]]
 
 
-def users_decode(body: bytes) -> JsonPage:
-    return JsonPage(body, "users")
+def users_decode(bodies: Sequence[bytes]) -> list[JsonPage]:
+    return [JsonPage(body, "users") for body in bodies]
 
 
 def wait_for_page_threads() -> None:
@@ -412,6 +412,47 @@ def test_a_consumer_that_fails_ends_the_requests(paged, connect):
 
 
 # --- look-ahead ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_a_page_that_turns_out_to_be_none_when_it_is_decoded_is_fetched_again(paged, connect, retries):
+    broken = {3, 7}
+
+    def answer(page: int) -> Reply | None:
+        if page in broken:
+            broken.remove(page)
+            return Reply({"users": [{"id": True}], "pagination": {}})
+        return None
+
+    server = paged(10, answer)
+
+    users = ids_of(connect(server.url, page_size=2, max_in_flight=4, max_retries=retries).iter_users())
+
+    assert users == [str(10_000 + number) for number in range(1, 21)]
+    assert sorted(map(page_of, server.seen)) == sorted([*range(1, 11), 3, 7])
+
+
+def test_a_page_that_stays_none_is_no_answer_of_aha(paged, connect):
+    server = paged(10, lambda page: Reply({"users": [], "pagination": {}}) if page == 7 else None)
+
+    with pytest.raises(AhaProtocolError, match="that is not the API's JSON"):
+        list(connect(server.url, page_size=2, max_in_flight=4, max_retries=2).iter_users())
+    wait_for_page_threads()
+    assert [page_of(seen) for seen in server.seen].count(7) == 4
+
+
+def test_a_late_page_does_not_keep_those_after_it_waiting(paged, connect):
+    sixth = threading.Event()
+
+    def answer(page: int) -> None:
+        if page == 6:
+            sixth.set()
+        if page == 2:
+            assert sixth.wait(10)
+
+    server = paged(6, answer)
+
+    assert len(list(connect(server.url, page_size=2, max_in_flight=3).iter_users())) == 12
 
 
 def test_as_many_pages_as_allowed_are_in_flight_and_never_more(paged, connect):
@@ -461,7 +502,7 @@ def test_pages_are_not_fetched_further_ahead_than_allowed_of_a_slow_reader(paged
     def look(pages: Iterator[JsonPage]) -> list[int]:
         return [max(map(page_of, server.seen)) - page.number for page in pages]
 
-    assert max(connect(server.url, page_size=2, max_in_flight=4).read_users(look, users_decode)) <= 4
+    assert max(connect(server.url, page_size=2, max_in_flight=4).read_users(look, users_decode)) <= 8
 
 
 def test_pages_that_arrive_in_another_order_are_yielded_in_theirs(paged, connect):

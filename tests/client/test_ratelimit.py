@@ -92,6 +92,30 @@ def test_requests_are_spaced_evenly_a_little_below_the_limit_of_a_second(simulat
     assert gaps == pytest.approx([0.0525] * 40)
 
 
+def test_lost_time_is_made_up_for_at_half_the_spacing_and_never_past_the_limit_of_a_second(simulated):
+    limiter = limiter_of(simulated, per_second=20)
+    departures(limiter, simulated, 1)
+    simulated.sleep(0.3)
+
+    moments = departures(limiter, simulated, 40)
+
+    gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
+    assert gaps[:5] == pytest.approx([0.02625] * 5)
+    assert gaps[-5:] == pytest.approx([0.0525] * 5)
+    assert min(later - sooner for sooner, later in zip(moments, moments[20:], strict=False)) >= 1.05 - 1e-9
+
+
+def test_nobody_makes_up_for_a_pause_that_the_server_wanted(simulated):
+    limiter = limiter_of(simulated, per_second=20)
+    departures(limiter, simulated, 1)
+    limiter.pause({"Retry-After": "2"}, 0.5)
+
+    moments = departures(limiter, simulated, 5)
+
+    gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
+    assert gaps == pytest.approx([0.0525] * 4)
+
+
 def test_the_first_request_leaves_at_once(simulated):
     departures(limiter_of(simulated, per_second=1), simulated, 1)
 

@@ -427,6 +427,22 @@ def test_an_empty_page_is_a_page(pagination: Any):
     assert (found.ids, found.total_records, found.total_pages, found.number) == ([], 0, 0, 1)
 
 
+def test_pages_decoded_together_are_those_decoded_alone():
+    bodies = [page([user("1"), user("2")], number=1), page([], number=2), page([user("3")], number=3)]
+    together = UsersPage.several(bodies)
+
+    assert [found.ids for found in together] == [["1", "2"], [], ["3"]]
+    assert [found.number for found in together] == [1, 2, 3]
+    assert tables(*together) == tables(*map(UsersPage, bodies))
+
+
+@pytest.mark.parametrize("change", [lambda body: body[:-20], lambda body: body + body, lambda body: b"null"])
+def test_one_body_that_is_no_page_among_several_is_a_value_error(change: Any):
+    bodies = [page([user("1")]), change(page([user("2")])), page([user("3")])]
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are nobody's business, the type is
+        UsersPage.several(bodies)
+
+
 def test_a_page_knows_its_ids_in_order_and_its_place_in_the_list():
     found = UsersPage(page([user("12"), user("7") | {"id": 7}], number=3, pages=5, total=900))
     assert (found.ids, found.total_records, found.total_pages, found.number) == (["12", "7"], 900, 5, 3)

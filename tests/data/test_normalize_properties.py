@@ -152,7 +152,7 @@ def paginations(number: int, pages: int, total: int, drift: bool) -> Any:
 
 def check(account: list[dict[str, Any]], bodies: list[bytes]) -> Expected:
     expected = expect(account, names=NAMES, **ORIGIN)
-    pages = [UsersPage(body) for body in bodies]
+    pages = UsersPage.several(bodies)
     normalizer = Normalizer(workspace_names=NAMES, **ORIGIN)
     tables = {name: table.to_pylist() for name, table in normalizer.tables(pages).items()}
     for row in tables["users"]:
