@@ -6,6 +6,8 @@ and what to do. It never holds a key, a header or text of a response body; the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class AhaError(Exception):
     """Base of every error that this package raises.
@@ -41,6 +43,18 @@ class AhaError(Exception):
 
 class AhaConfigurationError(AhaError):
     """A field of the connection or an argument is wrong; no request was sent."""
+
+
+class AhaMappingError(AhaConfigurationError):
+    """A mapping is wrong; all its faults are listed, and nothing was sent.
+
+    :param message: the sentence for the log.
+    :param faults: each fault, beginning with its path in the mapping.
+    """
+
+    def __init__(self, message: str = "", faults: Sequence[str] = ()) -> None:
+        super().__init__("\n- ".join([message, *faults]))
+        self.faults = list(faults)
 
 
 class AhaConnectionError(AhaError):
@@ -93,6 +107,14 @@ class AhaStorageError(AhaError):
 
 class AhaSnapshotError(AhaError):
     """A snapshot is missing, or its files are not the ones that its manifest names."""
+
+
+class AhaTargetError(AhaError):
+    """The target of a push can't be reached, or failed; what it had acknowledged is kept."""
+
+
+class AhaRejectedError(AhaError):
+    """More records were invalid or rejected than the mapping allows; the outcomes say which, and why."""
 
 
 class AhaGuardError(AhaError):

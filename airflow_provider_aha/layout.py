@@ -49,6 +49,13 @@ class Layout:
         """The folder of the account's plans, approvals, events and evidence."""
         return self._folder("deactivations")
 
+    def push(self, target: str) -> str:
+        """Return the folder of what was pushed to a target.
+
+        :param target: the target, as one part of a path.
+        """
+        return f"{self.base}/push/{target}/account={self.account}"
+
     def manifest(self, snapshot: str) -> str:
         """Return the manifest of a snapshot.
 

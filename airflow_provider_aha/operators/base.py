@@ -15,6 +15,7 @@ from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
     AhaGuardError,
     AhaPermissionError,
+    AhaRejectedError,
 )
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.links import AhaLink, address_of, leave_link
@@ -25,6 +26,7 @@ _PERMANENT = (
     AhaConfigurationError,
     AhaGuardError,
     AhaApprovalError,
+    AhaRejectedError,
 )
 
 

@@ -1,0 +1,465 @@
+"""Plan, then send: the push of a dataset's mapped records to a target."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.exceptions import (
+    AhaError,
+    AhaGuardError,
+    AhaProtocolError,
+    AhaRejectedError,
+    AhaTargetError,
+)
+from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lifecycle.records import Run, path_part
+from airflow_provider_aha.mapping.arrays import array_of
+from airflow_provider_aha.mapping.journal import HAS_IT, Acknowledged, Held, Journal, places
+from airflow_provider_aha.mapping.outcomes import FAILED, INVALID, OUTCOMES, PLANNED, in_order, totals
+from airflow_provider_aha.mapping.plan import Chunk, Plan, make_plan
+from airflow_provider_aha.mapping.sent import NOTHING, Sent, read_sent, write_sent
+from airflow_provider_aha.mapping.spec import MappingSpec
+from airflow_provider_aha.mapping.targets.base import (
+    ANSWERS,
+    REJECTED,
+    UNCHANGED,
+    Answer,
+    Batch,
+    BatchRefused,
+    SendAgain,
+    Target,
+)
+from airflow_provider_aha.normalize import literal
+from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.storage import (
+    Location,
+    file_hash,
+    open_dataset,
+    publish_all,
+    read_manifest,
+    staging,
+    storage_errors,
+    to_json,
+)
+from airflow_provider_aha.version import package_version
+
+log = logging.getLogger(__name__)
+
+# How often a batch is sent, and for how long in all it is waited for.
+_TRIES = 6
+_PATIENCE = 600.0
+_STRING = pa.string()
+_NOT_SENT = "not sent: the push was broken off before"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be pushed where.
+
+    :param location: the base path.
+    :param account: whose users.
+    :param snapshot: the day of the snapshot.
+    :param spec: the mapping.
+    :param target: the target, not yet open.
+    :param run: on whose behalf.
+    :param dry_run: plan only.
+    :param clock: the time.
+    :param stopped: whether the task was told to stop.
+    """
+
+    location: Location
+    account: str
+    snapshot: str
+    spec: MappingSpec
+    target: Target
+    run: Run
+    dry_run: bool = False
+    clock: Clock = field(default_factory=Clock)
+    stopped: Callable[[], bool] = never
+
+
+def push(request: Request) -> dict[str, Any]:
+    """Push a dataset.
+
+    :param request: what is to be pushed where.
+    :return: the summary, as it was published beside the outcomes; no names, no emails.
+    :raises AhaGuardError: when a limit holds the whole push back; nothing was sent.
+    :raises AhaRejectedError: when more records were invalid or rejected than the mapping allows.
+    :raises AhaError: when the target, the snapshot or the base path failed. In every case the outcomes of what
+        was done are published first.
+    """
+    return _Push(request).run()
+
+
+class _Push:
+    """One push, from the plan to the summary."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._spec, self._target = request.spec, request.target
+        self._dry_run = request.dry_run or not request.spec.launched
+        self._folder = Layout(request.location.path, request.account).push(_part_of(self._target))
+        run = request.run
+        self._run_path = f"{self._folder}/run={path_part(run.run_id)}/task={path_part(f'{run.dag_id}.{run.task_id}')}"
+        self._sent = self._place(f"{self._folder}/sent/{self._spec.name}.parquet")
+        self._journal = (
+            Held(run.try_number)
+            if self._target.takes_all
+            else Journal(request.location.fs, f"{self._run_path}/batches", run.try_number)
+        )
+        self._began = datetime.now(UTC)
+        self._ended = "failed"
+        self._reason: str | None = None
+        self._warnings: list[str] = []
+
+    def _place(self, path: str) -> Location:
+        location = self._request.location
+        return Location(location.fs, path, location.url + path.removeprefix(location.path))
+
+    def run(self) -> dict[str, Any]:
+        request = self._request
+        layout = Layout(request.location.path, request.account)
+        manifest = read_manifest(request.location.fs, layout, request.snapshot)
+        with staging() as folder:
+            try:
+                self._target.open(self._spec, dry_run=self._dry_run)
+                sent = self._last_sent()
+                with open_dataset(request.location.fs, layout, manifest, self._spec.dataset) as file:
+                    plan = make_plan(file, self._spec, folder, NOTHING if self._starts_anew() else sent)
+                return self._carry_out(plan, sent, manifest, folder)
+            finally:
+                self._target.close()
+
+    def _starts_anew(self) -> bool:
+        return self._target.takes_all or self._target.is_new
+
+    def _last_sent(self) -> Sent:
+        return read_sent(self._sent, self._spec.fingerprint)
+
+    def _carry_out(self, plan: Plan, sent: Sent, manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        log.info("%d rows of %s: %s", plan.rows, self._spec.dataset, totals(plan.counts))
+        for name, number in sorted(plan.faults.items()):
+            log.warning("%d records are invalid because of the field %s", number, name)
+        expected: dict[int, Any] = {}
+        try:
+            self._guard(plan, sent)
+            if self._dry_run:
+                expected = self._expect(plan)
+            else:
+                self._send(plan)
+            self._ended = "completed"
+        except BaseException as error:
+            self._reason = str(error) if isinstance(error, AhaError) else type(error).__name__
+            raise
+        finally:
+            summary = self._close(plan, expected, manifest, folder)
+        return summary
+
+    # --- before the first record -------------------------------------------------------------------
+
+    def _guard(self, plan: Plan, sent: Sent) -> None:
+        reasons = list(_objections(plan, sent, self._spec, self._target))
+        if self._dry_run:
+            self._warnings = [f"A push would be refused: {reason}" for reason in reasons]
+            for warning in self._warnings:
+                log.warning(warning)
+        elif reasons:
+            raise AhaGuardError(f"Nothing was sent. {' '.join(reasons)}")
+
+    def _expect(self, plan: Plan) -> dict[int, Any]:
+        """Ask the target what it would do; by the start of each chunk, one word per row or null."""
+        found: dict[int, Any] = {}
+        for chunk in plan.chunks():
+            rows = [n for n, status in enumerate(chunk.notes.column("status").to_pylist()) if status == PLANNED]
+            words: list[str | None] = [None] * chunk.table.num_rows
+            for batch, positions in self._batches(chunk, rows):
+                answers = self._target.expect(batch)
+                for position, word in zip(positions, answers or [None] * len(batch), strict=True):
+                    words[position] = word
+            found[chunk.start] = array_of(words, _STRING)
+        return found
+
+    def _batches(self, chunk: Chunk, rows: list[int]) -> Iterator[tuple[Batch, list[int]]]:
+        size = self._target.batch_size
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield Batch(self._spec, chunk.table.take(array_of(part, pa.int64()))), part
+
+    # --- sending -----------------------------------------------------------------------------------
+
+    def _send(self, plan: Plan) -> None:
+        done = self._journal.read()
+        allowed = self._spec.limits.max_reject_percent * plan.meant / 100
+        rejected = plan.counts[INVALID] + _number(done, REJECTED)
+        for chunk in plan.chunks():
+            for batch, keys, records in self._open_batches(plan, chunk, done):
+                for acknowledged in self._deliver(batch, keys, records):
+                    self._journal.write(acknowledged)
+                    rejected += sum(answer.status == REJECTED for answer in acknowledged.answers)
+                if rejected > allowed:
+                    raise self._too_many(rejected, plan.meant)
+        self._target.finish()
+        self._journal.settle()
+
+    def _too_many(self, rejected: int, meant: int) -> AhaRejectedError:
+        return AhaRejectedError(
+            f"{rejected} of {meant} records are invalid or were rejected, and the mapping allows "
+            f"{self._spec.limits.max_reject_percent:g} %: the push was broken off. The outcomes say which, and why: "
+            f"{self._place(self._run_path).url}/outcomes.parquet."
+        )
+
+    def _open_batches(self, plan: Plan, chunk: Chunk, done: pa.Table) -> Iterator[tuple[Batch, Any, Any]]:
+        """Yield what is still to be sent of a chunk, with the hashes of keys and records."""
+        keys = plan.keys.slice(chunk.start, chunk.table.num_rows)
+        records = plan.records.slice(chunk.start, chunk.table.num_rows)
+        waiting = pc.equal(chunk.notes.column("status"), literal(PLANNED, _STRING))
+        waiting = pc.and_(waiting, pc.is_null(places(done, keys, records)))
+        rows = pc.indices_nonzero(waiting).to_pylist()
+        for batch, part in self._batches(chunk, rows):
+            positions = array_of(part, pa.int64())
+            yield batch, keys.take(positions), records.take(positions)
+
+    def _deliver(self, batch: Batch, keys: Any, records: Any) -> Iterator[Acknowledged]:
+        """Send a batch until each record has an answer; a refused one is halved until the bad record is alone."""
+        waited = 0.0
+        for attempt in count(1):
+            if self._request.stopped():
+                raise AhaTargetError("The task was stopped; what was sent until then is kept.")
+            try:
+                answers = self._target.send(batch)
+            except SendAgain as error:
+                waited += self._wait(error, attempt, waited)
+            except BatchRefused as error:
+                if len(batch) > 1:
+                    middle = len(batch) // 2
+                    yield from self._deliver(batch.part(0, middle), keys[:middle], records[:middle])
+                    yield from self._deliver(batch.part(middle, len(batch)), keys[middle:], records[middle:])
+                    return
+                answers = [Answer(REJECTED, error.reason, code=error.code)]
+                yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
+                return
+            else:
+                _check(answers, batch)
+                yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
+                return
+
+    def _wait(self, error: SendAgain, attempt: int, waited: float) -> float:
+        pause = error.retry_after
+        if pause is None:
+            pause = min(2.0 ** (attempt - 1), 60.0) * random.uniform(0.5, 1.0)
+        if attempt >= _TRIES or waited + pause > _PATIENCE:
+            raise AhaTargetError(
+                f"{error} It was tried {attempt} times; what was acknowledged until then is kept.",
+                status=error.status,
+                attempts=attempt,
+            ) from error
+        log.info("The target asks to wait; the batch is sent again in %.1f s.", pause)
+        self._request.clock.sleep(pause, self._request.stopped)
+        return pause
+
+    # --- afterwards --------------------------------------------------------------------------------
+
+    def _close(
+        self, plan: Plan, expected: Mapping[int, Any], manifest: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        done = self._journal.read()
+        local = folder / "outcomes.parquet"
+        counts: Counter[str] = Counter()
+        with storage_errors(str(local)), pq.ParquetWriter(local, OUTCOMES, compression="zstd") as writer:
+            for chunk in plan.chunks():
+                table = self._outcomes(plan, chunk, done, expected.get(chunk.start))
+                for pair in pc.value_counts(table.column("status")).to_pylist():
+                    counts[pair["values"]] += pair["counts"]
+                writer.write_table(table)
+        digest, size = file_hash(local.open("rb"))
+        summary = self._summary(plan, counts, expected, manifest, digest, size)
+        staged = folder / "push.json"
+        with storage_errors(str(staged)):
+            staged.write_bytes(to_json(summary))
+        fs = self._request.location.fs
+        publish_all(fs, {f"{self._run_path}/{path.name}": path for path in (local, staged)})
+        if not self._dry_run and not self._target.takes_all:
+            self._keep_sent(plan, done)
+        log.info("%s: %s", self._ended, totals(counts))
+        return summary
+
+    def _outcomes(self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Any) -> pa.Table:
+        notes, size = chunk.notes, chunk.table.num_rows
+        status = notes.column("status")
+        planned = pc.equal(status, literal(PLANNED, _STRING))
+        keys, records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
+        place = places(done, keys, records)
+        if self._dry_run:
+            place = pc.if_else(pc.is_null(place), place, literal(None, pa.int32()))
+        else:
+            # What a try before this one sent is unchanged now; in this run's outcomes it was sent.
+            open_to_answers = pc.or_(planned, pc.equal(status, literal(UNCHANGED, _STRING)))
+            place = pc.if_else(open_to_answers, place, literal(None, pa.int32()))
+        answered = pc.is_valid(place)
+        answer = {name: done.column(name).take(place) for name in done.column_names}
+        left = pc.and_(planned, pc.invert(answered))
+        if not self._dry_run:
+            status = pc.if_else(left, literal(FAILED, _STRING), status)
+            notes = notes.set_column(
+                notes.column_names.index("reason"),
+                "reason",
+                pc.if_else(left, literal(_NOT_SENT, _STRING), notes.column("reason")),
+            )
+        return pa.Table.from_arrays(
+            [
+                notes.column("user_id"),
+                notes.column("sync_key"),
+                pc.if_else(answered, answer["status"], status),
+                array_of([None] * size, _STRING) if expected is None else expected,
+                pc.if_else(answered, answer["field"], notes.column("field")),
+                pc.if_else(answered, answer["reason"], notes.column("reason")),
+                answer["code"],
+                pc.fill_null(answer["attempts"], literal(0, pa.int32())),
+                answer["sent_at"],
+                answer["try_number"],
+                answer["batch_id"],
+                array_of([digest.hex() for digest in records.to_pylist()], _STRING),
+            ],
+            schema=OUTCOMES,
+        )
+
+    def _keep_sent(self, plan: Plan, done: pa.Table) -> None:
+        """Remember what the target has as it was sent: unchanged records, and what was acknowledged."""
+        has_it = array_of(list(HAS_IT), _STRING)
+        keys, records = [NOTHING.keys], [NOTHING.records]
+        for chunk in plan.chunks():
+            size = chunk.table.num_rows
+            its_keys, its_records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
+            status = chunk.notes.column("status")
+            answered = done.column("status").take(places(done, its_keys, its_records))
+            planned = pc.equal(status, literal(PLANNED, _STRING))
+            held = pc.equal(status, literal(UNCHANGED, _STRING))
+            kept = pc.or_(held, pc.and_(planned, pc.is_in(answered, value_set=has_it)))
+            if isinstance(kept, pa.ChunkedArray):
+                kept = kept.combine_chunks()
+            keys.append(its_keys.filter(kept))
+            records.append(its_records.filter(kept))
+        write_sent(
+            self._sent,
+            Sent(pa.concat_arrays(keys), pa.concat_arrays(records), plan.rows, plan.meant, self._spec.fingerprint),
+        )
+
+    def _summary(
+        self,
+        plan: Plan,
+        counts: Counter[str],
+        expected: Mapping[int, Any],
+        manifest: Mapping[str, Any],
+        digest: str,
+        size: int,
+    ) -> dict[str, Any]:
+        request, run = self._request, self._request.run
+        entry = next(file for file in manifest["files"] if file["dataset"] == self._spec.dataset)
+        would: Counter[str] = Counter()
+        for words in expected.values():
+            for pair in pc.value_counts(words).to_pylist():
+                if pair["values"] is not None:
+                    would[pair["values"]] += pair["counts"]
+        return {
+            "account": request.account,
+            "sandbox": manifest.get("sandbox"),
+            "dataset": self._spec.dataset,
+            "snapshot": request.snapshot,
+            "input_sha256": entry["sha256"],
+            "mapping": self._spec.name,
+            "mapping_sha256": self._spec.fingerprint,
+            "mode": self._spec.mode,
+            "launched": self._spec.launched,
+            "target": {"kind": self._target.kind, "name": self._target.name},
+            "dry_run": self._dry_run,
+            "ended": self._ended,
+            "reason": self._reason,
+            "rows": plan.rows,
+            "counts": in_order(dict(counts)),
+            "expected": in_order(dict(would)),
+            "invalid_by_field": dict(sorted(plan.faults.items())),
+            "warnings": self._warnings,
+            "started_at": _iso(self._began),
+            "finished_at": _iso(datetime.now(UTC)),
+            "dag_id": run.dag_id,
+            "run_id": run.run_id,
+            "task_id": run.task_id,
+            "try_number": run.try_number,
+            "provider_version": package_version(),
+            "outcomes": {
+                "path": f"{self._place(self._run_path).url}/outcomes.parquet",
+                "rows": plan.rows,
+                "bytes": size,
+                "sha256": digest,
+            },
+        }
+
+
+def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target) -> Iterator[str]:
+    """Yield what speaks against a push, as sentences."""
+    limits, planned, invalid = spec.limits, plan.counts[PLANNED], plan.counts[INVALID]
+    if not plan.meant:
+        why = "the filter leaves no record" if plan.rows else f"{spec.dataset} has no row"
+        yield f"There is nothing to push: {why}."
+        return
+    if invalid > limits.max_reject_percent * plan.meant / 100:
+        fields = ", ".join(f"{name} ({number})" for name, number in plan.faults.most_common(5))
+        yield (
+            f"{invalid} of {plan.meant} records are invalid, and the mapping allows {limits.max_reject_percent:g} % "
+            f"(limits.max_reject_percent). Fields to blame: {fields}."
+        )
+    for what, now, before in (("rows", plan.rows, sent.rows), ("records", plan.meant, sent.meant)):
+        if now < before * (1 - limits.max_shrink_percent / 100):
+            yield (
+                f"{now} {what} are there, and the last push had {before}: more than "
+                f"{limits.max_shrink_percent:g} % are gone (limits.max_shrink_percent). Look whether the extract "
+                "is right; if it is, raise the limit for one run."
+            )
+            break
+    if target.takes_all:
+        return
+    if limits.max_changes is not None and planned > limits.max_changes:
+        yield f"{planned} records would be sent, and the mapping allows {limits.max_changes} (limits.max_changes)."
+    known = len(sent.keys)
+    if limits.max_change_percent is not None and known and planned > limits.max_change_percent * known / 100:
+        yield (
+            f"{planned} records would be added or changed, of {known} that were sent before; the mapping allows "
+            f"{limits.max_change_percent:g} % (limits.max_change_percent)."
+        )
+
+
+def _part_of(target: Target) -> str:
+    """Return a target as one part of a path: readable, short, and another one for another target."""
+    digest = hashlib.sha256(target.name.encode()).hexdigest()[:8]
+    words = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-")[-60:].strip("-")
+    return f"{target.kind}-{words}-{digest}"
+
+
+def _check(answers: Any, batch: Batch) -> None:
+    if len(answers) != len(batch) or any(answer.status not in ANSWERS for answer in answers):
+        raise AhaProtocolError(
+            f"The target answered {len(answers)} of {len(batch)} records, or with a status that doesn't exist: "
+            "its class is wrong."
+        )
+
+
+def _number(done: pa.Table, status: str) -> int:
+    return int(pc.sum(pc.equal(done.column("status"), literal(status, _STRING))).as_py() or 0)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,188 @@
+"""The protocol between a push and its target: one class per target.
+
+A push opens the target, shows it the records in batches, and closes it, whatever happens. All calls come from
+one thread. What a target knows of a record it says as an :class:`Answer`; what it can't say of single records
+it raises:
+
+- :class:`SendAgain`: nothing was decided, the same batch may be sent again after a while.
+- :class:`BatchRefused`: nothing of the batch was applied, because of a record in it. The push halves the batch
+  until the record stands alone.
+- any other :class:`~airflow_provider_aha.exceptions.AhaError`: the target is broken, or refuses us. The push
+  stops, and keeps what was acknowledged.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_aha.exceptions import AhaTargetError
+from airflow_provider_aha.mapping.rows import batch_id, key_texts, records
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from airflow_provider_aha.mapping.spec import MappingSpec
+
+ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED = "added", "updated", "unchanged", "skipped", "rejected"
+SENT = "sent"
+# What a target may say of a record; `sent` where it doesn't tell whether the record was new to it.
+ANSWERS = frozenset({ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED, SENT})
+
+
+class SendAgain(AhaTargetError):
+    """The target could not take the batch now; the same batch may be sent again.
+
+    ``retry_after`` of the error is how many seconds the target wants to be left alone, where it said so.
+    """
+
+
+class BatchRefused(AhaTargetError):
+    """The target took nothing of the batch because of what is in it, and doesn't say which record it was.
+
+    :param reason: why, for the outcome of the record once it stands alone; it may quote the record.
+    :param code: the target's own code, such as ``422``.
+    """
+
+    def __init__(self, reason: str, *, code: str | None = None) -> None:
+        super().__init__("The target refused a batch.")
+        self.reason = reason
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one record.
+
+    :param status: one of :data:`ANSWERS`.
+    :param reason: why, for a record that was skipped or rejected; it may quote the record.
+    :param field: the field it is about, where one is to blame.
+    :param code: the target's own code, such as ``422``.
+    """
+
+    status: str
+    reason: str | None = None
+    field: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetField:
+    """A field that a target has.
+
+    :param name: its name.
+    :param type: one of :data:`airflow_provider_aha.mapping.spec.TYPES`, or None when the target's type is
+        none of them.
+    :param required: whether a new record can't do without it.
+    """
+
+    name: str
+    type: str | None = None
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some mapped records, in the order of the dataset.
+
+    :param spec: the mapping they were made by.
+    :param table: one column per field of the mapping, in its order, with its type.
+    """
+
+    spec: MappingSpec
+    table: pa.Table
+
+    def __len__(self) -> int:
+        """Return how many records there are."""
+        return int(self.table.num_rows)
+
+    @cached_property
+    def id(self) -> str:
+        """The same for the same records under the same mapping, and for no others: an idempotency key."""
+        return batch_id(self.spec, self.table)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The sync key of each record as text, such as for an index; a JSON array where it has several fields."""
+        return key_texts(self.spec, self.table)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records as dicts that JSON can hold.
+
+        Dates and moments are ISO text in UTC. A field that is null is left out when the mapping says
+        ``on_null: omit``.
+        """
+        return records(self.spec, self.table)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the records from one position up to another.
+
+        :param start: the first one.
+        :param stop: the one after the last one.
+        """
+        return Batch(self.spec, self.table.slice(start, stop - start))
+
+
+class Target(ABC):
+    """Base of all targets.
+
+    A target is made by its operator, and asked for nothing before :meth:`open`.
+    """
+
+    # What it is, such as `sql`, for the layout and for sentences.
+    kind: str
+    # How many records one call of `send` takes at most.
+    batch_size: int = 1000
+    # True: it takes all records of a run as one, like a file that is replaced. Nothing is compared with what was
+    # sent before, nothing is resumed, and what was sent counts once `finish` has returned.
+    takes_all: bool = False
+    # True, from `open` on: there are no records in it yet, so what was sent before is not there any more.
+    is_new: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Which one it is among those of its kind, such as connection and table; the same in every run."""
+
+    def open(self, spec: MappingSpec, *, dry_run: bool) -> None:
+        """Get ready, and refuse what can't work: a mode that it doesn't have, a field that it lacks.
+
+        :param spec: the mapping; its mode says whether records may be added, updated or both.
+        :param dry_run: nothing may be changed.
+        :raises AhaConfigurationError: when mapping and target don't fit.
+        :raises AhaError: when the target can't be used.
+        """
+
+    def fields(self) -> list[TargetField] | None:
+        """Return the fields of the target, or None when it doesn't say or takes any."""
+        return None
+
+    def expect(self, batch: Batch) -> Sequence[str] | None:
+        """Say what :meth:`send` would do, without doing it.
+
+        :param batch: at most ``batch_size`` records.
+        :return: one of :data:`ANSWERS` per record, or None when only sending can tell.
+        """
+        return None
+
+    @abstractmethod
+    def send(self, batch: Batch) -> Sequence[Answer]:
+        """Send records, and say what became of each, in their order.
+
+        A batch may come twice, when nobody knows whether it arrived: it has the same ``id`` then, and must do
+        no harm.
+
+        :param batch: at most ``batch_size`` records.
+        :raises SendAgain: when the same batch should be sent again.
+        :raises BatchRefused: when one of the records is to blame for all, and none was applied.
+        :raises AhaError: when the target is broken, or refuses us.
+        """
+
+    def finish(self) -> None:
+        """Complete the push after the last batch; not called when it was broken off."""
+
+    def close(self) -> None:
+        """Let go of what :meth:`open` took; called once, whatever happened."""

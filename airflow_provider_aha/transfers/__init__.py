@@ -1,0 +1,1 @@
+"""Operators that push mapped records onward."""

@@ -1,0 +1,138 @@
+"""What the operators that push mapped records have in common."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_aha.assets import dataset_of, manifests
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.writes import run_of
+from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_text
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.mapping.spec import MappingSpec
+    from airflow_provider_aha.mapping.targets.base import Target
+    from airflow_provider_aha.storage import Location
+
+
+class AhaPushOperator(AhaOperator):
+    """Base of the operators that push mapped records to a target.
+
+    With the asset of the mapping's dataset among its ``inlets``, the task pushes the snapshot of every account
+    whose event started the run; else the newest snapshot of the account of ``aha_conn_id``. Outcomes, one per
+    row, lie under ``base_path`` in ``push/`` afterwards, whatever happened.
+
+    :param mapping: a dict, YAML or JSON text, the absolute path of a file with it, or the name of one of the
+        package's ready mappings. (templated)
+    :param dataset: the dataset, for those who want to see it in the DAG; it must be the mapping's. (templated)
+    :param mapping_params: values for fields of the mapping that ask for one by ``param``. (templated)
+    :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
+        ``$AIRFLOW_HOME/aha``. (templated)
+    :param dry_run: plan only, and say what would be sent; a mapping that isn't ``launched`` is always a dry run.
+        (templated)
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    :return: the summary of each push, in a list: counts by status, paths and hashes; no names, no emails.
+    """
+
+    template_fields: Sequence[str] = (
+        "mapping",
+        "dataset",
+        "mapping_params",
+        "base_path",
+        "dry_run",
+        "aha_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"mapping": "json", "mapping_params": "json"}
+
+    def __init__(
+        self,
+        *,
+        mapping: Mapping[str, Any] | str,
+        dataset: str | None = None,
+        mapping_params: Mapping[str, Any] | str | None = None,
+        base_path: str | None = None,
+        dry_run: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mapping = mapping
+        self.dataset = dataset
+        self.mapping_params = mapping_params
+        self.base_path = base_path
+        self.dry_run = dry_run
+        self._stopped = threading.Event()
+
+    @abstractmethod
+    def make_target(self, account: str, snapshot: str) -> Target:
+        """Return the target of a push; it is not asked for anything yet.
+
+        :param account: whose users are pushed.
+        :param snapshot: the day of the snapshot.
+        """
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        """Push.
+
+        :param context: the task's context.
+        :return: the summary of each push.
+        """
+        from airflow_provider_aha.mapping.push import Request, push
+
+        summaries = []
+        with without_useless_retries(self.aha_conn_id):
+            spec = self._spec()
+            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            dry_run = to_bool(self.dry_run, "dry_run", default=False)
+            for account, snapshot in self._snapshots(context, spec, location):
+                request = Request(
+                    location=location,
+                    account=account,
+                    snapshot=snapshot,
+                    spec=spec,
+                    target=self.make_target(account, snapshot),
+                    run=run_of(context),
+                    dry_run=dry_run,
+                    stopped=self._stopped.is_set,
+                )
+                summaries.append(push(request))
+        for summary in summaries:
+            self.log.info("Outcomes of %s: %s", summary["account"], summary["outcomes"]["path"])
+        return summaries
+
+    def on_kill(self) -> None:
+        """Stop after the batch that is on its way; its answer is kept."""
+        self._stopped.set()
+        super().on_kill()
+
+    def _spec(self) -> MappingSpec:
+        from airflow_provider_aha.mapping.load import load_spec
+
+        if is_unset(self.mapping):
+            raise AhaConfigurationError("mapping is not set.")
+        spec = load_spec(self.mapping, to_dict(self.mapping_params, "mapping_params"), resolve_path)
+        dataset = to_text(self.dataset, "dataset")
+        if dataset and dataset != spec.dataset:
+            raise AhaConfigurationError(f"The mapping {spec.name} is of the dataset {spec.dataset}, not {dataset}.")
+        return spec
+
+    def _snapshots(self, context: Any, spec: MappingSpec, location: Location) -> Iterator[tuple[str, str]]:
+        """Yield account and day of each snapshot that is to be pushed."""
+        inlet = next((inlet for inlet in self.inlets if dataset_of(inlet) == spec.dataset), None)
+        if inlet is not None:
+            found = manifests(context, inlet)
+            # What an event says only chooses: the manifest on disk is the one that is believed.
+            yield from ((str(manifest["account"]), str(manifest.get("snapshot"))) for manifest in found)
+            return
+        from airflow_provider_aha.layout import Layout
+        from airflow_provider_aha.storage import snapshots
+
+        account = self.hook.get_conn().config.account
+        days = snapshots(location.fs, Layout(location.path, account))
+        if not days:
+            raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
+        yield account, days[-1]
