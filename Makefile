@@ -101,7 +101,7 @@ constraints: $(VENV)/boot/.done ## Compile constraints/*.txt again (ARGS=--upgra
 	  [ $$v != lowest ] && how= || how='--resolution lowest-direct'; \
 	  $(UV) pip compile --quiet --universal --python-version 3.11 $$how $(ARGS) \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --all-extras --group build --group dev --group test \
+	    --all-extras --group build --group dev --group test --override constraints/overrides.txt \
 	    pyproject.toml constraints/airflow-$$v.in --output-file constraints/airflow-$$v.txt >/dev/null; \
 	done
 
@@ -116,7 +116,7 @@ clean: ## Remove all that make has made
 # Terminals see uv's progress bars; logs are spared its list of packages.
 define install
   @install() { $(UV) pip install --python $(@D)/bin/python --constraint constraints/airflow-$*.txt \
-      --build-constraint constraints/airflow-$*.txt $(WHAT); }; \
+      --build-constraint constraints/airflow-$*.txt --override constraints/overrides.txt $(WHAT); }; \
     if [ -t 2 ]; then install; else install 2>&1 | { grep -v '^ [-+~] ' || true; }; fi
   @touch $@
 endef
@@ -125,7 +125,7 @@ endef
 $(VENV)/airflow-%/.dev: $(VENV)/airflow-%/.test
 	$(install)
 
-%/.test: WHAT = --editable '.[s3,sandbox]' --group build --group test
+%/.test: WHAT = --editable '.[s3,sandbox,sql]' --group build --group test
 $(VENV)/airflow-%/.test: $(VENV)/airflow-%/.run
 	$(install)
 

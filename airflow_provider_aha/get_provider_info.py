@@ -108,6 +108,13 @@ def get_provider_info() -> dict[str, object]:
             },
         ],
         "extra-links": ["airflow_provider_aha.links.AhaLink"],
+        "transfers": [
+            {
+                "source-integration-name": "Aha!",
+                "target-integration-name": "Local",
+                "python-module": "airflow_provider_aha.transfers.to_file",
+            },
+        ],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -262,7 +262,9 @@ def test_connections_in_json_are_json(block):
 
 
 def public_operators() -> list[Any]:
-    modules = [name for entry in get_provider_info()["operators"] for name in entry["python-modules"]]  # type: ignore[attr-defined]
+    info: Any = get_provider_info()
+    modules = [name for entry in info["operators"] for name in entry["python-modules"]]
+    modules += [entry["python-module"] for entry in info["transfers"]]
     # Older versions have no operators that wait for a person.
     modules = [name for name in modules if AIRFLOW_V_3_1_PLUS or not name.endswith(".approvals")]
     return [

@@ -93,7 +93,7 @@ def _join(given: Sequence[Any], columns: pa.Schema, path: str, faults: list[str]
 
 def _condition(given: Mapping[str, Any], columns: pa.Schema, path: str, faults: list[str]) -> Filter:
     name, word = given["field"], given["op"]
-    nothing = Filter(lambda table: _FALSE, frozenset())
+    nothing = Filter(lambda _: _FALSE, frozenset())
     if name not in columns.names:
         faults.append(
             f"{path}.field: the dataset has no column {name}; it has {', '.join(columns.names)}",
@@ -112,13 +112,15 @@ def _condition(given: Mapping[str, Any], columns: pa.Schema, path: str, faults: 
     return Filter(mask, frozenset({name}))
 
 
-def _test(
-    operator: str, given: Mapping[str, Any], kind: str, path: str, faults: list[str]
-) -> Callable[[Any], Any]:
+def _is_null(column: Any) -> Any:
+    return pc.is_null(column)
+
+
+def _test(operator: str, given: Mapping[str, Any], kind: str, path: str, faults: list[str]) -> Callable[[Any], Any]:
     if operator == "is_null":
         if "value" in given:
             faults.append(f"{path}.value: {given['op']} takes none")
-        return pc.is_null
+        return _is_null
     value = given.get("value")
     if kind == "json":
         faults.append(f"{path}.op: a list can only be tested by is_null and not_null")
@@ -138,16 +140,16 @@ def _test(
         wanted = _literal(value, kind, f"{path}.value", faults)
         compare = _ORDER.get(operator, pc.equal)
         return lambda column: compare(column, wanted)
-    return pc.is_null
+    return _is_null
 
 
 def _is_in(value: Any, kind: str, path: str, faults: list[str]) -> Callable[[Any], Any]:
     if not isinstance(value, list) or not value:
         faults.append(f"{path}.value: in and not_in take a list with at least one value")
-        return pc.is_null
+        return _is_null
     found = [_value(item, kind, f"{path}.value[{number}]", faults) for number, item in enumerate(value)]
     if any(item is None for item in found):
-        return pc.is_null
+        return _is_null
     values = array_of(found, ARROW[kind])
     return lambda column: pc.is_in(column.cast(ARROW[kind]), value_set=values)
 

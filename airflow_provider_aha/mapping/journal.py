@@ -126,7 +126,7 @@ class Held(Journal):
     """
 
     def __init__(self, try_number: int) -> None:
-        super().__init__(None, "", try_number)  # type: ignore[arg-type]
+        super().__init__(None, "", try_number)
         self._tables: list[pa.Table] = []
         self._settled = False
 

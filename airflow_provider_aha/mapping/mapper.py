@@ -62,10 +62,8 @@ def _column(one: Field, rows: pa.Table, mapped: Mapped) -> Any:
     if one.source is None:
         return array_of([one.constant] * rows.num_rows, ARROW[one.type])
     column = rows.column(one.source.column)
-    if _is_taken_as_it_is(one, column.type):
-        result = column
-    else:
-        result = _converted(one, values_of(column), mapped)
+    as_it_is = _is_taken_as_it_is(one, column.type)
+    result = column if as_it_is else _converted(one, values_of(column), mapped)
     if one.required and result.null_count:
         for row in pc.indices_nonzero(pc.is_null(result)).to_pylist():
             if all(fault.field != one.name for fault in mapped.faults.get(row, ())):

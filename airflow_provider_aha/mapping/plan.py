@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +91,8 @@ class Plan:
         """Yield all rows in their order, with what is to become of each."""
         with ExitStack() as stack:
             rows, notes = (
-                stack.enter_context(pq.ParquetFile(self.folder / name)) for name in ("rows.parquet", "notes.parquet")
+                stack.enter_context(pq.ParquetFile(self.folder / name))
+                for name in ("rows.parquet", "notes.parquet")
             )
             start = 0
             for number in range(rows.num_row_groups):
@@ -218,7 +219,7 @@ def _notes(mapped: Mapped, texts: list[str | None]) -> pa.Table:
         reason = [None if meant else "the filter leaves it out" for meant in mapped.meant]
     for row, faults in mapped.faults.items():
         status[row], blamed[row], reason[row] = INVALID, faults[0].field, _told(faults)
-    columns = [mapped.user_ids, texts, status, blamed, reason]
+    columns: list[Sequence[Any]] = [mapped.user_ids, texts, status, blamed, reason]
     return pa.Table.from_arrays([array_of(values, pa.string()) for values in columns], schema=NOTES)
 
 

@@ -39,8 +39,8 @@ from airflow_provider_aha.mapping.targets.base import (
     UNCHANGED,
     Answer,
     Batch,
-    BatchRefused,
-    SendAgain,
+    BatchRefusedError,
+    SendAgainError,
     Target,
 )
 from airflow_provider_aha.normalize import literal
@@ -114,7 +114,9 @@ class _Push:
         self._dry_run = request.dry_run or not request.spec.launched
         self._folder = Layout(request.location.path, request.account).push(_part_of(self._target))
         run = request.run
-        self._run_path = f"{self._folder}/run={path_part(run.run_id)}/task={path_part(f'{run.dag_id}.{run.task_id}')}"
+        self._run_path = (
+            f"{self._folder}/run={path_part(run.run_id)}/task={path_part(f'{run.dag_id}.{run.task_id}')}"
+        )
         self._sent = self._place(f"{self._folder}/sent/{self._spec.name}.parquet")
         self._journal = (
             Held(run.try_number)
@@ -188,7 +190,7 @@ class _Push:
             words: list[str | None] = [None] * chunk.table.num_rows
             for batch, positions in self._batches(chunk, rows):
                 answers = self._target.expect(batch)
-                for position, word in zip(positions, answers or [None] * len(batch), strict=True):
+                for position, word in zip(positions, answers or (), strict=answers is not None):
                     words[position] = word
             found[chunk.start] = array_of(words, _STRING)
         return found
@@ -218,7 +220,7 @@ class _Push:
     def _too_many(self, rejected: int, meant: int) -> AhaRejectedError:
         return AhaRejectedError(
             f"{rejected} of {meant} records are invalid or were rejected, and the mapping allows "
-            f"{self._spec.limits.max_reject_percent:g} %: the push was broken off. The outcomes say which, and why: "
+            f"{self._spec.limits.max_reject_percent:g} %: the push was broken off. Which, and why, is in "
             f"{self._place(self._run_path).url}/outcomes.parquet."
         )
 
@@ -241,9 +243,9 @@ class _Push:
                 raise AhaTargetError("The task was stopped; what was sent until then is kept.")
             try:
                 answers = self._target.send(batch)
-            except SendAgain as error:
+            except SendAgainError as error:
                 waited += self._wait(error, attempt, waited)
-            except BatchRefused as error:
+            except BatchRefusedError as error:
                 if len(batch) > 1:
                     middle = len(batch) // 2
                     yield from self._deliver(batch.part(0, middle), keys[:middle], records[:middle])
@@ -257,7 +259,7 @@ class _Push:
                 yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
                 return
 
-    def _wait(self, error: SendAgain, attempt: int, waited: float) -> float:
+    def _wait(self, error: SendAgainError, attempt: int, waited: float) -> float:
         pause = error.retry_after
         if pause is None:
             pause = min(2.0 ** (attempt - 1), 60.0) * random.uniform(0.5, 1.0)
@@ -419,8 +421,8 @@ def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target) -> It
     if invalid > limits.max_reject_percent * plan.meant / 100:
         fields = ", ".join(f"{name} ({number})" for name, number in plan.faults.most_common(5))
         yield (
-            f"{invalid} of {plan.meant} records are invalid, and the mapping allows {limits.max_reject_percent:g} % "
-            f"(limits.max_reject_percent). Fields to blame: {fields}."
+            f"{invalid} of {plan.meant} records are invalid, and the mapping allows "
+            f"{limits.max_reject_percent:g} % (limits.max_reject_percent). Fields to blame: {fields}."
         )
     for what, now, before in (("rows", plan.rows, sent.rows), ("records", plan.meant, sent.meant)):
         if now < before * (1 - limits.max_shrink_percent / 100):

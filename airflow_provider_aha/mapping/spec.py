@@ -242,7 +242,9 @@ class _Reader:
         for name in self._given["fields"]:
             other = seen.setdefault(name.casefold(), name)
             if other != name:
-                self._fault(f"fields.{name}", f"the target field {other} is there already, and differs in case only")
+                self._fault(
+                    f"fields.{name}", f"the target field {other} is there already, and differs in case only"
+                )
 
     def _check_key(self, fields: tuple[Field, ...]) -> None:
         by_name = {one.name: one for one in fields}
@@ -266,9 +268,7 @@ class _Reader:
         if len(origins) != 1:
             self._fault(path, "needs exactly one of source, const and param")
             return Field(name, "string")
-        flags: dict[str, bool] = {
-            flag: settings.get(flag, flag == "compare") for flag in ("required", "unique", "compare")
-        }
+        flags = {flag: settings.get(flag, flag == "compare") for flag in ("required", "unique", "compare")}
         if origins[0] != "source":
             return self._constant(name, path, settings, flags)
         source = read_source(settings["source"], self._columns, f"{path}.source", self.faults)
@@ -285,7 +285,7 @@ class _Reader:
             **flags,
         )
 
-    def _constant(self, name: str, path: str, settings: Mapping[str, Any], flags: Mapping[str, bool]) -> Field:
+    def _constant(self, name: str, path: str, settings: Mapping[str, Any], flags: dict[str, Any]) -> Field:
         for key in ("transforms", "map", "default"):
             if key in settings:
                 self._fault(f"{path}.{key}", "a constant takes none: write the value itself")
@@ -322,9 +322,7 @@ class _Reader:
             else:
                 yield Step(name, transform, arguments)
 
-    def _type(
-        self, path: str, settings: Mapping[str, Any], source: Source | None, steps: tuple[Step, ...]
-    ) -> str:
+    def _type(self, path: str, settings: Mapping[str, Any], source: Source | None, steps: tuple[Step, ...]) -> str:
         if kind := settings.get("type"):
             return str(kind)
         if table := settings.get("map"):

@@ -17,6 +17,7 @@ from typing import Any
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
 _QUOTED = 60
 
 
@@ -59,7 +60,7 @@ def _first_name(value: object) -> str:
 
 
 def _last_name(value: object) -> str:
-    return (_text(value).split(maxsplit=1) + ["", ""])[1].strip()
+    return [*_text(value).split(maxsplit=1), "", ""][1].strip()
 
 
 def _email_part(part: int) -> Callable[[object], str]:
@@ -110,11 +111,9 @@ def to_integer(value: object) -> int:
     :param value: a number, or its decimal text.
     """
     found: int | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        found = value
-    elif isinstance(value, float) and value.is_integer():
-        found = int(value)
-    elif isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", value, re.ASCII):
+    if isinstance(value, str):
+        found = int(value) if _INTEGER.fullmatch(value) else None
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
         found = int(value)
     if found is None or not -(2**63) <= found < 2**63:
         raise ValueError(f"{quoted(value)} is not a whole number")

@@ -64,7 +64,7 @@ class AhaPushOperator(AhaOperator):
         self.dataset = dataset
         self.mapping_params = mapping_params
         self.base_path = base_path
-        self.dry_run = dry_run
+        self.dry_run = dry_run  # type: ignore[method-assign,assignment]
         self._stopped = threading.Event()
 
     @abstractmethod
@@ -134,5 +134,7 @@ class AhaPushOperator(AhaOperator):
         account = self.hook.get_conn().config.account
         days = snapshots(location.fs, Layout(location.path, account))
         if not days:
-            raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
+            raise AhaSnapshotError(
+                f"There is no snapshot of {account} below {location.url}: run aha_extract first."
+            )
         yield account, days[-1]

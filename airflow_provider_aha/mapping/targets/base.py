@@ -4,8 +4,8 @@ A push opens the target, shows it the records in batches, and closes it, whateve
 one thread. What a target knows of a record it says as an :class:`Answer`; what it can't say of single records
 it raises:
 
-- :class:`SendAgain`: nothing was decided, the same batch may be sent again after a while.
-- :class:`BatchRefused`: nothing of the batch was applied, because of a record in it. The push halves the batch
+- :class:`SendAgainError`: nothing was decided, the same batch may be sent again after a while.
+- :class:`BatchRefusedError`: nothing of the batch was applied, because of a record in it. The push halves the batch
   until the record stands alone.
 - any other :class:`~airflow_provider_aha.exceptions.AhaError`: the target is broken, or refuses us. The push
   stops, and keeps what was acknowledged.
@@ -33,14 +33,14 @@ SENT = "sent"
 ANSWERS = frozenset({ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED, SENT})
 
 
-class SendAgain(AhaTargetError):
+class SendAgainError(AhaTargetError):
     """The target could not take the batch now; the same batch may be sent again.
 
     ``retry_after`` of the error is how many seconds the target wants to be left alone, where it said so.
     """
 
 
-class BatchRefused(AhaTargetError):
+class BatchRefusedError(AhaTargetError):
     """The target took nothing of the batch because of what is in it, and doesn't say which record it was.
 
     :param reason: why, for the outcome of the record once it stands alone; it may quote the record.
@@ -107,7 +107,7 @@ class Batch:
     @cached_property
     def keys(self) -> list[str]:
         """The sync key of each record as text, such as for an index; a JSON array where it has several fields."""
-        return key_texts(self.spec, self.table)
+        return [text for text in key_texts(self.spec, self.table) if text is not None]
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records as dicts that JSON can hold.
@@ -147,7 +147,7 @@ class Target(ABC):
     def name(self) -> str:
         """Which one it is among those of its kind, such as connection and table; the same in every run."""
 
-    def open(self, spec: MappingSpec, *, dry_run: bool) -> None:
+    def open(self, spec: MappingSpec, *, dry_run: bool) -> None:  # noqa: B027 - nothing to do for some
         """Get ready, and refuse what can't work: a mode that it doesn't have, a field that it lacks.
 
         :param spec: the mapping; its mode says whether records may be added, updated or both.
@@ -160,7 +160,7 @@ class Target(ABC):
         """Return the fields of the target, or None when it doesn't say or takes any."""
         return None
 
-    def expect(self, batch: Batch) -> Sequence[str] | None:
+    def expect(self, batch: Batch) -> Sequence[str] | None:  # noqa: ARG002 - for those who know more
         """Say what :meth:`send` would do, without doing it.
 
         :param batch: at most ``batch_size`` records.
@@ -176,13 +176,13 @@ class Target(ABC):
         no harm.
 
         :param batch: at most ``batch_size`` records.
-        :raises SendAgain: when the same batch should be sent again.
-        :raises BatchRefused: when one of the records is to blame for all, and none was applied.
+        :raises SendAgainError: when the same batch should be sent again.
+        :raises BatchRefusedError: when one of the records is to blame for all, and none was applied.
         :raises AhaError: when the target is broken, or refuses us.
         """
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Complete the push after the last batch; not called when it was broken off."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of what :meth:`open` took; called once, whatever happened."""

@@ -130,7 +130,7 @@ def _text(column: Any, kind: str) -> Any:
 
 
 class _JsonLines:
-    def __init__(self, path: Any, spec: MappingSpec) -> None:
+    def __init__(self, path: Any, _: MappingSpec) -> None:
         self._file: IO[bytes] = path.open("wb")
 
     def write(self, batch: Batch) -> None:
