@@ -19,6 +19,8 @@ class AhaError(Exception):
     :param attempts: how many times the request was sent.
     :param request_id: the ``X-Request-Id`` of the answer, for Aha!'s support.
     :param retry_after: seconds until a new try makes sense, where the server said so.
+    :param detail: what the service that records are pushed to says of a refused one. It may hold personal data: it
+        goes into the file of outcomes, never into a log.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class AhaError(Exception):
         attempts: int = 0,
         request_id: str | None = None,
         retry_after: float | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -39,6 +42,7 @@ class AhaError(Exception):
         self.attempts = attempts
         self.request_id = request_id
         self.retry_after = retry_after
+        self.detail = detail
 
 
 class AhaConfigurationError(AhaError):

@@ -36,7 +36,6 @@ from airflow_provider_aha.storage import (
     open_dataset,
     publish_all,
     read_manifest,
-    replacing,
     snapshots,
     staging,
     storage_errors,
@@ -302,8 +301,7 @@ def _publish(
     with storage_errors(str(staged)):
         staged.write_bytes(to_json(manifest))
     files = {layout.dataset(name, snapshot): crawl.files[name].path for name in chosen}
-    with replacing(location.fs, layout, snapshot, chosen):
-        publish_all(location.fs, {**files, layout.manifest(snapshot): staged})
+    publish_all(location.fs, {**files, layout.manifest(snapshot): staged})
 
 
 def _warn_of_absent(manifest: Mapping[str, Any]) -> None:

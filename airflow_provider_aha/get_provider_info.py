@@ -1,8 +1,8 @@
 """What Airflow is told about this provider.
 
 Airflow calls :func:`get_provider_info` while it is still starting, so nothing is imported here.
-The ``aha`` connection form is described in this module only. Airflow 3.2 and later read it from the
-dict; the Python methods that older versions read build the same form from the same constants.
+The connection forms are described in this module only. Airflow 3.2 and later read them from the
+dict; the Python methods that older versions read build the same forms from the same constants.
 """
 
 CONNECTION_TYPE = "aha"
@@ -75,6 +75,38 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
     },
 }
 
+OOMNITZA_CONNECTION_TYPE = "oomnitza"
+OOMNITZA_HOOK_CLASS_NAME = "airflow_provider_aha.hooks.oomnitza.OomnitzaHook"
+OOMNITZA_HOOK_NAME = "Oomnitza"
+OOMNITZA_RELABELING = RELABELING | {"password": "API token"}
+OOMNITZA_PLACEHOLDERS = PLACEHOLDERS | {"password": "Oomnitza > Configuration > Security > API tokens"}
+OOMNITZA_CONN_FIELDS: dict[str, dict[str, object]] = {
+    "page_size": {
+        "label": "Page size",
+        "description": "Records per request, 1 to 2000. Smaller pages mean more requests.",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 2000, "default": 1000},
+    },
+    "timeout": CONN_FIELDS["timeout"],
+    "requests_per_minute": {
+        "label": "Requests per minute",
+        "description": "Oomnitza documents no limit; one person takes one request.",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 6000, "default": 600},
+    },
+    "requests_per_second": {
+        "label": "Requests per second",
+        "description": "Oomnitza documents no limit.",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 100, "default": 10},
+    },
+    "max_retries": {
+        "label": "Retries per request",
+        "description": "How often a failed request is sent again, 0 to 20; nobody is created twice.",
+        "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 20, "default": 5},
+    },
+    "verify": CONN_FIELDS["verify"],
+    "proxies": CONN_FIELDS["proxies"],
+    "base_url": CONN_FIELDS["base_url"],
+}
+
 
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata in the shape of Airflow's ``provider_info`` schema."""
@@ -83,17 +115,23 @@ def get_provider_info() -> dict[str, object]:
         "name": "Aha!",
         "description": (
             "`Aha! <https://www.aha.io/>`__ product roadmaps: users, roles and seats as Parquet, "
-            "read completely or not at all."
+            "read completely or not at all, and pushed onward."
         ),
         "integrations": [
             {
                 "integration-name": "Aha!",
                 "external-doc-url": "https://www.aha.io/api",
                 "tags": ["service"],
-            }
+            },
+            {
+                "integration-name": "Oomnitza",
+                "external-doc-url": "https://www.oomnitza.com",
+                "tags": ["service"],
+            },
         ],
         "hooks": [
             {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.hooks.aha"]},
+            {"integration-name": "Oomnitza", "python-modules": ["airflow_provider_aha.hooks.oomnitza"]},
         ],
         "operators": [
             {
@@ -126,6 +164,17 @@ def get_provider_info() -> dict[str, object]:
                     "placeholders": PLACEHOLDERS,
                 },
                 "conn-fields": CONN_FIELDS,
-            }
+            },
+            {
+                "connection-type": OOMNITZA_CONNECTION_TYPE,
+                "hook-class-name": OOMNITZA_HOOK_CLASS_NAME,
+                "hook-name": OOMNITZA_HOOK_NAME,
+                "ui-field-behaviour": {
+                    "hidden-fields": HIDDEN_FIELDS,
+                    "relabeling": OOMNITZA_RELABELING,
+                    "placeholders": OOMNITZA_PLACEHOLDERS,
+                },
+                "conn-fields": OOMNITZA_CONN_FIELDS,
+            },
         ],
     }

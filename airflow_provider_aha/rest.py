@@ -171,12 +171,15 @@ class RestClient:
         budget: RetryBudget | None = None,
         stopped: Callable[[], bool] = never,
         shown: str | None = None,
+        again: bool | None = None,
     ) -> T:
         """Send a request until it succeeds, fails for good, or the retries are used up.
 
-        ``shown`` is the path as logs and errors may show it, where the real one holds a name or an email.
+        ``shown`` is the path as logs and errors may show it, where the real one holds a name or an email;
+        ``again`` says whether the request may be sent twice, where the method alone doesn't.
         """
         shown = shown or path
+        again = method in self.service.idempotent if again is None else again
         budget = budget or RetryBudget(self.config.retry_budget)
         attempt = 0
         while True:
@@ -186,7 +189,7 @@ class RestClient:
                 return self._attempt(method, path, params, body, decode)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, shown, attempt
-                if not self._is_retryable(error, method) or attempt > self.config.max_retries:
+                if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
                     raise
                 pause = self._backoff(error, attempt)
                 if not budget.take(self._clock.monotonic(), pause):
@@ -204,7 +207,7 @@ class RestClient:
     ) -> T:
         response, answer = self._exchange(method, path, params, body)
         if response.status_code not in self.service.successes:
-            self._raise_for_status(response)
+            self._raise_for_status(response, answer)
         try:
             return decode(answer)
         except UNDECODABLE as error:
@@ -243,9 +246,9 @@ class RestClient:
         self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
         return response, answer
 
-    def _is_retryable(self, error: AhaError, method: str) -> bool:
+    def _is_retryable(self, error: AhaError, *, again: bool) -> bool:
         """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
-        if method not in self.service.idempotent:
+        if not again:
             return False
         if isinstance(error, AhaProtocolError):
             return error.status in self.service.successes
@@ -259,7 +262,7 @@ class RestClient:
 
     # ---- failures -------------------------------------------------------------------------------------
 
-    def _raise_for_status(self, response: requests.Response) -> NoReturn:
+    def _raise_for_status(self, response: requests.Response, answer: bytes) -> NoReturn:
         status = response.status_code
         facts: dict[str, Any] = {"status": status, "request_id": response.headers.get("X-Request-Id")}
         if 300 <= status < 400:
@@ -281,7 +284,11 @@ class RestClient:
         error_class, sentence = self.service.refusals.get(
             status, (AhaProtocolError, "answered with status {status}.")
         )
-        raise error_class(f"{self._where} {sentence.format(status=status)}", **facts)
+        raise error_class(f"{self._where} {sentence.format(status=status)}", detail=self._reason(answer), **facts)
+
+    def _reason(self, answer: bytes) -> str | None:  # noqa: ARG002
+        """Return what the service says of a refusal, where that is kept."""
+        return None
 
     def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
         target = _target_host(response.headers.get("Location", "")) or "another page of the same host"

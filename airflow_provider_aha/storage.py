@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import uuid
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,6 @@ class Location:
 # A put to these appears whole or not at all; elsewhere a rename makes it so.
 _WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
 _CHUNK = 1024 * 1024
-_KEPT = ".kept"
 # Nearly every value of these is another one: a dictionary of them is begun and given up.
 _DISTINCT = frozenset({"id", "name", "email", "created_at", "updated_at", "accessed_at"})
 # Object stores raise what their libraries raise (botocore's errors are no OSError).
@@ -316,70 +315,17 @@ def open_dataset(
     if entry is None:
         raise AhaSnapshotError(f"Snapshot {manifest['snapshot']} of {layout.account} holds no dataset {dataset}.")
     path = layout.dataset(dataset, manifest["snapshot"])
-    for candidate in (path, _kept(path, entry["sha256"])):
-        if _is_file(fs, candidate, entry["sha256"]):
-            break
-    else:
-        raise AhaSnapshotError(
-            f"{path} is not the file that its manifest names: it was changed after it was landed. Run aha_extract "
-            "again."
-        )
-    with storage_errors(candidate), fs.open(candidate, "rb") as stream, pq.ParquetFile(stream) as file:
-        yield file
-
-
-@contextmanager
-def replacing(fs: AbstractFileSystem, layout: Layout, snapshot: str, datasets: Collection[str]) -> Iterator[None]:
-    """Keep the files that the manifest of a snapshot names, until they and the manifest have been replaced.
-
-    A worker that dies halfway then leaves the manifest and, under other names, every file that it names.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :param snapshot: the day, ``YYYY-MM-DD``.
-    :param datasets: those that are replaced.
-    :raises AhaStorageError: when a file can't be kept; nothing may be replaced then.
-    """
-    folders = {name: layout.dataset(name, snapshot).rpartition("/")[0] for name in datasets}
-    for entry in _entries_of(fs, layout, snapshot):
-        if entry["dataset"] in folders:
-            _keep(fs, layout.dataset(entry["dataset"], snapshot), entry["sha256"])
-    yield
-    for folder in folders.values():
-        # What can't be removed is nobody's data: its name says so.
-        with suppress(OSError):
-            fs.invalidate_cache()
-            for path in fs.ls(folder, detail=False):
-                if path.endswith(_KEPT):
-                    fs.rm_file(path)
-
-
-def _entries_of(fs: AbstractFileSystem, layout: Layout, snapshot: str) -> list[dict[str, Any]]:
-    try:
-        return list(read_manifest(fs, layout, snapshot)["files"])
-    except AhaSnapshotError:
-        return []
-
-
-def _keep(fs: AbstractFileSystem, path: str, sha256: str) -> None:
-    # After a first crash the file itself may be another one already, and the one to keep be kept.
-    if _is_file(fs, path, sha256):
-        with storage_errors(path, ANY_ERROR):
-            fs.cp_file(path, _kept(path, sha256))
-
-
-def _kept(path: str, sha256: str) -> str:
-    folder, _, name = path.rpartition("/")
-    # Readers of data folders pass over names with a dot in front, and it doesn't end in .parquet.
-    return f"{folder}/.{name}.{sha256}{_KEPT}"
-
-
-def _is_file(fs: AbstractFileSystem, path: str, sha256: str) -> bool:
     with storage_errors(path, ANY_ERROR):
-        # What this process has listed before may have been replaced since.
+        # So is the size of a file that was replaced since.
         fs.invalidate_cache()
         try:
             digest, _ = file_hash(fs.open(path, "rb"))
         except FileNotFoundError:
-            return False
-    return digest == sha256
+            digest = None
+    if digest != entry["sha256"]:
+        raise AhaSnapshotError(
+            f"{path} is not the file that its manifest names: an extract was cut off while it replaced the "
+            "snapshot, or the file was changed. Run aha_extract again."
+        )
+    with storage_errors(path), fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
+        yield file

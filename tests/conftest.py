@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox
+from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox, oomnitza_sandbox
 
-__all__ = ["aha_sandbox"]
+__all__ = ["aha_sandbox", "oomnitza_sandbox"]
 
 REPOSITORY = Path(__file__).parents[1]
 

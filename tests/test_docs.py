@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_aha import exceptions
-from airflow_provider_aha.get_provider_info import CONN_FIELDS, HIDDEN_FIELDS, RELABELING, get_provider_info
+from airflow_provider_aha.get_provider_info import (
+    CONN_FIELDS,
+    HIDDEN_FIELDS,
+    OOMNITZA_CONN_FIELDS,
+    OOMNITZA_RELABELING,
+    RELABELING,
+    get_provider_info,
+)
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 ROOT = Path(__file__).parents[1]
@@ -207,17 +214,31 @@ def test_decisive_keys_are_documented():
 # ---- connection ----------------------------------------------------------------------------------------
 
 
-def test_fields_of_the_connection_are_documented_as_they_are():
-    standard, extras = tables(section("docs/connection.md", "Fields"))
+@pytest.mark.parametrize(
+    ("page", "fields", "labels"),
+    [
+        ("docs/connection.md", CONN_FIELDS, RELABELING),
+        ("docs/push/oomnitza-connection.md", OOMNITZA_CONN_FIELDS, OOMNITZA_RELABELING),
+    ],
+)
+def test_fields_of_the_connections_are_documented_as_they_are(page, fields, labels):
+    standard, extras = tables(section(page, "Fields"))
     assert {code_names(row["extra"])[0]: row["in the form"] for row in extras} == {
-        name: field["label"] for name, field in CONN_FIELDS.items()
+        name: field["label"] for name, field in fields.items()
     }
     for row in extras:
-        schema: Any = CONN_FIELDS[code_names(row["extra"])[0]]["schema"]
+        schema: Any = fields[code_names(row["extra"])[0]]["schema"]
         assert row["default"] == str(schema.get("default", "none"))
-    assert {code_names(row["field"])[0]: row["in the form"] for row in standard} == RELABELING | dict.fromkeys(
+    assert {code_names(row["field"])[0]: row["in the form"] for row in standard} == labels | dict.fromkeys(
         HIDDEN_FIELDS, "hidden"
     )
+
+
+def test_faults_of_the_oomnitza_sandbox_are_documented():
+    from airflow_provider_aha.sandbox.oomnitza.app import KINDS
+
+    (faults,) = tables(section("docs/push/oomnitza-connection.md", "The sandbox"))
+    assert {name for row in faults for name in code_names(row["fault"])} == set(KINDS)
 
 
 def test_defaults_of_the_form_are_those_of_the_client():
@@ -254,8 +275,8 @@ def test_documented_hosts_are_accepted(host, account):
 def test_connections_in_json_are_json(block):
     for value in re.findall(r"AIRFLOW_CONN_\w+='(\{.*?\})'", block, re.DOTALL):
         connection = json.loads(value)
-        assert connection["conn_type"] == "aha"
-        assert set(connection.get("extra", {})) <= set(CONN_FIELDS)
+        known: Any = {"aha": CONN_FIELDS, "oomnitza": OOMNITZA_CONN_FIELDS}[connection["conn_type"]]
+        assert set(connection.get("extra", {})) <= set(known)
 
 
 # ---- operators, hook, errors ---------------------------------------------------------------------------

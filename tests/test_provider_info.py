@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 import airflow_provider_aha
-from airflow_provider_aha.get_provider_info import CONN_FIELDS, get_provider_info
+from airflow_provider_aha.get_provider_info import CONN_FIELDS, OOMNITZA_CONN_FIELDS, get_provider_info
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 SCHEMAS = Path(airflow.__file__).parent
@@ -85,7 +85,7 @@ def test_named_modules_exist(info):
     """Every module and class that Airflow is pointed to can be imported."""
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for entry in info.get(kind, []):
-            assert entry["integration-name"] == info["integrations"][0]["integration-name"]
+            assert entry["integration-name"] in {one["integration-name"] for one in info["integrations"]}
             for module in entry["python-modules"]:
                 if AIRFLOW_V_3_1_PLUS or not module.endswith(".approvals"):
                     importlib.import_module(module)
@@ -100,12 +100,19 @@ def test_named_modules_exist(info):
 
 def test_every_extra_of_the_connection_is_in_the_form():
     assert set(CONN_FIELDS) == EXTRAS
+    assert set(OOMNITZA_CONN_FIELDS) == EXTRAS - {"max_in_flight"}
 
 
-@pytest.mark.parametrize("name", sorted(EXTRAS))
-def test_fields_explain_themselves_and_may_be_left_alone(name):
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param(field, id=f"{conn_type}-{name}")
+        for conn_type, fields in (("aha", CONN_FIELDS), ("oomnitza", OOMNITZA_CONN_FIELDS))
+        for name, field in fields.items()
+    ],
+)
+def test_fields_explain_themselves_and_may_be_left_alone(field):
     """The form of Airflow 3 sends null for a field that nobody touched."""
-    field = CONN_FIELDS[name]
     assert field["label"]
     assert str(field["description"]).endswith(".")
     rules: Any = field["schema"]
@@ -115,9 +122,10 @@ def test_fields_explain_themselves_and_may_be_left_alone(name):
 
 def test_port_can_be_filled_in(info):
     """The Test button of Airflow 3.3.1 and 3.3.2 fails on a connection without a stored port."""
-    (connection,) = info["connection-types"]
-    assert connection["ui-field-behaviour"]["hidden-fields"] == ["login"]
-    assert connection["ui-field-behaviour"]["placeholders"]["port"] == "443"
+    assert len(info["connection-types"]) == 2
+    for connection in info["connection-types"]:
+        assert connection["ui-field-behaviour"]["hidden-fields"] == ["login"]
+        assert connection["ui-field-behaviour"]["placeholders"]["port"] == "443"
 
 
 def test_installed_airflow_lists_it(info):

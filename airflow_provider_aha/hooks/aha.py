@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, Variable
@@ -14,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook, Variable
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
+from airflow_provider_aha.hooks.common import airflow_user_agent, field_behaviour, form_widgets, mask_key
 from airflow_provider_aha.values import is_unset
 
 if TYPE_CHECKING:
@@ -51,31 +50,12 @@ class AhaHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
-        return {
-            "hidden_fields": list(get_provider_info.HIDDEN_FIELDS),
-            "relabeling": dict(get_provider_info.RELABELING),
-            "placeholders": dict(get_provider_info.PLACEHOLDERS),
-        }
+        return field_behaviour(get_provider_info.RELABELING, get_provider_info.PLACEHOLDERS)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the extra fields of the connection form, for Airflow before 3.2."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
-        from wtforms.validators import Optional
-
-        fields: dict[str, dict[str, Any]] = get_provider_info.CONN_FIELDS
-        return {
-            name: (IntegerField if "integer" in field["schema"]["type"] else StringField)(
-                lazy_gettext(field["label"]),
-                widget=BS3TextFieldWidget(),
-                description=field["description"],
-                validators=[Optional()],
-                default=field["schema"].get("default"),
-            )
-            for name, field in fields.items()
-        }
+        return form_widgets(get_provider_info.CONN_FIELDS)
 
     def get_conn(self) -> AhaClient:
         """Return the client of the account, the same one at every call.
@@ -105,8 +85,8 @@ class AhaHook(BaseHook):
             port=connection.port,
             extra=connection.extra_dejson,
         )
-        _mask(config.api_key)
-        return AhaClient(replace(config, **changes), user_agent=_user_agent())
+        mask_key(config.api_key)
+        return AhaClient(replace(config, **changes), user_agent=airflow_user_agent())
 
     def cancel(self) -> None:
         """Stop what this hook reads, now and from now on; other threads get :class:`AhaCancelledError`."""
@@ -181,19 +161,3 @@ def _introduce(client: AhaClient) -> tuple[bool, str]:
             "administrator role for billing."
         )
     return True, f"Connected as {who}, who may administer its {users} users."
-
-
-def _mask(key: str) -> None:
-    """Hide the bare key in task logs: Airflow masks the password as stored, perhaps with a Bearer before it."""
-    # Airflow 3, then 2; common-compat knows the name since 1.22 only.
-    try:
-        masker = import_module("airflow.sdk.log")
-    except ImportError:
-        masker = import_module("airflow.utils.log.secrets_masker")
-    masker.mask_secret(key)
-
-
-def _user_agent() -> str:
-    from airflow import __version__ as airflow_version
-
-    return f"airflow/{airflow_version} python/{platform.python_version()}"

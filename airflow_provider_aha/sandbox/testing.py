@@ -11,6 +11,8 @@ and in a test::
         aha_sandbox.set_fault("error", status=502, times=2)
         ...
 
+:func:`oomnitza_sandbox` is an Oomnitza to push to, in the same way.
+
 Another size, the rate limits or an account of your own: use :class:`SandboxServer` in a fixture of yours.
 """
 
@@ -21,9 +23,10 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_aha.sandbox.account import Account
+from airflow_provider_aha.sandbox.oomnitza.server import OomnitzaSandbox
 from airflow_provider_aha.sandbox.server import SandboxServer
 
-__all__ = ["Account", "SandboxServer", "aha_sandbox"]
+__all__ = ["Account", "OomnitzaSandbox", "SandboxServer", "aha_sandbox", "oomnitza_sandbox"]
 
 
 @pytest.fixture
@@ -33,4 +36,14 @@ def aha_sandbox() -> Iterator[SandboxServer]:
     :returns: the running server.
     """
     with SandboxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def oomnitza_sandbox() -> Iterator[OomnitzaSandbox]:
+    """Run an Oomnitza of 3 people, new for every test.
+
+    :returns: the running server.
+    """
+    with OomnitzaSandbox() as server:
         yield server

@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(encoded)
 
-    do_GET = do_PUT = do_POST = do_CONNECT = handle_any  # noqa: N815
+    do_GET = do_PUT = do_POST = do_PATCH = do_CONNECT = handle_any  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -1,0 +1,65 @@
+"""What the hooks have in common: their forms for Airflow before 3.2, and how a key is hidden."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from airflow_provider_aha.get_provider_info import HIDDEN_FIELDS
+
+
+def field_behaviour(relabeling: Mapping[str, str], placeholders: Mapping[str, str]) -> dict[str, Any]:
+    """Return labels and hidden fields of a connection form.
+
+    :param relabeling: labels of the standard fields.
+    :param placeholders: what they show while they are empty.
+    """
+    return {
+        "hidden_fields": list(HIDDEN_FIELDS),
+        "relabeling": dict(relabeling),
+        "placeholders": dict(placeholders),
+    }
+
+
+def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the extra fields of a connection form.
+
+    :param fields: as in the provider's metadata.
+    """
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+    from flask_babel import lazy_gettext
+    from wtforms import IntegerField, StringField
+    from wtforms.validators import Optional
+
+    return {
+        name: (IntegerField if "integer" in field["schema"]["type"] else StringField)(
+            lazy_gettext(field["label"]),
+            widget=BS3TextFieldWidget(),
+            description=field["description"],
+            validators=[Optional()],
+            default=field["schema"].get("default"),
+        )
+        for name, field in fields.items()
+    }
+
+
+def mask_key(key: str) -> None:
+    """Hide the bare key in task logs: Airflow masks the password as stored, perhaps with a Bearer before it.
+
+    :param key: the key.
+    """
+    # Airflow 3, then 2; common-compat knows the name since 1.22 only.
+    try:
+        masker = import_module("airflow.sdk.log")
+    except ImportError:
+        masker = import_module("airflow.utils.log.secrets_masker")
+    masker.mask_secret(key)
+
+
+def airflow_user_agent() -> str:
+    """Say which Airflow this is, for the ``User-Agent``."""
+    from airflow import __version__ as airflow_version
+
+    return f"airflow/{airflow_version} python/{platform.python_version()}"

@@ -1,0 +1,1 @@
+"""Oomnitza's public REST API: people, SaaS users and their roles."""
