@@ -148,7 +148,10 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
         spec = RosterSpec.read(self.roster)
         if policy.of_class(LEFT) and spec is None:
-            raise AhaConfigurationError("A rule of class left needs a roster.")
+            raise AhaConfigurationError(
+                "A rule of class left needs a roster, and none is given (the example DAG aha_offboard_leavers "
+                "takes it from the Variable aha_roster). No plan was made."
+            )
         exclusions = to_text(self.exclusions, "exclusions")
         return Request(
             account=self.hook.get_conn().config.account,

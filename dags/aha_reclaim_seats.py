@@ -1,0 +1,113 @@
+"""Take back paid seats that nobody uses: once a week, after a person has approved it.
+
+The account is read anew and judged by a rule of class `unused`. Who meets it is flagged first and planned two
+weeks later, if nothing has changed. The plan is shown to a person, who may strike users out, approve or reject
+it; no answer within a day is a no. Each user is read again before, verified after, and recorded in the evidence.
+A plan without users asks nobody.
+
+**It stays a dry run, which plans and reports, until the Variable `aha_writes_enabled` is `true`.** Airflow before
+3.1 can't ask a person: there it always stays one.
+
+| Variable | default | meaning |
+|---|---|---|
+| `aha_writes_enabled` | `false` | whether scheduled DAGs may write to Aha! |
+| `aha_inactive_days` | 90 | not seen for so many days, or never |
+| `aha_min_age_days` | 60 | created, and enabled again, at least so many days ago |
+| `aha_grace_days` | 14 | flagged at least so many days ago |
+| `aha_protected_ids`, `aha_protected_emails` | none | JSON lists of users who are never touched |
+| `aha_protected_domains`, `aha_protected_patterns` | none | the same by domain, and by shell pattern |
+| `aha_exclusions` | none | path of an exclusion file |
+| `aha_output_path` | `$AIRFLOW_HOME/aha` | where snapshots, plans and evidence lie |
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.python import BranchPythonOperator
+
+from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
+from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
+from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+
+PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
+WRITES_ENABLED = "var.value.get('aha_writes_enabled', 'false') | lower | trim == 'true'"
+# Caps and protected lists are code and Variables, never fields of a form.
+GUARDS: dict[str, Any] = {
+    "protected_ids": "{{ var.value.get('aha_protected_ids', '') }}",
+    "protected_emails": "{{ var.value.get('aha_protected_emails', '') }}",
+    "protected_domains": "{{ var.value.get('aha_protected_domains', '') }}",
+    "protected_patterns": "{{ var.value.get('aha_protected_patterns', '') }}",
+    "exclusions": "{{ var.value.get('aha_exclusions', '') }}",
+}
+
+
+def ask_or_report(writes_enabled: str) -> str:
+    """Name the task that comes next: nobody is asked about what will not be done."""
+    log = logging.getLogger(__name__)
+    if not AIRFLOW_V_3_1_PLUS:
+        log.warning("The approval by a person needs Airflow 3.1 or newer: this stays a dry run.")
+        return "report"
+    if writes_enabled != "True":
+        log.warning("The Variable aha_writes_enabled is not true: this stays a dry run.")
+        return "report"
+    return "approve"
+
+
+with DAG(
+    dag_id="aha_reclaim_seats",
+    description="Take back Aha! seats that nobody uses, after an approval",
+    doc_md=__doc__,
+    schedule="0 6 * * 1",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    user_defined_macros={"aha_base_path": default_base_path},
+    tags=["aha"],
+):
+    extract = AhaExtractUsersOperator(
+        task_id="extract",
+        base_path="{{ aha_base_path() }}",
+        datasets=["users", "user_roles", "user_role_summary", "user_changes"],
+        outlets=[USERS, USER_ROLES, USER_ROLE_SUMMARY, USER_CHANGES],
+    )
+    plan = AhaPlanDeactivationsOperator(
+        task_id="plan",
+        rules=[
+            {
+                "class": "unused",
+                "inactive_days": "{{ var.value.get('aha_inactive_days', '90') }}",
+                "min_age_days": "{{ var.value.get('aha_min_age_days', '60') }}",
+                "grace_days": "{{ var.value.get('aha_grace_days', '14') }}",
+            }
+        ],
+        **GUARDS,
+    )
+    mode = BranchPythonOperator(
+        task_id="mode",
+        python_callable=ask_or_report,
+        op_args=["{{ " + WRITES_ENABLED + " }}"],
+    )
+    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True, **GUARDS)
+    extract >> plan >> mode >> report
+
+    if AIRFLOW_V_3_1_PLUS:
+        from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+        approve = AhaApproveDeactivationsOperator(task_id="approve", plan=PLAN_PATH)
+        deactivate = AhaDeactivateUsersOperator(
+            task_id="deactivate",
+            plan=PLAN_PATH,
+            dry_run="{{ not (" + WRITES_ENABLED + ") }}",
+            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+            **GUARDS,
+        )
+        mode >> approve >> deactivate

@@ -1,0 +1,218 @@
+"""The scheduled DAGs that take access away, run by `dag.test()` against the sandbox, without anybody to ask.
+
+What a person answers is in test_approval_on_scheduler.py: it needs Airflow's own scheduler.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_provider_aha.sandbox.testing import Account, SandboxServer
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+
+DAGS = Path(__file__).parents[2] / "dags"
+NAMES = ("aha_reclaim_seats", "aha_offboard_leavers")
+needs_3_1 = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest, registered: Callable[[Path], dict[str, Any]]) -> Any:
+    name = request.param
+    dag = registered(DAGS / f"{name}.py")[name]
+    for task in dag.tasks:
+        # `dag.test()` would wait for the next try.
+        task.retries = 0
+    return dag
+
+
+offboard = pytest.mark.parametrize("dag", ["aha_offboard_leavers"], indirect=True)
+reclaim = pytest.mark.parametrize("dag", ["aha_reclaim_seats"], indirect=True)
+
+
+@pytest.fixture
+def server(set_connection: Callable[..., None]) -> Iterator[SandboxServer]:
+    """A small account of one day, so that the same people are inactive whenever the test runs."""
+    with SandboxServer(account=Account.generate(60)) as server:
+        set_connection(server.connection_uri)
+        yield server
+
+
+@pytest.fixture
+def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it to set Airflow Variables; the output path is set."""
+
+    def put(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"AIRFLOW_VAR_AHA_{name.upper()}", value)
+
+    put(output_path=str(tmp_path / "aha"))
+    return put
+
+
+@pytest.fixture
+def roster(server: SandboxServer, variables: Callable[..., None], tmp_path: Path) -> Callable[..., list[str]]:
+    """Call it for a roster by which so many left yesterday, named in the Variable; returns who left."""
+
+    def write(leavers: int, **settings: Any) -> list[str]:
+        users = [user for user in server.account.users() if user["email"].endswith("@example.com")]
+        people = [user["id"] for user in users if user["enabled"] and not user["administrator"]][:leavers]
+        day = datetime.now(UTC).date() - timedelta(days=1)
+        lines = [f"{user['id']},{user['email']},{day if user['id'] in people else ''}" for user in users]
+        path = tmp_path / "roster.csv"
+        path.write_text("\n".join(["number,email,last_day", *lines]))
+        described = {
+            "path": str(path),
+            "key": "number",
+            "emails": ["email"],
+            "domains": ["example.com"],
+            "min_rows": 20,
+            "end_date": "last_day",
+            "timezone": "Europe/Berlin",
+        }
+        variables(roster=json.dumps({**described, **settings}))
+        return people
+
+    return write
+
+
+def puts(server: SandboxServer) -> list[str]:
+    return [one.path.rpartition("/")[2] for one in server.requests if one.method == "PUT"]
+
+
+def states(run: Any) -> dict[str, str]:
+    return {one.task_id: str(one.state) for one in run.dag_run.get_task_instances()}
+
+
+def evidence(result: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(result["evidence"], partitioning=None).to_pylist()
+    return rows
+
+
+# --- a dry run unless it is switched on ----------------------------------------------------------
+
+
+@offboard
+@pytest.mark.parametrize("enabled", [None, "yes"])
+def test_it_reports_unless_the_variable_is_true(dag, run_dag, server, variables, roster, enabled):
+    leavers = roster(2)
+    if enabled:
+        variables(writes_enabled=enabled)
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("report")["users"] == dict.fromkeys(leavers, "dry_run")
+    if AIRFLOW_V_3_1_PLUS:
+        assert (states(run)["approve"], states(run)["deactivate"]) == ("skipped", "skipped")
+    assert puts(server) == []
+
+
+@reclaim
+def test_seats_are_flagged_at_first_and_reported_when_the_time_has_come(dag, run_dag, server, variables):
+    run = run_dag(dag)
+    assert (run.state, run.xcom("report")["outcomes"]) == ("success", {})
+    assert run.xcom("plan")["counts"]["spared"]["grace"] > 0
+    variables(grace_days="0", inactive_days="100")
+    run = run_dag(dag)
+    assert run.state == "success"
+    (outcomes,) = {tuple(run.xcom("report")["outcomes"])}
+    assert outcomes == ("dry_run",)
+    details = [row["detail"] for row in evidence(run.xcom("report"))]
+    assert all("never seen" in detail or int(detail.split()[3]) >= 100 for detail in details)
+    assert puts(server) == []
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_1_PLUS, reason="Airflow from 3.1 on can ask a person")
+@pytest.mark.parametrize("dag", NAMES, indirect=True)
+def test_on_an_old_airflow_it_says_plainly_that_it_stays_a_dry_run(
+    dag, run_dag, server, variables, roster, everything_logged
+):
+    roster(2)
+    variables(writes_enabled="true", grace_days="0", inactive_days="200")
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("report")["dry_run"] is True
+    assert "needs Airflow 3.1 or newer: this stays a dry run" in everything_logged()
+    assert puts(server) == []
+
+
+# --- switched on ---------------------------------------------------------------------------------
+
+
+@needs_3_1
+@offboard
+def test_a_few_leavers_are_disabled_at_once(dag, run_dag, server, variables, roster):
+    leavers = roster(5)
+    variables(writes_enabled="true", protected_ids=json.dumps([leavers[0]]))
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert sorted(puts(server)) == sorted(leavers[1:])
+    result = run.xcom("deactivate")
+    assert result["users"] == dict.fromkeys(leavers[1:], "deactivated")
+    assert {(row["class"], row["approval_mode"]) for row in evidence(result)} == {("left", "policy")}
+    assert 0 < result["hours_to_disable"] < 26
+    assert states(run)["report"] == "skipped"
+    again = run_dag(dag)
+    assert (again.state, again.xcom("deactivate")["outcomes"]) == ("success", {})
+    assert len(puts(server)) == 4
+
+
+@needs_3_1
+@pytest.mark.parametrize("dag", NAMES, indirect=True)
+def test_nobody_is_asked_when_nobody_is_planned(dag, run_dag, server, variables, roster):
+    roster(0)
+    variables(writes_enabled="true")
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("approve")["choice"] is None
+    assert run.xcom("deactivate")["outcomes"] == {}
+    assert puts(server) == []
+
+
+# --- what it refuses -----------------------------------------------------------------------------
+
+
+@offboard
+def test_without_a_roster_it_says_which_variable_is_missing(dag, run_dag, server, variables, everything_logged):
+    variables(writes_enabled="true")
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert "the Variable aha_roster" in everything_logged()
+    assert states(run)["plan"] == "failed"
+    assert puts(server) == []
+
+
+@offboard
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"timezone": "Mars/Olympus"}, "not a time zone"),
+        ({"min_rows": 10_000}, "a complete one has 10000 or more"),
+        ({"path": "/nowhere/roster.csv"}, "/nowhere/roster.csv"),
+    ],
+)
+def test_a_roster_that_can_not_be_right_stops_the_run(
+    dag, run_dag, server, roster, everything_logged, settings, sentence
+):
+    roster(2, **settings)
+    run = run_dag(dag)
+    assert run.state == "failed"
+    assert sentence in everything_logged()
+    assert puts(server) == []
+
+
+# --- how they are described ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_writing_tasks_use_the_pool_and_the_base_path_is_no_param(parse, monkeypatch, name):
+    monkeypatch.setenv("AHA_WRITE_POOL", "aha_writes")
+    dag = parse(DAGS / f"{name}.py").dags[name]
+    assert dag.params.dump() == {}
+    pools = {task.task_id: task.pool for task in dag.tasks if task.pool != "default_pool"}
+    assert pools == ({"deactivate": "aha_writes"} if AIRFLOW_V_3_1_PLUS else {})
+    assert "aha_writes_enabled" in dag.doc_md
+    assert "before\n3.1 can't ask a person" in dag.doc_md
