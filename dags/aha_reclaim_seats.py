@@ -31,6 +31,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.python import BranchPythonOperator
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
+from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
@@ -69,7 +70,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    default_args={"on_failure_callback": log_failure, "retries": 2, "retry_delay": timedelta(minutes=5)},
     user_defined_macros={"aha_base_path": default_base_path},
     tags=["aha"],
 ):
