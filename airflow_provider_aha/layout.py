@@ -11,6 +11,7 @@ DATASETS = ("users", "user_roles", "user_role_summary", "user_changes")
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,34 @@ class Layout:
         :param target: the target, as one part of a path.
         """
         return f"{self.base}/push/{target}/account={self.account}"
+
+    @property
+    def reports(self) -> str:
+        """The folder of the account's access reports."""
+        return self._folder("reports")
+
+    @property
+    def reviews(self) -> str:
+        """The folder of the account's access reviews."""
+        return self._folder("reviews")
+
+    def report(self, snapshot: str) -> str:
+        """Return the folder of the access report of a snapshot.
+
+        :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
+        """
+        return f"{self.reports}/snapshot={_day(snapshot)}"
+
+    def review(self, review_id: str) -> str:
+        """Return the folder of an access review.
+
+        :param review_id: letters, digits, ``-`` and ``_``.
+        """
+        if not _REVIEW.fullmatch(review_id):
+            raise AhaConfigurationError(
+                f"{review_id!r} can't be the id of a review: up to 64 letters, digits, - and _, such as 2026-Q4."
+            )
+        return f"{self.reviews}/review={review_id}"
 
     def manifest(self, snapshot: str) -> str:
         """Return the manifest of a snapshot.

@@ -63,7 +63,7 @@ def test_entry_point_and_package_name(info):
 
 def test_distribution_is_typed_licensed_and_documented():
     metadata = distribution("airflow-provider-aha").metadata
-    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-Expression"] == "Apache-2.0 AND ISC AND OFL-1.1"
     assert metadata["Requires-Python"] == ">=3.11"
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
     assert urls["Documentation"].startswith("https://github.com/")

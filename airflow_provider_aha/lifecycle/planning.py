@@ -31,7 +31,7 @@ from airflow_provider_aha.lifecycle.plan import (
     read_bytes,
 )
 from airflow_provider_aha.lifecycle.population import Population, milliseconds, read_population
-from airflow_provider_aha.lifecycle.records import account_path, create_once, run_path, sha256
+from airflow_provider_aha.lifecycle.records import account_path, create_once, keep_once, run_path
 from airflow_provider_aha.lifecycle.roster import Roster
 from airflow_provider_aha.lifecycle.rules import (
     CLASSES,
@@ -165,8 +165,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         inputs[f"input-roster.{roster.suffix}"] = roster.body
     if exclusions:
         inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
-    files = dict(_keep(fs, folder, name, body) for name, body in inputs.items())
-    decisions = _keep(fs, folder, "plan.parquet", _parquet(draft.decisions))
+    files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
+    decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
     content = {
         "plan_version": PLAN_VERSION,
         "account": request.account,
@@ -195,19 +195,6 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
             f"Another task of this run wrote {path} meanwhile: one plan per run and account."
         )
     return load_plan(fs, path)
-
-
-def _keep(fs: AbstractFileSystem, folder: str, name: str, body: bytes) -> tuple[str, str]:
-    """Write a file of a plan that isn't finished yet, under another name where a try that died left one."""
-    stem, _, suffix = name.rpartition(".")
-    for number in range(1, 1000):
-        path = f"{folder}/{name}"
-        if create_once(fs, path, body):
-            break
-        if read_bytes(fs, path) == body:
-            break
-        name = f"{stem}-{number + 1}.{suffix}"
-    return name, sha256(body)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -141,6 +141,27 @@ def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
         return True
 
 
+def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes) -> tuple[str, str]:
+    """Write a file of a record that isn't finished yet, under another name where a try that died left one.
+
+    :param fs: the folder's filesystem.
+    :param folder: where.
+    :param name: the name that the file should have.
+    :param body: its bytes.
+    :return: the name that it has, and its SHA-256.
+    :raises AhaStorageError: when it can't be written.
+    """
+    stem, _, suffix = name.rpartition(".")
+    for number in range(2, 1000):
+        path = f"{folder}/{name}"
+        if create_once(fs, path, body):
+            break
+        if _read(fs, path) == body:
+            break
+        name = f"{stem}-{number}.{suffix}"
+    return name, sha256(body)
+
+
 def creates_conditionally(fs: AbstractFileSystem) -> bool:
     """Tell whether of two writers of one name only one can win.
 

@@ -167,12 +167,16 @@ class AhaPlanDeactivationsOperator(AhaOperator):
                 "max_snapshot_age_hours": hours,
             },
             max_snapshot_age=timedelta(hours=hours),
-            roster=_reader(spec) if spec and policy.of_class(LEFT) else None,
+            roster=roster_reader(spec) if spec and policy.of_class(LEFT) else None,
             exclusions=resolve_path(exclusions) if exclusions else None,
         )
 
 
-def _reader(spec: RosterSpec) -> Callable[[], Roster]:
+def roster_reader(spec: RosterSpec) -> Callable[[], Roster]:
+    """Return what reads a roster, from a file or with SQL.
+
+    :param spec: where it is and how it is read.
+    """
     from airflow_provider_aha.lifecycle.roster import load_roster
 
     if spec.path is None:

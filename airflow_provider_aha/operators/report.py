@@ -1,0 +1,133 @@
+"""The operator that makes the access review page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.plan import roster_reader
+from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.values import to_text
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.report.build import Asked
+
+
+class AhaAccessReportOperator(AhaOperator):
+    """Make the access review of an account from its newest snapshot; Aha! isn't asked.
+
+    ``access_review.html``, ``access_review.csv`` and ``access_summary.json`` lie beside each other below
+    ``reports/`` afterwards. With a ``review_id`` they are frozen below ``reviews/`` as well, so that decisions
+    can be asked for and submitted.
+
+    :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
+        ``$AIRFLOW_HOME/aha``. (templated)
+    :param review_id: opens a review of this name, such as ``2026-Q4``; a name is used once. (templated)
+    :param title: the page's heading. (templated)
+    :param sections: some of ``charts``, ``attention``, ``table``, ``actions``, ``worklist``, ``appendix``; left
+        out: all. (templated)
+    :param columns: which facts the table shows; left out: all. (templated)
+    :param thresholds: dict with ``inactive_days`` (60), ``never_seen_days`` (60), ``review_every_days`` (90) and
+        ``max_rows`` (100000: a page with more carries only the rows that need attention). (templated)
+    :param filters: dict of filters that the table begins with, such as ``{"chip": "leaver"}``. (templated)
+    :param seat_price: the price of one paid seat for a year, such as ``900 EUR``. (templated)
+    :param seats_purchased: how many paid seats were bought. (templated)
+    :param renewal_date: the day on which the contract is renewed, ``YYYY-MM-DD``. (templated)
+    :param roster: dict that says where the roster is and how it is read, as for plans. (templated)
+    :param exclusions: path of an exclusion file, as for plans. (templated)
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    :return: the figures, the one sentence and the page's address, as in ``access_summary.json``; no names, no
+        emails.
+    :raises AirflowFailException: without retries, when there is no snapshot, a file was changed, the review
+        exists, or an argument can't be right.
+    """
+
+    template_fields: Sequence[str] = (
+        "base_path",
+        "review_id",
+        "title",
+        "sections",
+        "columns",
+        "thresholds",
+        "filters",
+        "seat_price",
+        "seats_purchased",
+        "renewal_date",
+        "roster",
+        "exclusions",
+        "aha_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "thresholds": "json",
+        "roster": "json",
+        "filters": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        base_path: str | None = None,
+        review_id: str | None = None,
+        title: str | None = None,
+        sections: Sequence[str] | str | None = None,
+        columns: Sequence[str] | str | None = None,
+        thresholds: Mapping[str, Any] | str | None = None,
+        filters: Mapping[str, Any] | str | None = None,
+        seat_price: str | float | None = None,
+        seats_purchased: int | str | None = None,
+        renewal_date: str | None = None,
+        roster: Mapping[str, Any] | str | None = None,
+        exclusions: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.base_path = base_path
+        self.review_id = review_id
+        self.title = title
+        self.sections = sections
+        self.columns = columns
+        self.thresholds = thresholds
+        self.filters = filters
+        self.seat_price = seat_price
+        self.seats_purchased = seats_purchased
+        self.renewal_date = renewal_date
+        self.roster = roster
+        self.exclusions = exclusions
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Make the report.
+
+        :param context: the task's context.
+        :return: the summary.
+        """
+        from airflow_provider_aha.report.build import make_report
+
+        with without_useless_tries(self.aha_conn_id):
+            self.link_to(context)
+            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            summary = make_report(location, self._asked(context))
+        self.log.info("%s: %s", summary["account"], summary["sentence"])
+        self.log.info("Page: %s", summary["page"])
+        return summary
+
+    def _asked(self, context: Any) -> Asked:
+        from airflow_provider_aha.lifecycle.roster import RosterSpec
+        from airflow_provider_aha.report.build import Asked
+        from airflow_provider_aha.report.terms import Terms
+
+        run = run_of(context)
+        spec = RosterSpec.read(self.roster)
+        exclusions = to_text(self.exclusions, "exclusions")
+        names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
+        return Asked(
+            account=self.hook.get_conn().config.account,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            requested_by=run.requested_by,
+            terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
+            roster=roster_reader(spec) if spec else None,
+            exclusions=resolve_path(exclusions) if exclusions else None,
+            review_id=to_text(self.review_id, "review_id"),
+        )

@@ -1,0 +1,461 @@
+"""Making a report: the snapshot is read and judged, and page, table and figures are written beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lifecycle.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lifecycle.history import carried
+from airflow_provider_aha.lifecycle.records import parse_record, sha256
+from airflow_provider_aha.lifecycle.roster import Roster
+from airflow_provider_aha.normalize import literal
+from airflow_provider_aha.report import reviews as review_records
+from airflow_provider_aha.report.actions import Actions, Task, read_actions, worklist
+from airflow_provider_aha.report.figures import (
+    Figures,
+    Reviewing,
+    basics,
+    figures_of,
+    heat_map,
+    reviewing,
+    sentence,
+    trend,
+)
+from airflow_provider_aha.report.people import Background, Person, judge_people
+from airflow_provider_aha.report.reviews import Review, read_reviews
+from airflow_provider_aha.report.rows import RIGHT, Access, population, to_parquet
+from airflow_provider_aha.report.snapshot import (
+    Snapshot,
+    earlier_days,
+    may_have_access,
+    read_snapshot,
+    read_trend,
+    trend_days,
+)
+from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.report.text import cell
+from airflow_provider_aha.storage import Location, publish_all, read_json, staging, to_json
+from airflow_provider_aha.version import package_version
+
+log = logging.getLogger(__name__)
+
+PAGE, TABLE, SUMMARY = "access_review.html", "access_review.csv", "access_summary.json"
+CSV_COLUMNS = (
+    "review_id",
+    "population_sha256",
+    "row_key",
+    "account",
+    "person",
+    "email",
+    "status",
+    "last_seen",
+    "created",
+    "seat",
+    "workspace",
+    "role",
+    "sign_in",
+    "in_roster",
+    "since_last_review",
+    "suggestion",
+    "why",
+    "decision",
+    "reviewer",
+    "note",
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for a report, and of what.
+
+    :param account: the account.
+    :param dag_id: the DAG that asks.
+    :param run_id: its run.
+    :param requested_by: who triggered the run, or the schedule.
+    :param terms: thresholds, prices, what is shown.
+    :param roster: reads the roster; None when there is none.
+    :param exclusions: the exclusion file; None when there is none.
+    :param review_id: the review that the report opens; None: it opens none.
+    """
+
+    account: str
+    dag_id: str
+    run_id: str
+    requested_by: str
+    terms: Terms
+    roster: Callable[[], Roster] | None = None
+    exclusions: Location | None = None
+    review_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows.
+
+    :param snapshot: the snapshot.
+    :param terms: thresholds, prices, what is shown.
+    :param people: who may sign in, ordered by name.
+    :param rows: the population.
+    :param population_sha256: hash of the population as it is frozen.
+    :param known_before: keys of the last review's rows; None without one.
+    :param compared_review: the id of that review.
+    :param figures: the figures.
+    :param review: where the review stands.
+    :param freezing: the review that this report opens.
+    :param tasks: what reviews have decided.
+    :param actions: what runs did.
+    :param trend: seats over snapshots.
+    :param heat_map: people by workspace and role.
+    :param exclusions: the exclusion file.
+    :param made_at: when it was made; UTC.
+    :param roster: what is known of the roster.
+    """
+
+    snapshot: Snapshot
+    terms: Terms
+    people: Sequence[Person] = field(repr=False)
+    rows: Sequence[Access] = field(repr=False)
+    population_sha256: str
+    known_before: frozenset[str] | None = field(repr=False)
+    compared_review: str | None
+    figures: Figures
+    review: Reviewing
+    freezing: str | None
+    tasks: Sequence[Task] = field(repr=False)
+    actions: Actions
+    trend: Sequence[Mapping[str, Any]]
+    heat_map: Mapping[str, Any]
+    exclusions: Exclusions | None
+    made_at: datetime
+    roster: Mapping[str, Any] | None = None
+
+    @property
+    def account_mark(self) -> str:
+        """The account, marked where the data is a sandbox's."""
+        return f"{self.snapshot.account}{' (SANDBOX DATA)' if self.snapshot.sandbox else ''}"
+
+    @property
+    def sentence(self) -> str:
+        """It all in one sentence."""
+        return sentence(self.figures, overdue=self.review.overdue)
+
+    def changed(self, row: Access) -> str:
+        """Tell what became of a row since the last review.
+
+        :param row: the row.
+        """
+        if self.known_before is None:
+            return ""
+        return "same" if row.key in self.known_before else "new"
+
+    def needs_attention(self, row: Access) -> bool:
+        """Tell whether a page that can't carry all rows carries this one.
+
+        :param row: the row.
+        """
+        return bool(row.person.flags) or row.person.suggestion != "keep" or row.kind == RIGHT
+
+
+def make_report(
+    location: Location, asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> dict[str, Any]:
+    """Make the report of the newest snapshot, and open a review where one is asked for.
+
+    :param location: the base path.
+    :param asked: of what.
+    :param now: the clock; UTC.
+    :return: the summary as it was written, with the page's address as ``page``.
+    :raises AhaConfigurationError: when there is a review of this id already.
+    :raises AhaSnapshotError: when something that the report stands on is missing or was changed.
+    """
+    reviews = read_reviews(location, asked.account)
+    mine = _opened_before(location, asked, reviews)
+    if mine is not None:
+        return _summary_of(location, mine)
+    report = gather(location, asked, reviews, now())
+    files = render(report, location.url)
+    layout = Layout(location.path, asked.account)
+    if asked.review_id is not None:
+        review = _freeze(location, asked, report, files)
+        log.info("The review %s is open, with %d rows: %s", asked.review_id, len(report.rows), review.path)
+    folder = layout.report(report.snapshot.day)
+    with staging() as place:
+        staged = {f"{folder}/{name}": place / name for name in (PAGE, TABLE, SUMMARY)}
+        for path, body in zip(staged.values(), files.values(), strict=True):
+            path.write_bytes(body)
+        publish_all(location.fs, staged)
+    return {**summary_of(report, files), "page": f"{location.url}{folder.removeprefix(location.path)}/{PAGE}"}
+
+
+def _opened_before(location: Location, asked: Asked, reviews: Sequence[Review]) -> Review | None:
+    """Return the review that an earlier try of this run has opened, and refuse one that another run has."""
+    if asked.review_id is None:
+        return None
+    path = Layout(location.path, asked.account).review(asked.review_id)
+    mine = next((review for review in reviews if review.path == path), None)
+    if mine and (mine.record["dag_id"], mine.record["run_id"]) != (asked.dag_id, asked.run_id):
+        raise AhaConfigurationError(
+            f"The review {asked.review_id} is frozen already, and a review is never replaced: choose another id."
+        )
+    return mine
+
+
+def _summary_of(location: Location, review: Review) -> dict[str, Any]:
+    body = review_records.read_file(location, review, "summary")
+    page = review.record["files"]["page"]["name"]
+    summary = parse_record(body, review.path)
+    return {**summary, "page": f"{location.url}{review.path.removeprefix(location.path)}/{page}"}
+
+
+def gather(location: Location, asked: Asked, reviews: Sequence[Review], now: datetime) -> Report:
+    """Read and judge all that a report shows; nothing is written.
+
+    :param location: the base path.
+    :param asked: of what.
+    :param reviews: the account's reviews, oldest first.
+    :param now: this moment; UTC.
+    """
+    terms, account = asked.terms, asked.account
+    exclusions = load_exclusions(asked.exclusions) if asked.exclusions else None
+    roster = asked.roster() if asked.roster else None
+    snapshot = read_snapshot(location, account)
+    days = earlier_days(location, account, snapshot.day)
+    enabled = set(snapshot.users.filter(may_have_access(snapshot.users)).column("id").to_pylist())
+    actions = read_actions(
+        location,
+        account,
+        since=snapshot.synced_at - timedelta(days=terms.review_every_days),
+        synced_at=snapshot.synced_at,
+        enabled=enabled,
+    )
+    known = _last_population(location, reviews)
+    background = Background(
+        roster=roster,
+        exclusions=exclusions,
+        carried=carried(
+            location,
+            account,
+            as_of=snapshot.synced_at,
+            unused_rules=["unused"],
+            roster=roster.spec.name if roster else None,
+        ),
+        administrators_before=_administrators_before(location, account, days, known),
+        came_back=actions.came_back,
+    )
+    people = judge_people(snapshot, terms, background)
+    rows = list(population(people, snapshot))
+    where = reviewing(
+        reviews,
+        now=now,
+        first_day=(days or [snapshot.day])[0],
+        every=timedelta(days=terms.review_every_days),
+        freezing=(asked.review_id, len(rows)) if asked.review_id else None,
+    )
+    tasks = worklist(location, reviews, rows, snapshot.synced_at)
+    return Report(
+        snapshot=snapshot,
+        terms=terms,
+        people=people,
+        rows=rows,
+        population_sha256=sha256(to_parquet(rows)),
+        known_before=frozenset(known.column("row_key").to_pylist()) if known is not None else None,
+        compared_review=reviews[-1].review_id if known is not None else None,
+        figures=figures_of(
+            snapshot,
+            people,
+            rows,
+            terms,
+            review=where,
+            tasks=tasks,
+            has_roster=roster is not None,
+            before=_before(location, account, days, terms),
+        ),
+        review=where,
+        freezing=asked.review_id,
+        tasks=tasks,
+        actions=actions,
+        trend=trend(_points(location, snapshot, days), terms),
+        heat_map=heat_map(rows, snapshot, people),
+        exclusions=exclusions,
+        made_at=now,
+        roster={"name": roster.spec.name, "rows": roster.rows, "sha256": roster.sha256} if roster else None,
+    )
+
+
+def _last_population(location: Location, reviews: Sequence[Review]) -> Any:
+    return review_records.read_population(location, reviews[-1]) if reviews else None
+
+
+def _administrators_before(
+    location: Location, account: str, days: Sequence[str], known: Any
+) -> frozenset[str] | None:
+    if known is not None:
+        rights = known.filter(pc.equal(known.column("kind"), literal(RIGHT, pa.string())))
+        return frozenset(rights.column("user_id").to_pylist())
+    if not days:
+        return None
+    try:
+        users = read_snapshot(location, account, days[-1]).users
+    except AhaSnapshotError as error:
+        log.warning("The snapshot %s is not compared with: %s", days[-1], error)
+        return None
+    flags = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
+    columns = zip(*(users.column(name).to_pylist() for name in ("id", *flags)), strict=True)
+    return frozenset(user_id for user_id, *rights in columns if any(rights))
+
+
+def _before(location: Location, account: str, days: Sequence[str], terms: Terms) -> dict[str, Any] | None:
+    """Return the summary of the report before, or what is known of the snapshot before."""
+    layout = Layout(location.path, account)
+    for day in reversed(days):
+        try:
+            return read_json(location.fs, f"{layout.report(day)}/{SUMMARY}")
+        except AhaSnapshotError:
+            continue
+    for day, users in read_trend(location, account, list(days[-1:])):
+        return basics(day, users, terms)
+    return None
+
+
+def _points(location: Location, snapshot: Snapshot, days: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    yield from read_trend(location, snapshot.account, trend_days(list(days)))
+    yield snapshot.day, snapshot.users
+
+
+def render(report: Report, base_url: str) -> dict[str, bytes]:
+    """Make the page and what lies beside it.
+
+    :param report: what they show.
+    :param base_url: the base path as its user writes it, for the verify command.
+    :return: bytes of page, table and summary by name.
+    """
+    from airflow_provider_aha.report.page import page
+
+    files = {PAGE: page(report, base_url), TABLE: "".join(csv_lines(report)).encode("utf-8-sig")}
+    return {**files, SUMMARY: to_json(summary_of(report, files))}
+
+
+def summary_of(report: Report, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the figures as data; without names and emails.
+
+    :param report: the report.
+    :param files: the files that it vouches for.
+    """
+    snapshot, review = report.snapshot, report.review
+    return {
+        "account": snapshot.account,
+        "sandbox": snapshot.sandbox,
+        "snapshot": snapshot.day,
+        "as_of": snapshot.manifest["started_at"],
+        "made_at": _iso(report.made_at),
+        "review_id": report.freezing,
+        "population_sha256": report.population_sha256,
+        "sentence": report.sentence,
+        "figures": dict(report.figures.values),
+        "changes": dict(report.figures.changes),
+        "compared_with": report.figures.compared_with,
+        "attention": dict(report.figures.attention),
+        "control": {
+            "review_every_days": report.terms.review_every_days,
+            "current_review": review.current,
+            "state": review.state,
+            "last_submitted_at": _iso(review.last_submitted_at) if review.last_submitted_at else None,
+            "due_on": f"{review.due_on:%Y-%m-%d}",
+            "overdue": review.overdue,
+        },
+        "actions": report.actions.to_json(),
+        "provider_version": package_version(),
+        "files": {name: sha256(body) for name, body in files.items() if name != SUMMARY},
+    }
+
+
+def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str, bytes]) -> Review:
+    snapshot = report.snapshot
+    facts = {
+        "review_id": asked.review_id,
+        "account": snapshot.account,
+        "sandbox": snapshot.sandbox,
+        "created_at": _iso(report.made_at),
+        "snapshot": {"day": snapshot.day, "synced_at": _iso(snapshot.synced_at), "sha256": snapshot.sha256},
+        "people": len(report.people),
+        "rows": len(report.rows),
+        "population_sha256": report.population_sha256,
+        "dag_id": asked.dag_id,
+        "run_id": asked.run_id,
+        "requested_by": asked.requested_by,
+        "provider_version": package_version(),
+    }
+    frozen = {
+        review_records.POPULATION: ("population.parquet", to_parquet(report.rows)),
+        "page": (PAGE, files[PAGE]),
+        "table": (TABLE, files[TABLE]),
+        "summary": (SUMMARY, files[SUMMARY]),
+        "manifest": ("manifest.json", to_json(snapshot.manifest)),
+    }
+    return review_records.freeze(location, facts, frozen)
+
+
+def csv_lines(report: Report) -> Iterator[str]:
+    """Yield the lines of the table: all rows, decisions left open.
+
+    :param report: the report.
+    """
+    yield _line(CSV_COLUMNS)
+    for row in report.rows:
+        person = row.person
+        yield _line(
+            (
+                report.freezing or "",
+                report.population_sha256,
+                row.key,
+                report.account_mark,
+                person.name,
+                person.email,
+                person.status,
+                day_of(person.accessed_at),
+                day_of(person.created_at),
+                "paid" if person.occupies_seat else "free",
+                row.workspace_name,
+                row.role_name,
+                person.sign_in,
+                person.in_roster,
+                report.changed(row),
+                person.suggestion,
+                person.why,
+                "",
+                "",
+                "",
+            )
+        )
+
+
+def _line(values: Iterable[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow(list(map(cell, values)))
+    return buffer.getvalue()
+
+
+def day_of(milliseconds_since_1970: int | None) -> str:
+    """Return the UTC day of a time, or nothing.
+
+    :param milliseconds_since_1970: the time.
+    """
+    if milliseconds_since_1970 is None:
+        return ""
+    return f"{_EPOCH + timedelta(milliseconds=milliseconds_since_1970):%Y-%m-%d}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

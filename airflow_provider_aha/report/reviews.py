@@ -1,0 +1,211 @@
+"""Reviews: population and page as they were when decisions were asked for, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lifecycle.plan import read_bytes
+from airflow_provider_aha.lifecycle.records import (
+    create_once,
+    keep_once,
+    list_files,
+    parse_record,
+    read_files,
+    sha256,
+)
+from airflow_provider_aha.lifecycle.tables import whole
+from airflow_provider_aha.report.snapshot import moment_of
+from airflow_provider_aha.storage import Location, to_json
+
+REVIEW_VERSION = 1
+FILE, SUBMISSION = "review.json", "submission.json"
+POPULATION, DECISIONS = "population", "decisions"
+# A review that is older describes people who have moved on.
+OPEN_FOR = timedelta(days=14)
+OPEN, SUBMITTED, EXPIRED = "open", "submitted", "expired"
+
+
+@dataclass(frozen=True)
+class Review:
+    """A frozen review.
+
+    :param path: its folder.
+    :param record: what ``review.json`` says.
+    :param sha256: hash of its bytes.
+    :param submission: what ``submission.json`` says; None before.
+    """
+
+    path: str
+    record: Mapping[str, Any] = field(repr=False)
+    sha256: str
+    submission: Mapping[str, Any] | None = field(repr=False, default=None)
+
+    @property
+    def review_id(self) -> str:
+        """The id."""
+        return str(self.record["review_id"])
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was frozen; UTC."""
+        return moment_of(self.record["created_at"])
+
+    @property
+    def submitted_at(self) -> datetime | None:
+        """When its decisions were submitted; UTC."""
+        return moment_of(self.submission["submitted_at"]) if self.submission else None
+
+    def state(self, now: datetime) -> str:
+        """Tell whether decisions may still be submitted.
+
+        :param now: this moment; UTC.
+        """
+        if self.submission:
+            return SUBMITTED
+        return OPEN if now - self.created_at < OPEN_FOR else EXPIRED
+
+
+def read_reviews(location: Location, account: str) -> list[Review]:
+    """Read the records of all reviews of an account, oldest first.
+
+    :param location: the base path.
+    :param account: the account.
+    :raises AhaSnapshotError: when a record can't be read: what was decided can't be said without it.
+    """
+    folder = Layout(location.path, account).reviews
+    wanted = [path for path in list_files(location.fs, folder) if path.endswith((f"/{FILE}", f"/{SUBMISSION}"))]
+    bodies = read_files(location.fs, wanted)
+    found = []
+    for path, body in bodies.items():
+        place, _, name = path.rpartition("/")
+        if name == FILE:
+            submitted = bodies.get(f"{place}/{SUBMISSION}")
+            submission = parse_record(submitted, f"{place}/{SUBMISSION}") if submitted is not None else None
+            found.append(Review(place, parse_record(body, path), sha256(body), submission))
+    return sorted(found, key=lambda review: (review.created_at, review.review_id))
+
+
+def find_review(location: Location, account: str, review_id: str) -> Review | None:
+    """Read a review, or return None when there is none of this id.
+
+    :param location: the base path.
+    :param account: the account.
+    :param review_id: the id.
+    """
+    path = Layout(location.path, account).review(review_id)
+    return next((review for review in read_reviews(location, account) if review.path == path), None)
+
+
+def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tuple[str, bytes]]) -> Review:
+    """Freeze a review; nothing of it is ever replaced.
+
+    :param location: the base path.
+    :param facts: who, when, of which snapshot; with ``account`` and ``review_id``.
+    :param files: name and bytes by what they are.
+    :raises AhaConfigurationError: when there is a review of this id.
+    """
+    account, review_id = str(facts["account"]), str(facts["review_id"])
+    folder = Layout(location.path, account).review(review_id)
+    kept = {what: keep_once(location.fs, folder, name, body) for what, (name, body) in files.items()}
+    before = read_reviews(location, account)
+    record = {
+        "review_version": REVIEW_VERSION,
+        **facts,
+        # Who takes an old review away, or changes it, has to change all later ones.
+        "previous": before[-1].review_id if before else None,
+        "previous_sha256": before[-1].sha256 if before else None,
+        "files": {what: {"name": name, "sha256": digest} for what, (name, digest) in kept.items()},
+    }
+    body = to_json(record)
+    if not create_once(location.fs, f"{folder}/{FILE}", body):
+        raise AhaConfigurationError(
+            f"The review {review_id} is frozen already, and a review is never replaced: choose another id."
+        )
+    return Review(folder, record, sha256(body))
+
+
+def read_file(location: Location, review: Review, what: str) -> bytes:
+    """Read a file of a review, and check that it is the one that was frozen.
+
+    :param location: the base path.
+    :param review: the review.
+    :param what: which one, such as ``population``.
+    :raises AhaSnapshotError: when it is missing or another one.
+    """
+    return _checked(location, review.path, review.record["files"], what)
+
+
+def read_population(location: Location, review: Review) -> pa.Table:
+    """Read the population of a review.
+
+    :param location: the base path.
+    :param review: the review.
+    :raises AhaSnapshotError: when it is missing or another one.
+    """
+    return parse_parquet(read_file(location, review, POPULATION))
+
+
+def read_decisions(location: Location, review: Review) -> pa.Table:
+    """Read the decisions of a submitted review.
+
+    :param location: the base path.
+    :param review: the review.
+    :raises AhaSnapshotError: when they are missing or others.
+    """
+    files = (review.submission or {}).get("files") or {}
+    return parse_parquet(_checked(location, review.path, files, DECISIONS))
+
+
+def parse_parquet(body: bytes) -> pa.Table:
+    """Parse a Parquet file.
+
+    :param body: its bytes.
+    """
+    with pq.ParquetFile(pa.BufferReader(body)) as file:
+        return whole(file)
+
+
+def _checked(location: Location, folder: str, files: Mapping[str, Any], what: str) -> bytes:
+    entry = files.get(what) or {}
+    path = f"{folder}/{entry.get('name')}"
+    body = read_bytes(location.fs, path)
+    if body is None or sha256(body) != entry.get("sha256"):
+        raise AhaSnapshotError(f"{path} is missing, or is not the file that the record beside it names.")
+    return body
+
+
+def verify_reviews(location: Location, account: str) -> Iterator[str]:
+    """Say what in the reviews of an account was changed or removed.
+
+    :param location: the base path.
+    :param account: the account.
+    :return: a sentence for each finding.
+    """
+    before: Review | None = None
+    for review in read_reviews(location, account):
+        expected = (before.review_id, before.sha256) if before else (None, None)
+        if (review.record.get("previous"), review.record.get("previous_sha256")) != expected:
+            yield f"{review.path}: the review before it was changed, removed or added."
+        before = review
+        for files in (review.record["files"], (review.submission or {}).get("files") or {}):
+            for what in files:
+                try:
+                    _checked(location, review.path, files, what)
+                except AhaSnapshotError as error:
+                    yield str(error)
+
+
+def last_submitted(reviews: Sequence[Review]) -> Review | None:
+    """Return the review whose decisions came last.
+
+    :param reviews: reviews, oldest first.
+    """
+    return next((review for review in reversed(reviews) if review.submission), None)

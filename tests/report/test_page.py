@@ -1,0 +1,104 @@
+"""What lies in the page and beside it, without a browser."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "</script><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% for x in y %}",
+    "\"'><b>&amp;",
+    '=HYPERLINK("https://example.com","x")',
+    "+1 555",
+    "-2+3",
+    "@SUM(A1)",
+    "＝1+1",
+    "a;=1+1",
+    "tab\there\nline",
+    "nul\x00byte",
+    "\u202egnp.exe",
+    "\u2066hidden\u200b",
+    "\u2028line\u2029",
+]
+
+
+def user(number, name, **more):
+    return {
+        "id": f"62000000000000000{number:02}",
+        "name": name,
+        "email": f"u{number}@example.com",
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "updated_at": "2026-01-01T00:00:00.000Z",
+        "accessed_at": "2026-11-01T00:00:00.000Z",
+        "product_roles": [
+            {"role": 20, "role_description": "Owner", "product_id": f"61{number}", "product_name": name}
+        ],
+        "user_roles": [],
+        "enabled": True,
+        "paid_seat": True,
+        "administrator": False,
+        "administrator_roles": {},
+        **more,
+    }
+
+
+@pytest.fixture
+def hostile(small):
+    desk = small([user(number, name) for number, name in enumerate(HOSTILE, 10)])
+    return Path(desk.report(seats_purchased=20)["page"])
+
+
+def test_only_the_pages_own_scripts_and_marks_are_in_it(hostile):
+    html = hostile.read_text(encoding="utf-8")
+    assert len(re.findall(r"<script", html)) == 4
+    assert "<img" not in html
+    assert "<b>&amp;amp;" not in html
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    assert "script-src &#39;sha256-" in policy
+    assert policy.count("sha256-") == 3
+
+
+def test_nothing_hides_in_the_page_or_the_table(hostile):
+    hidden = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\u200b\u202a-\u202e\u2066-\u2069]")
+    assert not hidden.search(re.sub(r"<script>.*?</script>", "", hostile.read_text("utf-8"), flags=re.DOTALL))
+    assert not hidden.search(hostile.with_name("access_review.csv").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_no_cell_of_the_table_is_a_formula_whatever_a_spreadsheet_splits_at(hostile, delimiter):
+    text = hostile.with_name("access_review.csv").read_text("utf-8-sig")
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for cell in row:
+            assert not re.match(r"\s*[=+\-@＝＋－＠]", cell), cell
+
+
+def test_data_of_the_page_is_what_the_table_has(hostile, page_data):
+    data = page_data(hostile)
+    rows = list(csv.DictReader(io.StringIO(hostile.with_name("access_review.csv").read_text("utf-8-sig"))))
+    people, keys = data["people"], data["rows"]["key"]
+    places = data["rows"]["person"]
+    assert [f"u{people['id'][p]}.{data['words'][k]}" for p, k in zip(places, keys, strict=True)] == [
+        row["row_key"] for row in rows
+    ]
+    assert len(rows) == len(HOSTILE)
+
+
+def test_a_page_without_data_says_what_to_provide(small):
+    desk = small([user(10, "Ada")])
+    html = Path(desk.report(seats_purchased=None, seat_price=None, renewal_date=None)["page"]).read_text("utf-8")
+    for missing in ("seats_purchased", "seat_price and renewal_date", "Provide roster", "with a review id"):
+        assert missing in html
+
+
+def test_a_large_page_carries_what_needs_attention_and_says_so(desk, page_data):
+    summary = desk.report(thresholds={"max_rows": 100})
+    html = Path(summary["page"]).read_text("utf-8")
+    assert "This page carries the" in html
+    data = page_data(Path(summary["page"]))
+    assert 0 < len(data["rows"]["person"]) < data["total"] == summary["figures"]["rows"]
+    with Path(summary["page"]).with_name("access_review.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert len(list(csv.DictReader(file))) == summary["figures"]["rows"]
