@@ -7,7 +7,7 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -34,12 +34,15 @@ from airflow_provider_aha.mapping.plan import Chunk, Plan, make_plan
 from airflow_provider_aha.mapping.sent import NOTHING, Sent, read_sent, write_sent
 from airflow_provider_aha.mapping.spec import MappingSpec
 from airflow_provider_aha.mapping.targets.base import (
+    ADDED,
     ANSWERS,
     REJECTED,
     UNCHANGED,
+    UPDATED,
     Answer,
     Batch,
     BatchRefusedError,
+    BrokenOffError,
     SendAgainError,
     Target,
 )
@@ -147,7 +150,7 @@ class _Push:
                 self._target.close()
 
     def _starts_anew(self) -> bool:
-        return self._target.takes_all or self._target.is_new
+        return self._target.takes_all or self._target.is_new or self._target.compares
 
     def _last_sent(self) -> Sent:
         return read_sent(self._sent, self._spec.fingerprint)
@@ -158,11 +161,11 @@ class _Push:
             log.warning("%d records are invalid because of the field %s", number, name)
         expected: dict[int, Any] = {}
         try:
-            self._guard(plan, sent)
-            if self._dry_run:
+            if self._dry_run or self._target.compares:
                 expected = self._expect(plan)
-            else:
-                self._send(plan)
+            self._guard(plan, sent, expected)
+            if not self._dry_run:
+                self._send(plan, expected)
             self._ended = "completed"
         except BaseException as error:
             self._reason = str(error) if isinstance(error, AhaError) else type(error).__name__
@@ -173,8 +176,12 @@ class _Push:
 
     # --- before the first record -------------------------------------------------------------------
 
-    def _guard(self, plan: Plan, sent: Sent) -> None:
-        reasons = list(_objections(plan, sent, self._spec, self._target))
+    def _guard(self, plan: Plan, sent: Sent, expected: Mapping[int, Any]) -> None:
+        planned = plan.counts[PLANNED]
+        if self._target.compares:
+            words = _counted(expected.values())
+            planned = words[ADDED] + words[UPDATED]
+        reasons = [*_objections(plan, sent, self._spec, self._target, planned), *self._target.objections()]
         if self._dry_run:
             self._warnings = [f"A push would be refused: {reason}" for reason in reasons]
             for warning in self._warnings:
@@ -203,12 +210,12 @@ class _Push:
 
     # --- sending -----------------------------------------------------------------------------------
 
-    def _send(self, plan: Plan) -> None:
+    def _send(self, plan: Plan, expected: Mapping[int, Any]) -> None:
         done = self._journal.read()
         allowed = self._spec.limits.max_reject_percent * plan.meant / 100
         rejected = plan.counts[INVALID] + _number(done, REJECTED)
         for chunk in plan.chunks():
-            for batch, keys, records in self._open_batches(plan, chunk, done):
+            for batch, keys, records in self._open_batches(plan, chunk, done, expected):
                 for acknowledged in self._deliver(batch, keys, records):
                     self._journal.write(acknowledged)
                     rejected += sum(answer.status == REJECTED for answer in acknowledged.answers)
@@ -224,11 +231,13 @@ class _Push:
             f"{self._place(self._run_path).url}/outcomes.parquet."
         )
 
-    def _open_batches(self, plan: Plan, chunk: Chunk, done: pa.Table) -> Iterator[tuple[Batch, Any, Any]]:
+    def _open_batches(
+        self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Mapping[int, Any]
+    ) -> Iterator[tuple[Batch, Any, Any]]:
         """Yield what is still to be sent of a chunk, with the hashes of keys and records."""
         keys = plan.keys.slice(chunk.start, chunk.table.num_rows)
         records = plan.records.slice(chunk.start, chunk.table.num_rows)
-        waiting = pc.equal(chunk.notes.column("status"), literal(PLANNED, _STRING))
+        waiting = pc.equal(_statuses(chunk, expected), literal(PLANNED, _STRING))
         waiting = pc.and_(waiting, pc.is_null(places(done, keys, records)))
         rows = pc.indices_nonzero(waiting).to_pylist()
         for batch, part in self._batches(chunk, rows):
@@ -254,6 +263,14 @@ class _Push:
                 answers = [Answer(REJECTED, error.reason, code=error.code)]
                 yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
                 return
+            except BrokenOffError as error:
+                if number := len(error.answers):
+                    part = batch.part(0, number)
+                    _check(error.answers, part)
+                    yield Acknowledged(
+                        keys[:number], records[:number], error.answers, attempt, datetime.now(UTC), part.id
+                    )
+                raise error.cause from None
             else:
                 _check(answers, batch)
                 yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
@@ -283,10 +300,13 @@ class _Push:
         counts: Counter[str] = Counter()
         with storage_errors(str(local)), pq.ParquetWriter(local, OUTCOMES, compression="zstd") as writer:
             for chunk in plan.chunks():
-                table = self._outcomes(plan, chunk, done, expected.get(chunk.start))
+                table = self._outcomes(plan, chunk, done, expected)
                 for pair in pc.value_counts(table.column("status")).to_pylist():
                     counts[pair["values"]] += pair["counts"]
                 writer.write_table(table)
+            extras = self._extras()
+            counts.update(extras.column("status").to_pylist())
+            writer.write_table(extras)
         digest, size = file_hash(local.open("rb"))
         summary = self._summary(plan, counts, expected, manifest, digest, size)
         staged = folder / "push.json"
@@ -295,13 +315,33 @@ class _Push:
         fs = self._request.location.fs
         publish_all(fs, {f"{self._run_path}/{path.name}": path for path in (local, staged)})
         if not self._dry_run and not self._target.takes_all:
-            self._keep_sent(plan, done)
+            self._keep_sent(plan, done, expected)
         log.info("%s: %s", self._ended, totals(counts))
         return summary
 
-    def _outcomes(self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Any) -> pa.Table:
+    def _extras(self) -> pa.Table:
+        """Return the outcomes of what was done beyond the rows of the dataset."""
+        rows = []
+        for extra in self._target.extras():
+            left = Answer(PLANNED) if self._dry_run else Answer(FAILED, _NOT_SENT)
+            answer = extra.answer or left
+            expected = extra.expected if self._dry_run else None
+            rows.append(
+                {
+                    "user_id": extra.user_id,
+                    "status": answer.status,
+                    "expected": expected,
+                    "reason": "; ".join(filter(None, (extra.reason, answer.reason))) or None,
+                    "code": answer.code,
+                    "attempts": int(extra.answer is not None),
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=OUTCOMES)
+
+    def _outcomes(self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Mapping[int, Any]) -> pa.Table:
         notes, size = chunk.notes, chunk.table.num_rows
-        status = notes.column("status")
+        status = notes.column("status") if self._dry_run else _statuses(chunk, expected)
+        words = expected.get(chunk.start) if self._dry_run else None
         planned = pc.equal(status, literal(PLANNED, _STRING))
         keys, records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
         place = places(done, keys, records)
@@ -326,7 +366,7 @@ class _Push:
                 notes.column("user_id"),
                 notes.column("sync_key"),
                 pc.if_else(answered, answer["status"], status),
-                array_of([None] * size, _STRING) if expected is None else expected,
+                array_of([None] * size, _STRING) if words is None else words,
                 pc.if_else(answered, answer["field"], notes.column("field")),
                 pc.if_else(answered, answer["reason"], notes.column("reason")),
                 answer["code"],
@@ -339,14 +379,14 @@ class _Push:
             schema=OUTCOMES,
         )
 
-    def _keep_sent(self, plan: Plan, done: pa.Table) -> None:
+    def _keep_sent(self, plan: Plan, done: pa.Table, expected: Mapping[int, Any]) -> None:
         """Remember what the target has as it was sent: unchanged records, and what was acknowledged."""
         has_it = array_of(list(HAS_IT), _STRING)
         keys, records = [NOTHING.keys], [NOTHING.records]
         for chunk in plan.chunks():
             size = chunk.table.num_rows
             its_keys, its_records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
-            status = chunk.notes.column("status")
+            status = _statuses(chunk, expected)
             answered = done.column("status").take(places(done, its_keys, its_records))
             planned = pc.equal(status, literal(PLANNED, _STRING))
             held = pc.equal(status, literal(UNCHANGED, _STRING))
@@ -371,11 +411,9 @@ class _Push:
     ) -> dict[str, Any]:
         request, run = self._request, self._request.run
         entry = next(file for file in manifest["files"] if file["dataset"] == self._spec.dataset)
-        would: Counter[str] = Counter()
-        for words in expected.values():
-            for pair in pc.value_counts(words).to_pylist():
-                if pair["values"] is not None:
-                    would[pair["values"]] += pair["counts"]
+        would = _counted(expected.values() if self._dry_run else ())
+        if self._dry_run:
+            would.update(extra.expected for extra in self._target.extras())
         return {
             "account": request.account,
             "sandbox": manifest.get("sandbox"),
@@ -404,16 +442,35 @@ class _Push:
             "provider_version": package_version(),
             "outcomes": {
                 "path": f"{self._place(self._run_path).url}/outcomes.parquet",
-                "rows": plan.rows,
+                "rows": sum(counts.values()),
                 "bytes": size,
                 "sha256": digest,
             },
         }
 
 
-def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target) -> Iterator[str]:
+def _counted(columns: Iterable[Any]) -> Counter[str]:
+    """Count words; null is none."""
+    counts: Counter[str] = Counter()
+    for words in columns:
+        for pair in pc.value_counts(words).to_pylist():
+            if pair["values"] is not None:
+                counts[pair["values"]] += pair["counts"]
+    return counts
+
+
+def _statuses(chunk: Chunk, expected: Mapping[int, Any]) -> Any:
+    """Return the status of each row; what the target has already is unchanged."""
+    status, words = chunk.notes.column("status"), expected.get(chunk.start)
+    if words is None:
+        return status
+    same = pc.and_(pc.equal(status, literal(PLANNED, _STRING)), pc.equal(words, literal(UNCHANGED, _STRING)))
+    return pc.if_else(pc.fill_null(same, literal(False, pa.bool_())), literal(UNCHANGED, _STRING), status)
+
+
+def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target, planned: int) -> Iterator[str]:
     """Yield what speaks against a push, as sentences."""
-    limits, planned, invalid = spec.limits, plan.counts[PLANNED], plan.counts[INVALID]
+    limits, invalid = spec.limits, plan.counts[INVALID]
     if not plan.meant:
         why = "the filter leaves no record" if plan.rows else f"{spec.dataset} has no row"
         yield f"There is nothing to push: {why}."

@@ -8,7 +8,8 @@ it raises:
 - :class:`BatchRefusedError`: nothing of the batch was applied, because of a record in it. The push halves the batch
   until the record stands alone.
 - any other :class:`~airflow_provider_aha.exceptions.AhaError`: the target is broken, or refuses us. The push
-  stops, and keeps what was acknowledged.
+  stops, and keeps what was acknowledged. Wrapped in :class:`BrokenOffError`, it keeps the first records of the
+  batch, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aha.exceptions import AhaTargetError
+from airflow_provider_aha.exceptions import AhaError, AhaTargetError
 from airflow_provider_aha.mapping.rows import batch_id, key_texts, records
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ class BatchRefusedError(AhaTargetError):
         self.code = code
 
 
+class BrokenOffError(AhaTargetError):
+    """The target broke in the middle of a batch whose first records it has acknowledged.
+
+    :param answers: of the first records, in their order.
+    :param cause: what happened then; the push fails with it.
+    """
+
+    def __init__(self, answers: Sequence[Answer], cause: AhaError) -> None:
+        super().__init__(str(cause))
+        self.answers = answers
+        self.cause = cause
+
+
 @dataclass(frozen=True)
 class Answer:
     """What became of one record.
@@ -67,6 +81,22 @@ class Answer:
     reason: str | None = None
     field: str | None = None
     code: str | None = None
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a push means to do, or did, to a record of the target that no row of the dataset stands for.
+
+    :param user_id: whom it is about.
+    :param expected: what would become of it: one of :data:`ANSWERS`.
+    :param answer: what became of it; None: nothing yet.
+    :param reason: why.
+    """
+
+    user_id: str
+    expected: str
+    answer: Answer | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,9 @@ class Target(ABC):
     # True: it takes all records of a run as one, like a file that is replaced. Nothing is compared with what was
     # sent before, nothing is resumed, and what was sent counts once `finish` has returned.
     takes_all: bool = False
+    # True: it knows what it has. Every record is compared with that and not with what was sent before, and `expect`
+    # sees all of them before the first one is sent; those that it calls unchanged are not sent.
+    compares: bool = False
     # True, from `open` on: there are no records in it yet, so what was sent before is not there any more.
     is_new: bool = False
 
@@ -168,6 +201,14 @@ class Target(ABC):
         """
         return None
 
+    def objections(self) -> Sequence[str]:
+        """Say, as sentences, what speaks against the push; asked where it ``compares``, after ``expect``."""
+        return ()
+
+    def extras(self) -> Sequence[Extra]:
+        """Return what is done beyond the records, such as to those that are gone, for the outcomes."""
+        return ()
+
     @abstractmethod
     def send(self, batch: Batch) -> Sequence[Answer]:
         """Send records, and say what became of each, in their order.
@@ -177,6 +218,7 @@ class Target(ABC):
 
         :param batch: at most ``batch_size`` records.
         :raises SendAgainError: when the same batch should be sent again.
+        :raises BrokenOffError: when it broke after it had acknowledged the first ones.
         :raises BatchRefusedError: when one of the records is to blame for all, and none was applied.
         :raises AhaError: when the target is broken, or refuses us.
         """
