@@ -214,22 +214,31 @@ class AhaClient(RestClient):
             )
         return found[0]
 
-    def update_user(self, user_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def update_user(
+        self, user_id: str, changes: Mapping[str, Any], receipt: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Change one user (``PUT /users/:id``); safe to retry, because it sets a state.
 
         :param user_id: the user's id, decimal digits.
         :param changes: fields of the ``user`` object to set; not empty.
+        :param receipt: is given ``http_status`` and ``request_id`` of the answer, for the record.
         :return: the user object of the answer, its id as text; look there for what really happened.
         :raises AhaError: as :meth:`get_user`; :class:`AhaValidationError` when Aha! refuses a value.
         """
         checked_id = check_user_id(user_id)
         if not changes:
             raise AhaConfigurationError(f"No change was given for user {checked_id}.")
-        return self._one_user("PUT", checked_id, {"user": dict(changes)})
+        return self._one_user("PUT", checked_id, {"user": dict(changes)}, receipt)
 
-    def _one_user(self, method: str, user_id: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _one_user(
+        self,
+        method: str,
+        user_id: str,
+        body: Mapping[str, Any] | None = None,
+        receipt: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         path = f"/users/{user_id}"
-        user = self._call(method, path, body=body, decode=_user)
+        user = self._call(method, path, body=body, decode=_user, receipt=receipt)
         if user["id"] != user_id:
             raise AhaProtocolError(
                 f"{self._where} answered with another user than {user_id}.", status=200, method=method, path=path

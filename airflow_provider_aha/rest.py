@@ -10,7 +10,8 @@ import math
 import random
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
@@ -80,6 +81,36 @@ class _KeyAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers[self._name] = self._value
         return request
+
+
+class _Shown(logging.Filter):
+    """Has urllib3 log our requests by the path that may be shown: the real one, or its query, may hold an email."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.local()
+
+    @contextmanager
+    def as_path(self, shown: str) -> Iterator[None]:
+        self._thread.shown = shown
+        try:
+            yield
+        finally:
+            self._thread.shown = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        shown = getattr(self._thread, "shown", None)
+        if shown is not None and isinstance(record.args, tuple):
+            record.args = tuple(
+                shown if isinstance(one, str) and one.startswith(("/", "http://", "https://")) else one
+                for one in record.args
+            )
+        return True
+
+
+_shown = _Shown()
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_shown)
 
 
 class RetryBudget:
@@ -172,11 +203,13 @@ class RestClient:
         stopped: Callable[[], bool] = never,
         shown: str | None = None,
         again: bool | None = None,
+        receipt: dict[str, Any] | None = None,
     ) -> T:
         """Send a request until it succeeds, fails for good, or the retries are used up.
 
         ``shown`` is the path as logs and errors may show it, where the real one holds a name or an email;
-        ``again`` says whether the request may be sent twice, where the method alone doesn't.
+        ``again`` says whether the request may be sent twice, where the method alone doesn't; ``receipt`` is given
+        status and request id of the answer, also of one that can't be used.
         """
         shown = shown or path
         again = method in self.service.idempotent if again is None else again
@@ -186,7 +219,8 @@ class RestClient:
             attempt += 1
             self._limiter.acquire(stopped)
             try:
-                return self._attempt(method, path, params, body, decode)
+                with _shown.as_path(shown):
+                    return self._attempt(method, path, params, body, decode, receipt)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, shown, attempt
                 if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
@@ -204,8 +238,11 @@ class RestClient:
         params: Mapping[str, Any] | None,
         body: Mapping[str, Any] | Sequence[Any] | None,
         decode: Callable[[bytes], T],
+        receipt: dict[str, Any] | None,
     ) -> T:
         response, answer = self._exchange(method, path, params, body)
+        if receipt is not None:
+            receipt.update(http_status=response.status_code, request_id=response.headers.get("X-Request-Id"))
         if response.status_code not in self.service.successes:
             self._raise_for_status(response, answer)
         try:

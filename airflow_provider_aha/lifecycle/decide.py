@@ -17,7 +17,7 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.lifecycle.evidence import may_have_disabled
 from airflow_provider_aha.lifecycle.guards import GIVEN, access_of, is_administrator
-from airflow_provider_aha.lifecycle.matching import fold
+from airflow_provider_aha.lifecycle.matching import fold, spelled
 from airflow_provider_aha.lifecycle.writes import Decision, Target
 
 
@@ -109,25 +109,31 @@ def _resolve(
     client: AhaClient, named: Sequence[str], by_id: Mapping[str, Mapping[str, Any]], known: Mapping[str, str]
 ) -> dict[str, str]:
     """Find the ids of emails."""
-    by_email: dict[str, list[str]] = defaultdict(list)
+    by_email: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for user in by_id.values():
-        by_email[fold(user.get("email"))].append(user["id"])
+        by_email[fold(user.get("email"))].append(user)
     return {
-        user: known.get(user) or _only(by_email.get(fold(user), []), client.config.account)
-        for user in named
-        if "@" in user
+        email: known.get(email) or _only(email, by_email.get(fold(email), []), client.config.account)
+        for email in named
+        if "@" in email
     }
 
 
-def _only(ids: Sequence[str], account: str) -> str:
-    if not ids:
+def _only(email: str, users: Sequence[Mapping[str, Any]], account: str) -> str:
+    if not users:
         raise AhaNotFoundError(f"No user of {account} has one of the emails that were named.")
-    if len(ids) > 1:
+    ids = ", ".join(user["id"] for user in users)
+    if len(users) > 1:
         raise AhaAmbiguousUserError(
-            f"An email that was named belongs to {len(ids)} users of {account} (ids {', '.join(ids)}): name the "
-            "one you mean by its id."
+            f"An email that was named belongs to {len(users)} users of {account} (ids {ids}): name the one you "
+            "mean by its id."
         )
-    return ids[0]
+    if spelled(users[0]["email"]) != spelled(email):
+        raise AhaAmbiguousUserError(
+            f"An email that was named only looks like that of a user of {account} (id {ids}), and it may be "
+            "another person's: name the user by id."
+        )
+    return str(users[0]["id"])
 
 
 def _target(user_id: str, user: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Target:

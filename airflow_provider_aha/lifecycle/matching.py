@@ -102,6 +102,19 @@ def fold(text: str | None) -> str:
     return folded if folded.isascii() else unicodedata.normalize("NFC", folded)
 
 
+def spelled(text: str | None) -> str:
+    """Return an address as it is compared before access is changed.
+
+    Folding finds more than one person: to it, ``strasse@`` and ``straße@`` are the same, to a mail server not.
+
+    :param text: an email; None is no text.
+    """
+    if text is None:
+        return ""
+    lower = text.strip().lower()
+    return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
+
+
 def domain_of(folded: str) -> str:
     """Return the domain of an address, empty for a text that is none.
 

@@ -10,7 +10,10 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.lifecycle.plan import Plan, PlanRow
 from airflow_provider_aha.lifecycle.writes import Decision, Target
 
+# What a plan knows of people is as old as its snapshot: a day may pass until somebody is asked and answers, and
+# the answer holds for a day.
 _FRESH_FOR = timedelta(hours=48)
+_CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 def decision_of(
@@ -25,15 +28,15 @@ def decision_of(
     :param now: this moment; UTC.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
-    :raises AhaGuardError: when the plan is too old, or dated in the future.
+    :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
     """
     if plan.account != account:
         raise AhaConfigurationError(f"This plan is of account {plan.account}, the connection of {account}.")
-    age = now - plan.created_at
-    if not timedelta(minutes=-5) <= age <= _FRESH_FOR:
+    age = now - plan.as_of
+    if not -_CLOCKS_DIFFER <= age <= _FRESH_FOR:
         raise AhaGuardError(
-            f"This plan was made at {plan.header['created_at']}: one that is older than {_FRESH_FOR.days * 24} "
-            "hours, or of the future, is not carried out. Nothing was done; make a new plan."
+            f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
+            "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
     return Decision(
         action="deactivate",

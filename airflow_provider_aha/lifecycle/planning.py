@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lifecycle.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lifecycle.history import Carried, EnabledAgain, carried, enabled_again, index_plan
-from airflow_provider_aha.lifecycle.matching import fold
+from airflow_provider_aha.lifecycle.matching import fold, spelled
 from airflow_provider_aha.lifecycle.plan import (
     DECISIONS,
     FILE,
@@ -235,7 +235,8 @@ def build_plan(
         key_owner_id=str(population.manifest.get("key_owner_id") or ""),
         exclusions=exclusions,
         roster=roster,
-        unique_emails=names.unique,
+        named_by=names.named_by,
+        look_alikes=_look_alikes(enabled, emails, roster),
         enabled_again=again.moments,
         flagged_since=before.flagged_since,
         absent_since=before.absent_since,
@@ -300,43 +301,55 @@ def _subjects(
         yield from zip(subjects, written, strict=True)
 
 
+def _look_alikes(users: pa.Table, folded: Sequence[str], roster: Roster | None) -> frozenset[str]:
+    """Return the users whose address is in the roster by another spelling only."""
+    if roster is None:
+        return frozenset()
+    columns = (users.column(name).to_pylist() for name in ("id", "email"))
+    triples = zip(*columns, folded, strict=True)
+    return frozenset(user_id for user_id, email, text in triples if roster.only_looks_like(email, text))
+
+
 class _Names:
     """Who is meant by the emails and ids of rules of class ``named``."""
 
     def __init__(self, users: pa.Table, policy: Policy) -> None:
         self._rules = policy.of_class(NAMED)
         self._enabled: dict[str, bool] = {}
-        self._by_email: dict[str, list[str]] = {}
+        self._by_email: dict[str, list[tuple[str, str]]] = {}
         if not self._rules:
             return
-        wanted = {email for rule in self._rules for email in rule.emails}
+        wanted = {fold(email) for rule in self._rules for email in rule.emails}
         columns = (users.column(name).to_pylist() for name in ("id", "email", "is_enabled"))
         for user_id, email, enabled in zip(*columns, strict=True):
             self._enabled[user_id] = enabled
             if wanted and (folded := fold(email)) in wanted:
-                self._by_email.setdefault(folded, []).append(user_id)
+                self._by_email.setdefault(folded, []).append((user_id, spelled(email)))
 
     @property
-    def unique(self) -> dict[str, str]:
-        return {email: ids[0] for email, ids in self._by_email.items() if len(ids) == 1}
+    def named_by(self) -> dict[str, str]:
+        return {user_id: email for found in self._by_email.values() if len(found) == 1 for user_id, email in found}
 
     def unresolved(self) -> list[dict[str, str]]:
-        """Return who was asked for, but can't be planned: unknown, ambiguous, already disabled."""
+        """Return who was asked for, but can't be planned: unknown, ambiguous, look-alikes, already disabled."""
         found = []
         for rule in self._rules:
-            asked = [*((i, [i] if i in self._enabled else []) for i in rule.ids)]
-            asked += [(email, self._by_email.get(email, [])) for email in rule.emails]
-            for who, ids in asked:
-                if (reason := self._reason(ids)) is not None:
-                    found.append({"rule": rule.name, "asked": who, "reason": reason})
+            asked = [(user_id, self._reason(user_id)) for user_id in rule.ids]
+            asked += [(email, self._reason_of_email(email)) for email in rule.emails]
+            found += [{"rule": rule.name, "asked": who, "reason": reason} for who, reason in asked if reason]
         return found
 
-    def _reason(self, ids: Sequence[str]) -> str | None:
-        if not ids:
-            return "unknown"
-        if len(ids) > 1:
+    def _reason_of_email(self, email: str) -> str | None:
+        found = self._by_email.get(fold(email), [("", email)])
+        if len(found) > 1:
             return "ambiguous"
-        return None if self._enabled[ids[0]] else "already_disabled"
+        ((user_id, written),) = found
+        return self._reason(user_id) if written == email else "look_alike"
+
+    def _reason(self, user_id: str) -> str | None:
+        if user_id not in self._enabled:
+            return "unknown"
+        return None if self._enabled[user_id] else "already_disabled"
 
 
 def _sole_owners(roles: pa.Table | None, enabled: pa.Table) -> Counter[str] | None:

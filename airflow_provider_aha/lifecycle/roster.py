@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.lifecycle.matching import UserMatcher, domain_of, fold
+from airflow_provider_aha.lifecycle.matching import UserMatcher, domain_of, fold, spelled
 from airflow_provider_aha.lifecycle.records import sha256
 from airflow_provider_aha.lifecycle.tables import SmallTable, date_of, modified_at, read_table, text_of
 from airflow_provider_aha.storage import Location
@@ -200,6 +200,7 @@ class Roster:
     :param rows: how many rows it has.
     :param sha256: hash of its bytes.
     :param people: by folded address what the rows say that have it.
+    :param spellings: the addresses as the roster spells them, but for their case.
     :param states: how many rows say the same.
     :param body: its bytes.
     :param suffix: ``csv`` or ``parquet``.
@@ -213,6 +214,7 @@ class Roster:
     states: Mapping[Person, int] = field(repr=False)
     body: bytes = field(repr=False)
     suffix: str
+    spellings: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
     def _covered(self) -> Callable[[str], bool]:
@@ -238,6 +240,14 @@ class Roster:
         :param folded: the address, folded.
         """
         return folded in self.people
+
+    def only_looks_like(self, email: str | None, folded: str) -> bool:
+        """Tell whether an address is in the roster by another spelling only, which may be another person's.
+
+        :param email: the address as Aha! writes it.
+        :param folded: the address, folded.
+        """
+        return self.knows(folded) and spelled(email) not in self.spellings
 
     def departure(self, folded: str, as_of: datetime) -> Departure | None:
         """Tell whether the person with an address has left.
@@ -345,19 +355,32 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
     key, *email_columns = (table.columns.index(name) for name in (spec.key, *spec.emails))
     people: dict[str, tuple[Person, ...]] = {}
     states: Counter[Person] = Counter()
+    spellings: set[str] = set()
     read_state = _state_reader(spec, table)
     for number, row in enumerate(table.rows, 1):
         person = read_state(number, row)
         states[person] += 1
-        for email in {email for place in email_columns for email in _emails(row[place])}:
+        written = {email for place in email_columns for email in _emails(row[place])}
+        for email in {fold(email) for email in written}:
             people[email] = (*people[email], person) if email in people else (person,)
+        spellings.update(map(spelled, written))
     keys = Counter(text_of(row[key]) for row in table.rows)
     if keys[""]:
         raise _refused(f"has {keys['']} rows without {spec.key}")
     if len(keys) < len(table.rows):
         twice = sum(count > 1 for count in keys.values())
         raise _refused(f"has {twice} values of {spec.key} in more than one row")
-    return Roster(spec, loaded_at, len(table.rows), sha256(table.body), people, states, table.body, table.suffix)
+    return Roster(
+        spec=spec,
+        loaded_at=loaded_at,
+        rows=len(table.rows),
+        sha256=sha256(table.body),
+        people=people,
+        states=states,
+        body=table.body,
+        suffix=table.suffix,
+        spellings=frozenset(spellings),
+    )
 
 
 def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequence[Any]], Person]:
@@ -379,7 +402,7 @@ def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequenc
 def _emails(cell: Any) -> list[str]:
     cells = cell if isinstance(cell, (list, tuple)) else [cell]
     texts = [part for item in cells for part in _SEPARATORS.split(text_of(item))]
-    return [fold(text) for text in texts if "@" in text]
+    return [text for text in texts if "@" in text]
 
 
 def _listed(value: object, name: str) -> tuple[str, ...]:

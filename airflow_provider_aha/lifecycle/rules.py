@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lifecycle.exclusions import Exclusions
-from airflow_provider_aha.lifecycle.matching import UserMatcher, fold, is_id
+from airflow_provider_aha.lifecycle.matching import UserMatcher, is_id, spelled
 from airflow_provider_aha.lifecycle.roster import Departure, Roster
 from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
 
@@ -70,7 +70,7 @@ class NamedRule:
 
     :param name: what the rule is called.
     :param ids: their ids.
-    :param emails: their addresses, folded; each must belong to one user.
+    :param emails: their addresses, as :func:`spelled`; each must belong to one user.
     """
 
     name: str
@@ -142,7 +142,7 @@ def _read_unused(name: str, given: Mapping[str, Any], what: str) -> UnusedRule:
 
 def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
     ids = tuple(dict.fromkeys(to_list(given.get("ids"), f"{what}: ids") or ()))
-    emails = tuple(dict.fromkeys(fold(email) for email in to_list(given.get("emails"), f"{what}: emails") or ()))
+    emails = tuple(dict.fromkeys(spelled(email) for email in to_list(given.get("emails"), f"{what}: emails") or ()))
     if not ids and not emails:
         raise AhaConfigurationError(f"{what} names nobody: give ids or emails.")
     if not all(is_id(user_id) for user_id in ids):
@@ -220,7 +220,8 @@ class Circumstances:
     :param key_owner_id: whose key the snapshot was read with.
     :param exclusions: the exclusion file.
     :param roster: the roster, for rules of class ``left``.
-    :param unique_emails: addresses that belong to one user record only, by folded address.
+    :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
+    :param look_alikes: ids of users whose address only looks like one in the roster.
     :param enabled_again: when users were last enabled again, as far as that is known.
     :param flagged_since: since when users have been flagged by plan after plan.
     :param absent_since: the first of the loads in a row that didn't know a user.
@@ -231,7 +232,8 @@ class Circumstances:
     key_owner_id: str = ""
     exclusions: Exclusions | None = None
     roster: Roster | None = None
-    unique_emails: Mapping[str, str] = field(default_factory=dict)
+    named_by: Mapping[str, str] = field(default_factory=dict)
+    look_alikes: frozenset[str] = frozenset()
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
     absent_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -348,6 +350,9 @@ def _left(rule: LeftRule, user: Subject, on: Circumstances) -> Verdict | None:
         return Verdict(LEFT, rule.name, detail, "not_covered")
     if roster.knows(user.email):
         departure = roster.departure(user.email, on.as_of)
+        if departure and user.user_id in on.look_alikes:
+            detail = f"{departure.detail}, by an address that the roster spells otherwise"
+            return Verdict(LEFT, rule.name, detail, "look_alike", departure)
         return Verdict(LEFT, rule.name, departure.detail, None, departure) if departure else None
     since = min(on.absent_since.get(user.user_id, roster.loaded_at), roster.loaded_at)
     detail = f"not in the roster since the load of {since:%Y-%m-%d %H:%M} UTC"
@@ -360,7 +365,7 @@ def _left(rule: LeftRule, user: Subject, on: Circumstances) -> Verdict | None:
 def _named(rule: NamedRule, user: Subject, on: Circumstances) -> Verdict | None:
     if user.user_id in rule.ids:
         return Verdict(NAMED, rule.name, "named by id", None)
-    if user.email in rule.emails and on.unique_emails.get(user.email) == user.user_id:
+    if on.named_by.get(user.user_id) in rule.emails:
         return Verdict(NAMED, rule.name, "named by email", None)
     return None
 

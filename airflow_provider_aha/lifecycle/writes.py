@@ -32,7 +32,7 @@ from airflow_provider_aha.lifecycle.guards import (
     rights_lost,
 )
 from airflow_provider_aha.lifecycle.journal import FAILED, UNKNOWN, History, Journal, timestamp
-from airflow_provider_aha.lifecycle.matching import fold
+from airflow_provider_aha.lifecycle.matching import spelled
 from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, read_record
 from airflow_provider_aha.lifecycle.register import (
     changed_within,
@@ -395,7 +395,7 @@ class _Task:
         return self._since(reason) if reason and self._planned else reason
 
     def _changed(self, target: Target, user: Mapping[str, Any]) -> str | None:
-        if target.email is not None and fold(user.get("email")) != fold(target.email):
+        if target.email is not None and spelled(user.get("email")) != spelled(target.email):
             return self._since("another email")
         if target.is_administrator is False and is_administrator(user):
             return self._since("an administrator now")
@@ -432,14 +432,15 @@ class _Task:
     def _send(self, target: Target, facts: Mapping[str, Any]) -> None:
         sent = self._journal.intent(target.user_id, facts)
         sent["sent_at"] = timestamp()
+        receipt: dict[str, Any] = {}
         try:
-            answer = self._client.update_user(target.user_id, target.changes)
+            answer = self._client.update_user(target.user_id, target.changes, receipt)
         except AhaCancelledError:
             raise
         except AhaError as error:
             self._look_after(target, sent, error)
         else:
-            self._believe(target, {**sent, "http_status": 200}, answer)
+            self._believe(target, {**sent, **receipt}, answer)
 
     def _believe(self, target: Target, facts: dict[str, Any], user: Mapping[str, Any]) -> None:
         """Success is what the answer shows, not its status."""
@@ -504,7 +505,7 @@ def differences(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]
         if name == "administrator_roles" and isinstance(shown, Mapping):
             shown = {key: shown.get(key) for key in wanted}
         if name == "email":
-            shown, wanted = fold(shown), fold(wanted)
+            shown, wanted = spelled(shown), spelled(wanted)
         if shown != wanted or name not in user:
             found.add(name)
     return found

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -821,6 +822,31 @@ def test_a_filter_that_finds_somebody_else_is_not_believed(aha_sandbox, connect,
     aha_sandbox.clear_faults()
     aha_sandbox.account.find_by_email = lambda email: aha_sandbox.account.user_ids[-1:]
     assert client.get_listed_user(grouped["id"]) == grouped
+
+
+@pytest.mark.parametrize("fault", [None, "error", "connection_reset", "truncated_body"])
+def test_no_log_at_any_level_shows_the_email_that_is_asked_for(aha_sandbox, connect, grouped, caplog, fault):
+    """urllib3 logs every request with its query."""
+    caplog.set_level("DEBUG", "urllib3")
+    if fault:
+        aha_sandbox.set_fault(fault, path="/users", times=1)
+    client = connect(aha_sandbox.url)
+
+    assert client.get_listed_user(grouped["id"]) == grouped
+    assert any("email" in seen.query for seen in aha_sandbox.requests)
+    # The sandbox shares the process, and its people are invented.
+    mine = (record for record in caplog.records if not record.name.startswith("uvicorn"))
+    logged = "\n".join(record.getMessage().lower() for record in mine)
+    assert '"get /users http/1.1" 200' in logged
+    for personal in (grouped["email"], grouped["email"].partition("@")[0], "%40", "email="):
+        assert personal.lower() not in logged
+
+
+def test_requests_of_others_are_logged_as_they_are(aha_sandbox, connect, caplog):
+    caplog.set_level("DEBUG", "urllib3")
+    connect(aha_sandbox.url).me()
+    requests.get(f"{aha_sandbox.url}/api/v1/users?page=7", timeout=10)
+    assert "/api/v1/users?page=7" in caplog.text
 
 
 def test_a_user_whom_the_list_does_not_show_is_not_found(serve, connect):

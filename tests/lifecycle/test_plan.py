@@ -968,3 +968,38 @@ def test_a_realistic_account_is_judged_as_the_sentences_say(account, tmp_path, d
     administrators = [u["id"] for u in users if u["enabled"] and u["administrator"]]
     assert [entry["user_id"] for entry in draft.header["administrators"]] == administrators
     assert draft.decisions.column("user_id").to_pylist() == list(expected)
+
+
+# --- addresses that look alike -------------------------------------------------------------------
+
+
+LOOKS = {"p3": {"email": "straße@example.com"}}
+OTHERS = [f"{n},p{n}@example.com," for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("row", "outcome"),
+    [
+        ("9,strasse@example.com,2020-01-31", "look_alike"),
+        ("9,STRASSE@example.com,2020-01-31", "look_alike"),
+        ("9,straße@example.com,2020-01-31", None),
+        ("9,STRAßE@example.com,2020-01-31", None),
+        ("9,strasse@example.com;straße@example.com,2020-01-31", None),
+        ("9,strasse@example.com,", "no_rule"),
+    ],
+)
+def test_a_leaver_whose_address_only_looks_like_a_users_is_another_person(world, row, outcome):
+    world.extract(people(4, **LOOKS))
+    roster = world.roster("\n".join(["nr,mail,end", *OTHERS, row]))
+    plan = world.plan([LEFT], roster=roster)
+    decisions = load_decisions(world.location.fs, plan.path, plan.header).to_pylist()
+    assert {one["user_id"]: one["spared_by"] for one in decisions}["1003"] == outcome
+    assert ("1003" in {one.user_id for one in plan.rows}) is (outcome is None)
+    assert any("left by the roster, but" in note for note in plan.header["notes"]) is (outcome == "look_alike")
+
+
+def test_a_name_of_a_rule_that_only_looks_like_a_users_is_unresolved(world):
+    world.extract(people(4, **LOOKS))
+    plan = world.plan([{"class": "named", "emails": ["Strasse@example.com", "P2@example.com"]}])
+    assert [row.user_id for row in plan.rows] == ["1002"]
+    assert plan.header["unresolved"] == [{"rule": "named", "asked": "strasse@example.com", "reason": "look_alike"}]

@@ -249,9 +249,9 @@ def test_a_left_rule_without_roster_is_refused():
 
 def test_named_takes_ids_and_addresses_in_any_case():
     by_id, by_email = {"class": "named", "ids": ["1001"]}, {"class": "named", "emails": [" ANN@Example.com"]}
-    unique = {"ann@example.com": "1001"}
+    unique = {"1001": "ann@example.com"}
     assert decide(user(seen=AS_OF, is_administrator=True), [by_id]).spared_by is None
-    assert decide(user(seen=AS_OF), [by_email], unique_emails=unique).spared_by is None
+    assert decide(user(seen=AS_OF), [by_email], named_by=unique).spared_by is None
     assert decide(user("1002", email="bob@example.com"), [by_id]).spared_by == "no_rule"
 
 
@@ -284,7 +284,7 @@ def test_protected_users_are_spared_in_every_class(rules, protected, spared_by):
 def test_service_accounts_are_spared_until_somebody_lists_their_id():
     patterns = UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)
     subject = user(email="svc-ann@example.com")
-    more = {"protect_patterns": patterns, "roster": GONE, "unique_emails": {"svc-ann@example.com": "1001"}}
+    more = {"protect_patterns": patterns, "roster": GONE, "named_by": {"1001": "svc-ann@example.com"}}
     by_email = {"class": "named", "emails": ["svc-ann@example.com"]}
     for rules in ([UNUSED], [LEFT], [by_email]):
         assert decide(subject, rules, **more).spared_by == "service_account"

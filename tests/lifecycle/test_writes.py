@@ -11,6 +11,7 @@ import requests
 
 from airflow_provider_aha.client import AhaClient
 from airflow_provider_aha.exceptions import (
+    AhaAmbiguousUserError,
     AhaAuthenticationError,
     AhaCancelledError,
     AhaError,
@@ -81,10 +82,10 @@ def test_an_intent_is_durable_before_each_request_and_an_outcome_after_it(world,
     seen: list[tuple[str, int, int]] = []
     update = AhaClient.update_user
 
-    def look(client: AhaClient, user_id: str, changes: Any) -> Any:
+    def look(client: AhaClient, user_id: str, *arguments: Any) -> Any:
         events = world.location.fs.find(f"{world.folder().path}/events/{user_id}")
         seen.append((user_id, sum("intent" in one for one in events), sum("outcome" in one for one in events)))
-        return update(client, user_id, changes)
+        return update(client, user_id, *arguments)
 
     monkeypatch.setattr(AhaClient, "update_user", look)
     ids = world.people[:4]
@@ -121,6 +122,62 @@ def test_somebody_who_is_disabled_already_is_unchanged(world) -> None:
     api(world, user_id, enabled=False)
     rows = world.carry_out(world.decide([user_id]))
     assert (rows[user_id]["outcome"], world.puts) == ("unchanged", [])
+
+
+# --- whom an email means -------------------------------------------------------------------------
+
+LOOK_ALIKES = [
+    ("strasse@example.com", "straße@example.com"),
+    ("STRASSE@EXAMPLE.COM", "straße@example.com"),
+    ("fil@example.com", "\N{LATIN SMALL LIGATURE FI}l@example.com"),
+    ("σ@example.com", "ς@example.com"),
+]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("pair", LOOK_ALIKES)
+def test_an_email_that_only_looks_like_a_users_names_nobody(world, pair, turned) -> None:
+    asked, written = reversed(pair) if turned else pair
+    world.server.account.edit_user(world.people[0], email=written)
+    with pytest.raises(AhaAmbiguousUserError, match=f"id {world.people[0]}") as caught:
+        world.decide([asked])
+    assert "@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pair", LOOK_ALIKES)
+def test_two_users_who_look_alike_are_refused_however_they_are_named(world, pair) -> None:
+    for user_id, email in zip(world.people, pair, strict=False):
+        world.server.account.edit_user(user_id, email=email)
+    for email in pair:
+        with pytest.raises(AhaAmbiguousUserError, match="belongs to 2 users"):
+            world.decide([email])
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [("ANN@EXAMPLE.COM", "ann@example.com"), ("zo\u00eb@example.com", "Zoe\u0308@example.com")],
+)
+def test_case_and_the_way_an_accent_is_written_make_no_other_address(world, asked, written) -> None:
+    world.server.account.edit_user(world.people[0], email=written)
+    assert world.outcomes(world.decide([asked])) == {world.people[0]: "deactivated"}
+
+
+def test_an_email_that_became_a_look_alike_since_the_plan_is_another_email(world) -> None:
+    user_id = world.people[0]
+    world.server.account.edit_user(user_id, email="straße@example.com")
+    decision = world.decide([user_id], facts=PLAN, user_class="left")
+    world.server.account.edit_user(user_id, email="strasse@example.com")
+    row = world.carry_out(decision)[user_id]
+    assert (row["outcome"], row["reason"]) == ("blocked", "changed since plan: another email")
+    assert world.puts == []
+
+
+def test_an_update_to_a_look_alike_is_a_change(world) -> None:
+    user_id = world.people[0]
+    world.server.account.edit_user(user_id, email="straße@example.com")
+    decision = world.decide([user_id], {"email": "strasse@example.com"}, "update")
+    assert world.outcomes(decision) == {user_id: "updated"}
+    assert world.user(user_id)["email"] == "strasse@example.com"
 
 
 # --- changed since the decision ------------------------------------------------------------------
@@ -459,6 +516,24 @@ def test_two_workers_that_begin_one_task_do_not_both_go_on(world, monkeypatch) -
 
 
 # --- answers -------------------------------------------------------------------------------------
+
+
+def test_the_evidence_names_the_request_so_that_support_finds_it(world) -> None:
+    """A client's own retry of one intent counts once: what is named is the answer that decided."""
+    ids = world.people[:3]
+    world.server.set_fault("error", status=503, method="PUT", times=1)
+    world.server.set_fault("error", status=422, method="PUT", path=f"/users/{ids[2]}")
+    rows = world.carry_out(world.decide(ids))
+    assert [rows[one]["http_status"] for one in ids] == [200, 200, 422]
+    assert len({rows[one]["request_id"] for one in ids}) == 3
+    assert all(rows[one]["request_id"].startswith("sandbox-") for one in ids)
+
+
+def test_who_needed_no_request_has_none_in_the_evidence(world) -> None:
+    user_id = world.people[0]
+    api(world, user_id, enabled=False)
+    row = world.carry_out(world.decide([user_id]))[user_id]
+    assert (row["outcome"], row["http_status"], row["request_id"]) == ("unchanged", None, None)
 
 
 def test_success_is_what_the_answer_says_not_its_status(world) -> None:
