@@ -153,6 +153,11 @@ def get_provider_info() -> dict[str, object]:
                 "target-integration-name": "Local",
                 "python-module": "airflow_provider_aha.transfers.to_file",
             },
+            {
+                "source-integration-name": "Aha!",
+                "target-integration-name": "Common SQL",
+                "python-module": "airflow_provider_aha.transfers.to_sql",
+            },
         ],
         "connection-types": [
             {

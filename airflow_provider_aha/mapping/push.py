@@ -219,8 +219,8 @@ class _Push:
                 for acknowledged in self._deliver(batch, keys, records):
                     self._journal.write(acknowledged)
                     rejected += sum(answer.status == REJECTED for answer in acknowledged.answers)
-                if rejected > allowed:
-                    raise self._too_many(rejected, plan.meant)
+                    if rejected > allowed:
+                        raise self._too_many(rejected, plan.meant)
         self._target.finish()
         self._journal.settle()
 

@@ -193,7 +193,7 @@ class Target(ABC):
         """Return the fields of the target, or None when it doesn't say or takes any."""
         return None
 
-    def expect(self, batch: Batch) -> Sequence[str] | None:  # noqa: ARG002 - for those who know more
+    def expect(self, batch: Batch) -> Sequence[str] | None:
         """Say what :meth:`send` would do, without doing it.
 
         :param batch: at most ``batch_size`` records.

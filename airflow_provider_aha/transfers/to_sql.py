@@ -1,0 +1,89 @@
+"""The operator that writes mapped records to a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.transfers.base import AhaPushOperator
+from airflow_provider_aha.values import to_bool, to_text
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.mapping.targets.base import Target
+
+
+class AhaToSqlOperator(AhaPushOperator):
+    """Keep mapped records in step in a table of a SQL database.
+
+    ::
+
+        AhaToSqlOperator(
+            task_id="push",
+            mapping="users_table",
+            sql_conn_id="warehouse",
+            table="people.aha_users",
+            create_table=True,
+            inlets=[USERS],
+        )
+
+    Rows are found by the sync key, which a unique index must hold. Only mapped columns are written, one
+    transaction per batch. PostgreSQL, MySQL, MariaDB and SQLite are written by whole batches, any other database
+    row by row.
+
+    :param sql_conn_id: an Airflow connection of any SQL database. (templated)
+    :param table: ``table`` or ``schema.table``. (templated)
+    :param create_table: create the table where there is none, with the sync key as its primary key. (templated)
+    """
+
+    template_fields: Sequence[str] = (*AhaPushOperator.template_fields, "sql_conn_id", "table", "create_table")
+
+    def __init__(self, *, sql_conn_id: str, table: str, create_table: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sql_conn_id = sql_conn_id
+        self.table = table
+        self.create_table = create_table
+
+    def make_target(self, account: str, snapshot: str) -> Target:
+        """Return the table.
+
+        :param account: whose users are pushed.
+        :param snapshot: the day of the snapshot.
+        """
+        from airflow_provider_aha.mapping.targets.dialects import DIALECTS
+        from airflow_provider_aha.mapping.targets.sql import SqlTarget
+
+        conn_id, table = to_text(self.sql_conn_id, "sql_conn_id"), to_text(self.table, "table")
+        if conn_id is None or table is None:
+            raise AhaConfigurationError("sql_conn_id and table must be set.")
+        hook = _sql_hook(conn_id)
+
+        def connect() -> Any:
+            connection = hook.get_conn()
+            if hook.supports_autocommit:
+                hook.set_autocommit(connection, False)
+            return connection
+
+        return SqlTarget(
+            connect,
+            dialect=hook.dialect_name if hook.dialect_name in DIALECTS else hook.conn_type,
+            placeholder=hook.placeholder,
+            connection=conn_id,
+            table=table,
+            create_table=to_bool(self.create_table, "create_table", default=False),
+        )
+
+
+def _sql_hook(conn_id: str) -> Any:
+    try:
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+    except ImportError:
+        raise AhaConfigurationError(
+            "SQL needs airflow-provider-aha[sql], and the Airflow provider of the database."
+        ) from None
+    hook = BaseHook.get_hook(conn_id)
+    if not isinstance(hook, DbApiHook):
+        raise AhaConfigurationError(f"The connection {conn_id} is of no SQL database.")
+    return hook
