@@ -558,7 +558,8 @@ def test_a_refused_key_ends_the_read_though_an_earlier_page_still_waits_for_its_
     assert time.monotonic() - start < 20
     assert (caught.value.path, caught.value.attempts) == ("/users", 1)
     wait_for_page_threads()
-    assert len(server.seen) <= 9
+    # The first page, and what may be under way ahead of the reader.
+    assert len(server.seen) <= 1 + 2 * 8
 
 
 def test_a_refused_key_ends_the_read_though_an_earlier_page_hangs(paged, connect):
@@ -879,4 +880,5 @@ def test_memory_does_not_grow_with_the_number_of_pages(paged, connect):
     peak(5)
     few, many = peak(10), peak(60)
 
-    assert many < few * 1.5
+    # One to five pages are decoded together, as they happen to come.
+    assert many < few * 3
