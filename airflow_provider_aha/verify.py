@@ -1,4 +1,4 @@
-"""Say whether anything in the record of deactivations was changed, removed or added."""
+"""Say whether anything in the record of deactivations and reviews was changed, removed or added."""
 
 from __future__ import annotations
 
@@ -28,19 +28,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(given: str) -> int:
     from airflow_provider_aha.lifecycle.chain import verify
+    from airflow_provider_aha.report.reviews import verify_reviews
 
     location = resolve_path(given if "://" in given else str(Path(given).absolute()))
     fs, path = location.fs, location.path
     name = path.rpartition("/")[2]
     accounts = [path] if name.startswith("account=") else sorted(fs.glob(f"{path}/deactivations/account=*"))
     accounts = [account for account in accounts if fs.exists(account)]
-    if not accounts:
+    reviewed = [] if accounts == [path] else sorted(fs.glob(f"{path}/reviews/account=*"))
+    if not accounts and not reviewed:
         print(f"There is no record below {given}.", file=sys.stderr)
         return 2
     findings = [f"{account}: {finding}" for account in accounts for finding in verify(fs, account)]
+    for folder in reviewed:
+        findings += verify_reviews(location, folder.rpartition("account=")[2])
     for finding in findings:
         print(finding)
-    print(f"{len(accounts)} account(s), {len(findings)} finding(s).")
+    names = {folder.rpartition("/")[2] for folder in (*accounts, *reviewed)}
+    print(f"{len(names)} account(s), {len(findings)} finding(s).")
     return 1 if findings else 0
 
 

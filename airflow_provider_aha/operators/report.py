@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.plan import roster_reader
@@ -131,3 +132,62 @@ class AhaAccessReportOperator(AhaOperator):
             exclusions=resolve_path(exclusions) if exclusions else None,
             review_id=to_text(self.review_id, "review_id"),
         )
+
+
+class AhaSubmitReviewOperator(AhaOperator):
+    """Record the decisions of a review, once and for all.
+
+    The file is the one that the review's page downloads; it may have been through a spreadsheet program. It is
+    refused unless it is of an open review, younger than 14 days, has every row exactly once, and every row is
+    decided, by somebody else than the person that it is about. The login that submits is recorded beside the
+    reviewers that the file names. Submitting the same file again changes nothing.
+
+    :param file: path or URL of the CSV file, readable by the worker. (templated)
+    :param text: or its content. (templated)
+    :param base_path: where the reviews are; left out: the Airflow Variable ``aha_output_path``, else
+        ``$AIRFLOW_HOME/aha``. (templated)
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    :return: ``review_id``, ``decisions`` (count by decision), ``revoke_accounts`` (ids of those who are to lose
+        the account, for a plan of class ``named``) and what else was recorded; no names, no emails.
+    :raises AirflowFailException: without retries, when the file is refused.
+    """
+
+    template_fields: Sequence[str] = ("file", "text", "base_path", "aha_conn_id")
+
+    def __init__(
+        self, *, file: str | None = None, text: str | None = None, base_path: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.file = file
+        self.text = text
+        self.base_path = base_path
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Record the decisions.
+
+        :param context: the task's context.
+        :return: what was recorded.
+        """
+        from airflow_provider_aha.report.submission import submit
+
+        with without_useless_tries(self.aha_conn_id):
+            self.link_to(context)
+            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            account = self.hook.get_conn().config.account
+            record = submit(location, account, self._body(), run_of(context))
+        found = ", ".join(f"{count} {decision}" for decision, count in record["decisions"].items())
+        self.log.info("Review %s of %s: %s", record["review_id"], record["account"], found)
+        return record
+
+    def _body(self) -> bytes:
+        from airflow_provider_aha.storage import ANY_ERROR, storage_errors
+
+        file, text = to_text(self.file, "file"), to_text(self.text, "text")
+        if (file is None) == (text is None):
+            raise AhaConfigurationError("Give either the path of the file, or its content.")
+        if text is not None:
+            return text.encode()
+        place = resolve_path(str(file))
+        with storage_errors(place.url, ANY_ERROR):
+            body: bytes = place.fs.cat_file(place.path)
+        return body

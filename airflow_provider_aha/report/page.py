@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -159,12 +159,11 @@ def _tiles(report: Report) -> Iterator[dict[str, Any]]:
     yield _tile(
         report, "Administrators", "administrators", f"of {count(values['may_sign_in'], 'person', 'people')}"
     )
-    since = report.snapshot.synced_at - timedelta(days=terms.never_seen_days)
     yield _tile(
         report,
-        f"Never seen, over {terms.never_seen_days} days",
+        "Never seen",
         "never_seen_long",
-        f"accounts created before {since:%Y-%m-%d}",
+        f"created over {count(terms.never_seen_days, 'day')} ago",
     )
     if review.current is None:
         yield _empty("Reviewed", "Open a review: trigger aha_access_review with a review id.")
@@ -184,7 +183,8 @@ def _renewal(report: Report) -> dict[str, Any]:
     note = f"{count(values[name], 'seat')}, {when}. Not yet saved."
     if values["seats_given_back"] is not None:
         note += f" Realised within a year: {terms.seat_price.times(values['seats_given_back'])}."
-    return _tile(report, label, name, note, value=terms.seat_price.times(values[name]), of="a year")
+    price, currency = terms.seat_price, terms.seat_price.currency
+    return _tile(report, label, name, note, value=price.times(values[name]), of=f"{currency} a year".strip())
 
 
 def _tile(
@@ -306,7 +306,7 @@ def _data(report: Report, carried: Sequence[Access]) -> dict[str, Any]:
         "chips": {name: text for name, text in _CHIPS.items() if name in flagged},
         "total": len(report.rows),
         "hasBefore": report.known_before is not None,
-        "people": _people_data(people, words),
+        "people": _people_data(people, words, _milliseconds(snapshot.synced_at)),
         "rows": _rows_data(report, carried, places, words),
         "words": words.texts(),
         "seats": _seats_data(report.figures.values),
@@ -323,7 +323,7 @@ def _flags_of(person: Person) -> set[str]:
     return person.flags | {name for name, holds in more.items() if holds}
 
 
-def _people_data(people: Sequence[Person], words: _Words) -> dict[str, list[Any]]:
+def _people_data(people: Sequence[Person], words: _Words, now: int) -> dict[str, list[Any]]:
     columns: dict[str, Callable[[Person], Any]] = {
         "id": lambda person: person.user_id,
         "name": lambda person: visible(person.name),
@@ -331,6 +331,7 @@ def _people_data(people: Sequence[Person], words: _Words) -> dict[str, list[Any]
         "status": lambda person: person.status,
         "seen": lambda person: _day_number(person.accessed_at),
         "created": lambda person: _day_number(person.created_at),
+        "age": lambda person: None if person.created_at is None else max(0, now - person.created_at) // _DAY_MS,
         "days": lambda person: person.days_inactive,
         "seat": lambda person: int(person.occupies_seat),
         "rights": lambda person: int(bool(person.rights)),

@@ -180,10 +180,14 @@ def _people(users: pa.Table, terms: Terms) -> Iterator[Person]:
             days_inactive=days,
             occupies_seat=bool(seat),
             rights=_rights(flags),
-            sign_in=": ".join(text for text in provider if text),
+            sign_in=_sign_in(*provider),
             unused=idle,
             never_seen=unseen,
         )
+
+
+def _sign_in(kind: str | None, name: str | None) -> str:
+    return f"{name} ({kind})" if kind and name else name or kind or ""
 
 
 def _rights(flags: Sequence[bool | None]) -> tuple[str, ...]:

@@ -48,11 +48,11 @@ class Price:
     currency: str
 
     def times(self, seats: int) -> str:
-        """Return the price of seats, for people.
+        """Return the price of seats, for people, without the currency.
 
         :param seats: how many.
         """
-        return f"{self.amount * seats:,.0f}{f' {self.currency}' if self.currency else ''}"
+        return f"{self.amount * seats:,.0f}"
 
 
 @dataclass(frozen=True)

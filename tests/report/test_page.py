@@ -90,6 +90,7 @@ def test_data_of_the_page_is_what_the_table_has(hostile, page_data):
 def test_a_page_without_data_says_what_to_provide(small):
     desk = small([user(10, "Ada")])
     html = Path(desk.report(seats_purchased=None, seat_price=None, renewal_date=None)["page"]).read_text("utf-8")
+    html = re.sub(r"</?span>", "", html)
     for missing in ("seats_purchased", "seat_price and renewal_date", "Provide roster", "with a review id"):
         assert missing in html
 

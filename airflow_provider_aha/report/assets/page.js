@@ -6,7 +6,6 @@
   const byId = (id) => document.getElementById(id);
   const number = (value) => value.toLocaleString("en-US");
   const DAY = 86400000;
-  const today = Math.floor(data.asOf / DAY);
   const asDate = (day) => (day === null ? "" : new Date(day * DAY).toISOString().slice(0, 10));
 
   function element(name, attributes = {}, ...children) {
@@ -74,7 +73,7 @@
       width: 610, height: 300, marginLeft: 42, marginRight: 96, marginTop: 12, marginBottom: 28,
       style: { fontSize: "12.5px", color: "var(--soft)", background: "none" },
       x: { type: "utc", label: null, ticks: 5, tickSize: 0 },
-      y: { label: null, domain: [0, top * 1.06], ticks: 4, tickSize: 0, tickFormat: number, grid: true, nice: true },
+      y: { label: null, domain: [0, top], ticks: 4, tickSize: 0, tickFormat: number, grid: true },
       marks: [
         Plot.lineY(bought, { x: "date", y: "seats", stroke: "var(--soft)", strokeWidth: 1.5, strokeDasharray: "5 4",
           curve: "step-after" }),
@@ -128,9 +127,9 @@
       marks: [
         Plot.cell(cells, { x: "role", y: "line", fill: "var(--heat-low)" }),
         Plot.cell(cells.filter((d) => d.count && Number(d.line) < alone),
-          { x: "role", y: "line", fill: "var(--heat)", fillOpacity: (d) => 0.08 + 0.92 * strong(d) }),
+          { x: "role", y: "line", fill: "var(--heat)", fillOpacity: (d) => 0.06 + 0.5 * strong(d) }),
         Plot.text(cells.filter((d) => d.count), { x: "role", y: "line", text: (d) => number(d.count),
-          fill: (d) => (Number(d.line) < alone && strong(d) > 0.5 ? "var(--heat-ink)" : "var(--ink)"), fontWeight: 550 }),
+          ...ink, fontWeight: 550 }),
       ],
       opacity: { type: "identity" }, color: { type: "identity" },
     }), `People by workspace and role, for ${lines.length} lines. ` + lines.slice(0, alone).map((line) =>
@@ -169,21 +168,18 @@
   const key = (row) => `u${people.id[rows.person[row]]}.${words[rows.key[row]]}`;
   const warm = data.attention.reduce((mask, name) => mask | flag[name], 0);
   const decisions = new Map();
+  const ACCOUNT = "revoke account";
 
   const text = {
     person: (row) => people.name[rows.person[row]],
     email: (row) => people.email[rows.person[row]],
     status: (row) => data.status[people.status[rows.person[row]]],
-    last_seen: (row) => {
-      const days = people.days[rows.person[row]];
-      return days === null ? "never" : `${asDate(people.seen[rows.person[row]])}, ${number(days)} d ago`;
-    },
+    last_seen: (row) => asDate(people.seen[rows.person[row]]),
     account_age: (row) => {
-      const created = people.created[rows.person[row]];
-      return created === null ? "unknown" : `${number(Math.max(0, today - created))} days`;
+      const age = people.age[rows.person[row]];
+      return age === null ? "unknown" : `${number(age)} day${age === 1 ? "" : "s"}`;
     },
     seat: (row) => (people.seat[rows.person[row]] ? "Paid seat" : "Free"),
-    administrator: (row) => (people.rights[rows.person[row]] ? "Administrator" : ""),
     workspace: (row) => words[rows.workspace[row]],
     role: (row) => words[rows.role[row]],
     sign_in: (row) => words[people.signIn[rows.person[row]]],
@@ -198,12 +194,11 @@
 
   // Two facts to a column, so that the table fits on a screen.
   const COLUMNS = [
-    ["Person", ["person", "email"], 15, (row) => rows.person[row]],
+    ["Person", ["person", "email"], 18, (row) => rows.person[row]],
     ["Access", ["role", "workspace"], 14, (row) => text.workspace(row).toLowerCase() || "\uffff"],
-    ["Last seen", ["status", "last_seen"], 11, (row) => people.days[rows.person[row]] ?? 1e9],
+    ["Last seen", ["status", "last_seen"], 8, (row) => people.days[rows.person[row]] ?? 1e9],
     ["Account", ["seat", "account_age"], 8, (row) => people.created[rows.person[row]] ?? 0],
-    ["Rights", ["administrator"], 8, (row) => -people.rights[rows.person[row]]],
-    ["Sign-in", ["sign_in", "in_roster"], 10, (row) => text.sign_in(row)],
+    ["Sign-in", ["sign_in", "in_roster"], 11, (row) => text.sign_in(row)],
     ["Since last review", ["changed"], 7, (row) => text.changed(row)],
     ["Suggestion", ["suggestion", "why"], 16, (row) => text.suggestion(row)],
     ["Decision", ["decision"], 9, (row) => (decisions.get(row) || { decision: "" }).decision],
@@ -403,7 +398,11 @@
 
   function fact(part, row) {
     const value = text[part](row);
-    return element("div", { title: value }, ["person", "email", "workspace", "role"].includes(part) ? element("bdi", {}, value) : value);
+    const made = element("div", { title: value }, element("bdi", {}, value));
+    if (part === "person" && people.rights[rows.person[row]] && data.columns.includes("administrator")) {
+      made.prepend(element("span", { className: "tag" }, "Admin"), " ");
+    }
+    return made;
   }
 
   function control(part, row) {
@@ -414,7 +413,11 @@
       const list = element("select", { ariaLabel: about }, element("option", { value: "" }, "open"),
         ...data.choices.map((choice) => element("option", { value: choice }, choice)));
       list.value = held ? held.decision : "";
-      list.addEventListener("change", () => { decide([row], list.value); redraw(row); });
+      list.addEventListener("change", () => {
+        decide([row], list.value);
+        for (const other of everyRowOf([row])) redraw(other);
+        focusOn(row);
+      });
       return list;
     }
     const input = element("input", { ariaLabel: about, value: held ? held[part] : "", disabled: !held });
@@ -461,7 +464,11 @@
     made.setAttribute("aria-rowindex", index + 2);
     line.replaceWith(made);
     alive.set(index, made);
-    made.querySelector("select").focus();
+  }
+
+  function focusOn(row) {
+    const line = alive.get(shown.indexOf(row));
+    if (line) line.querySelector("select").focus();
   }
 
   // --- decisions ----------------------------------------------------------------------------------
@@ -470,12 +477,24 @@
 
   function decide(chosen, decision) {
     const reviewer = byId("reviewer").value.trim();
-    for (const row of chosen) {
+    const whole = decision === ACCOUNT ? everyRowOf(chosen) : chosen;
+    for (const row of whole) {
       if (!decision) decisions.delete(row);
       else decisions.set(row, { reviewer, note: "", ...decisions.get(row), decision });
     }
+    if (decision && decision !== ACCOUNT) {
+      // An account can't be taken and a role in it kept: what contradicts is open again.
+      for (const row of everyRowOf(chosen)) {
+        if ((decisions.get(row) || {}).decision === ACCOUNT) decisions.delete(row);
+      }
+    }
     decided();
     keep();
+  }
+
+  function everyRowOf(chosen) {
+    const whose = new Set(chosen.map((row) => rows.person[row]));
+    return Array.from({ length: size }, (_, row) => row).filter((row) => whose.has(rows.person[row]));
   }
 
   function decided() {
@@ -512,7 +531,7 @@
     byId("bulk-apply").addEventListener("click", () => {
       const choice = byId("bulk").value;
       if (!choice) return;
-      undo = shown.map((row) => [row, decisions.get(row)]);
+      undo = everyRowOf(shown).map((row) => [row, decisions.get(row)]);
       decide(shown, choice);
       byId("bulk-undo").hidden = false;
       draw(true);

@@ -1,0 +1,120 @@
+"""What became of decisions: evidence of runs, and the worklist."""
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_aha.lifecycle.records import Run
+from airflow_provider_aha.report.actions import DONE, OPEN, WAITING, worklist
+from airflow_provider_aha.report.people import Background, judge_people
+from airflow_provider_aha.report.reviews import read_reviews
+from airflow_provider_aha.report.rows import population
+from airflow_provider_aha.report.snapshot import read_snapshot
+from airflow_provider_aha.report.submission import submit
+from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.sandbox.account import Account
+
+RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
+W1, W2 = "6100000000000000001", "6100000000000000002"
+
+
+def member(number: int, *roles: tuple[int, str], **more: Any) -> dict[str, Any]:
+    names = {20: "Owner", 30: "Contributor", 50: "Viewer"}
+    return {
+        "id": f"62000000000000000{number:02}",
+        "name": f"Person {number}",
+        "email": f"p{number}@example.com",
+        "created_at": "2025-01-01T00:00:00.000Z",
+        "updated_at": "2025-01-01T00:00:00.000Z",
+        "accessed_at": "2026-11-19T00:00:00.000Z",
+        "product_roles": [
+            {"role": role, "role_description": names[role], "product_id": place, "product_name": f"W{place[-1]}"}
+            for role, place in roles
+        ],
+        "user_roles": [],
+        "enabled": True,
+        "paid_seat": True,
+        "administrator": False,
+        "administrator_roles": {},
+        **more,
+    }
+
+
+BOSS = {"administrator": True, "administrator_roles": {"administer_account": True, "administer_billing": True}}
+
+
+@pytest.fixture
+def decided(small):
+    """Call it with decisions by person and role, then with the users of a later extract, for states by row."""
+    before = [
+        member(1, (20, W1), (30, W2), **BOSS),
+        member(2, (20, W1)),
+        member(3, (30, W1)),
+        member(4, (50, W2)),
+        member(5),
+    ]
+    desk = small(before)
+    desk.report("r1")
+
+    def states(decisions, after=None):
+        path = desk.folder / "aha/reviews/account=acme/review=r1/access_review.csv"
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline="")))
+        for row in rows:
+            row |= {"decision": decisions.get((row["person"], row["role"]), "keep"), "reviewer": "Rita"}
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        submit(desk.location, "acme", text.getvalue().encode(), RUN, now=lambda: desk.now + timedelta(hours=1))
+        if after is not None:
+            desk.extract(Account.from_users(after), desk.now + timedelta(days=3))
+        snapshot = read_snapshot(desk.location, "acme")
+        rows_now = population(judge_people(snapshot, Terms(), Background()), snapshot)
+        tasks = worklist(desk.location, read_reviews(desk.location, "acme"), rows_now, snapshot.synced_at)
+        return {(int(task.user_id[-2:]), task.decision): (task.state, task.age_days) for task in tasks}
+
+    return states
+
+
+def test_without_a_later_extract_everything_waits(decided):
+    assert decided({("Person 2", "Owner"): "revoke role"}) == {(2, "revoke role"): (WAITING, 0)}
+
+
+@pytest.mark.parametrize(
+    ("decision", "after", "state"),
+    [
+        ("revoke role", member(2, (20, W1)), OPEN),
+        ("revoke role", member(2), DONE),
+        ("revoke role", member(2, (30, W1)), OPEN),
+        ("revoke role", member(2, (30, W2)), DONE),
+        ("revoke role", member(2, (20, W1), enabled=False), DONE),
+        ("downgrade", member(2, (20, W1)), OPEN),
+        ("downgrade", member(2, (30, W1)), DONE),
+        ("downgrade", member(2), DONE),
+        ("revoke account", member(2, (20, W1)), OPEN),
+        ("revoke account", member(2, (20, W1), enabled=False), DONE),
+        ("revoke account", None, DONE),
+        ("not mine", member(2, (20, W1)), OPEN),
+    ],
+)
+def test_a_task_is_open_until_an_extract_shows_it_done(decided, decision, after, state):
+    users = [member(1, (20, W1), (30, W2), **BOSS), *([after] if after else [])]
+    assert decided({("Person 2", "Owner"): decision}, users) == {(2, decision): (state, 2)}
+
+
+def test_a_role_that_grew_instead_is_not_done(decided):
+    users = [member(1, (20, W1), **BOSS), member(3, (20, W1))]
+    assert decided({("Person 3", "Contributor"): "downgrade"}, users) == {(3, "downgrade"): (OPEN, 2)}
+
+
+def test_an_administrator_right_is_done_when_it_is_gone(decided):
+    less = {"administrator": True, "administrator_roles": {"administer_account": True}}
+    users = [member(1, (20, W1), (30, W2), **less)]
+    decisions = {
+        ("Person 1", "Account administrator"): "revoke role",
+        ("Person 1", "Billing administrator"): "not mine",
+    }
+    assert decided(decisions, users) == {(1, "revoke role"): (OPEN, 2), (1, "not mine"): (OPEN, 2)}

@@ -1,0 +1,295 @@
+"""Freezing a review, and submitting its decisions."""
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.lifecycle.records import Run, create_once
+from airflow_provider_aha.report import reviews
+from airflow_provider_aha.report.actions import CHOICES
+from airflow_provider_aha.report.submission import submit
+from airflow_provider_aha.verify import main as verify
+
+RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
+
+
+class Sheet:
+    """The decisions of a review, as somebody edits them."""
+
+    def __init__(self, desk, review_id="2026-Q4"):
+        self.desk = desk
+        path = desk.folder / "aha" / "reviews" / "account=acme" / f"review={review_id}"
+        text = (path / "access_review.csv").read_text("utf-8-sig")
+        self.rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        self.decide("keep")
+
+    def decide(self, decision, rows=None, reviewer="Rita Reviewer"):
+        for row in self.rows if rows is None else rows:
+            row |= {"decision": decision, "reviewer": reviewer}
+
+    def of(self, user_id):
+        return [row for row in self.rows if row["row_key"].startswith(f"u{user_id}.")]
+
+    def with_role(self, number=0):
+        return [row for row in self.rows if ".w" in row["row_key"] and row["suggestion"] == "keep"][number]
+
+    def body(self, delimiter=",", encoding="utf-8-sig"):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue().encode(encoding)
+
+    def submit(self, body=None, run=RUN, later=timedelta(hours=1)):
+        return submit(self.desk.location, "acme", body or self.body(), run, now=lambda: self.desk.now + later)
+
+
+@pytest.fixture
+def sheet(desk):
+    desk.report("2026-Q4")
+    return Sheet(desk)
+
+
+# --- freezing ------------------------------------------------------------------------------------
+
+
+def test_a_review_is_frozen_once(desk):
+    first = desk.report("2026-Q4")
+    frozen = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
+    before = {path.name: path.read_bytes() for path in frozen.iterdir()}
+    assert set(before) == {
+        "access_review.html", "access_review.csv", "access_summary.json", "population.parquet", "manifest.json",
+        "review.json",
+    }  # fmt: skip
+    with pytest.raises(AhaConfigurationError, match="frozen already"):
+        desk.report("2026-Q4", run_id="r2")
+    again = desk.report("2026-Q4")
+    assert {path.name: path.read_bytes() for path in frozen.iterdir()} == before
+    assert again["sentence"] == first["sentence"]
+    assert "reviews/account=acme/review=2026-Q4" in again["page"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "ä", "a" * 65])
+def test_an_id_that_would_leave_the_folder_is_refused(desk, name):
+    with pytest.raises(AhaConfigurationError):
+        desk.report(name)
+
+
+def test_a_try_that_died_while_freezing_is_finished_by_the_next_one(desk, monkeypatch):
+    written = create_once
+
+    def die(fs, path, body):
+        if path.endswith("review.json"):
+            raise RuntimeError("the worker died")
+        return written(fs, path, body)
+
+    monkeypatch.setattr(reviews, "create_once", die)
+    with pytest.raises(RuntimeError):
+        desk.report("2026-Q4")
+    monkeypatch.undo()
+    assert reviews.find_review(desk.location, "acme", "2026-Q4") is None
+    desk.now += timedelta(minutes=5)
+    desk.report("2026-Q4")
+    assert Sheet(desk).submit()["reviewed"] > 1000
+
+
+def test_what_was_frozen_and_then_changed_is_found(desk, sheet):
+    sheet.submit()
+    assert list(reviews.verify_reviews(desk.location, "acme")) == []
+    folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
+    for name in ("population.parquet", "decisions.parquet", "access_review.html"):
+        path = folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole + b" ")
+        (finding,) = reviews.verify_reviews(desk.location, "acme")
+        assert name in finding
+        path.write_bytes(whole)
+
+
+def test_a_review_that_was_taken_away_is_missed_by_the_next_one(desk):
+    for number in (1, 2, 3):
+        desk.report(f"r{number}")
+        desk.now += timedelta(minutes=1)
+    (desk.folder / "aha/reviews/account=acme/review=r2/review.json").unlink()
+    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 1
+
+
+# --- what a spreadsheet does ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_files_of_spreadsheet_programs_are_read(sheet, delimiter, encoding):
+    for row in sheet.rows:
+        row |= {"person": row["person"].encode("cp1252", "replace").decode("cp1252"), "note": "geprüft"}
+    record = sheet.submit(sheet.body(delimiter, encoding))
+    assert record["decisions"]["keep"] == record["rows"] == len(sheet.rows)
+
+
+def test_order_names_and_dates_may_change(sheet):
+    sheet.rows.reverse()
+    for row in sheet.rows:
+        row |= {"person": "", "email": "=broken", "last_seen": "11/20/26", "decision": "  Keep "}
+    assert sheet.submit()["reviewed"] == len(sheet.rows)
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def drop_last(sheet):
+    sheet.rows.pop()
+
+
+def repeat(sheet):
+    sheet.rows.append(dict(sheet.rows[0]))
+
+
+def edit(**values):
+    return lambda sheet: sheet.rows[0].update(values)
+
+
+def edit_all(**values):
+    return lambda sheet: [row.update(values) for row in sheet.rows]
+
+
+def other_review(sheet):
+    sheet.desk.report("other", run_id="r2")
+    edit_all(review_id="other")(sheet)
+
+
+def contradict(sheet):
+    person = next(
+        r["row_key"].split(".")[0] for r in sheet.rows if len(sheet.of(r["row_key"][1:].split(".")[0])) > 1
+    )
+    sheet.decide("revoke account", sheet.of(person[1:])[:1])
+
+
+def impossible(sheet):
+    next(row for row in sheet.rows if row["row_key"].endswith(".administers_account"))["decision"] = "downgrade"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (drop_last, AhaConfigurationError, "1 of .* are missing"),
+        (repeat, AhaConfigurationError, "in the file twice: row 2, "),
+        (edit(row_key="u1.account"), AhaConfigurationError, "not of this review: row 2"),
+        (edit(decision=""), AhaGuardError, "no decision: row 2"),
+        (edit(decision="maybe"), AhaGuardError, "none of the decisions"),
+        (edit(review_id="2026-Q3"), AhaConfigurationError, "of one review"),
+        (edit_all(review_id="2026-Q3"), AhaConfigurationError, "no review 2026-Q3"),
+        (edit_all(review_id=""), AhaConfigurationError, "can.t be the id"),
+        (edit_all(review_id="../../x"), AhaConfigurationError, "can't be the id"),
+        (edit_all(population_sha256="0" * 64), AhaConfigurationError, "another population"),
+        (contradict, AhaGuardError, "contradict"),
+        (impossible, AhaGuardError, "can't be downgraded"),
+    ],
+)
+def test_a_file_that_is_not_whole_or_not_of_the_review_is_refused(sheet, change, error, words):
+    change(sheet)
+    with pytest.raises(error, match=words):
+        sheet.submit()
+    assert not list(sheet.desk.folder.glob("aha/reviews/**/submission.json"))
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\x81\xff", b"a,b\n1,2\n", b'review_id,"', b"\xff\xfe\x00"])
+def test_what_is_no_such_file_is_refused(sheet, body):
+    with pytest.raises(AhaConfigurationError):
+        sheet.submit(body or b"\n")
+
+
+def test_a_population_of_another_page_is_refused(desk, sheet):
+    desk.now += timedelta(days=1)
+    desk.given.pop("roster")
+    desk.report("2026-Q4b", run_id="r2")
+    edit_all(review_id="2026-Q4b")(sheet)
+    with pytest.raises(AhaConfigurationError, match="another population"):
+        sheet.submit()
+
+
+def test_after_fourteen_days_it_is_too_late(sheet):
+    assert sheet.submit(later=timedelta(days=13, hours=23))["reviewed"]
+    sheet.decide("not mine")
+    with pytest.raises(AhaGuardError, match="were submitted before"):
+        sheet.submit(later=timedelta(days=15))
+
+
+def test_an_expired_review_is_refused(sheet):
+    with pytest.raises(AhaGuardError, match="over 14 days ago"):
+        sheet.submit(later=timedelta(days=14, minutes=1))
+
+
+@pytest.mark.parametrize("kind", ["email", "login", "name", "blank"])
+def test_nobody_decides_on_themselves(sheet, kind):
+    row = next(row for row in sheet.rows if row["email"].count("@") == 1 and row["person"].isascii())
+    login = row["email"].partition("@")[0]
+    row["reviewer"] = {"email": row["email"].upper(), "login": login, "name": row["person"], "blank": ""}[kind]
+    run = Run("aha_submit_review", "s1", "submit", 1, login if kind == "blank" else "carla")
+    with pytest.raises(AhaGuardError, match="by the person that they are about"):
+        sheet.submit(run=run)
+
+
+def test_who_submits_may_be_in_the_file_when_somebody_else_decided(sheet):
+    row = next(row for row in sheet.rows if row["email"].count("@") == 1)
+    run = Run("aha_submit_review", "s1", "submit", 1, row["email"])
+    record = sheet.submit(run=run)
+    assert record["submitted_by"] == row["email"]
+    assert record["about_submitter"] > 0
+
+
+def test_no_refusal_says_what_is_in_the_file(sheet):
+    edit(decision="secret word", reviewer="Jane Doe")(sheet)
+    with pytest.raises(AhaGuardError) as caught:
+        sheet.submit()
+    assert "secret" not in str(caught.value)
+    assert "Jane" not in str(caught.value)
+
+
+# --- what follows --------------------------------------------------------------------------------
+
+
+def test_decisions_are_recorded_once_and_the_same_file_is_recognised(desk, sheet):
+    person = sheet.with_role()["row_key"].split(".")[0]
+    sheet.decide("revoke account", sheet.of(person[1:]))
+    first = sheet.submit()
+    assert first["revoke_accounts"] == [person[1:]]
+    assert (first["submitted_by"], first["reviewers"]) == ("carla", 1)
+    again = sheet.submit(run=Run("aha_submit_review", "s2", "submit", 1, "dora"), later=timedelta(days=30))
+    assert again == first
+    sheet.decide("not mine", sheet.rows[:1])
+    with pytest.raises(AhaGuardError, match="were submitted before"):
+        sheet.submit()
+    (review,) = reviews.read_reviews(desk.location, "acme")
+    table = reviews.read_decisions(desk.location, review)
+    assert set(table["decision"].to_pylist()) == {"keep", "revoke account"}
+    assert set(table["reviewer"].to_pylist()) == {"Rita Reviewer"}
+
+
+def test_a_changed_population_stops_a_submission(desk, sheet):
+    (path,) = desk.folder.glob("aha/reviews/**/population.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(AhaSnapshotError, match=r"population\.parquet"):
+        sheet.submit()
+
+
+def test_every_choice_can_be_submitted(sheet):
+    for choice, number in zip(CHOICES, (0, 30, 60, 90, 120), strict=True):
+        row = sheet.with_role(number)
+        rows = sheet.of(row["row_key"][1:].split(".")[0]) if choice == "revoke account" else [row]
+        sheet.decide(choice, rows)
+    record = sheet.submit()
+    assert all(record["decisions"][choice] for choice in CHOICES)
+    assert record["reviewed"] == len(sheet.rows) - 1
+
+
+def test_verify_looks_at_reviews_too(desk, sheet, capsys):
+    sheet.submit()
+    assert verify([str(desk.folder / "aha")]) == 0
+    assert capsys.readouterr().out == "1 account(s), 0 finding(s).\n"
+    (path,) = desk.folder.glob("aha/reviews/**/decisions.parquet")
+    path.unlink()
+    assert verify([str(desk.folder / "aha")]) == 1
+    assert "decisions.parquet is missing" in capsys.readouterr().out
