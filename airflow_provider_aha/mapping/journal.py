@@ -6,8 +6,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,11 +16,11 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.lifecycle.records import create_once, list_files, read_files
 from airflow_provider_aha.lifecycle.tables import whole
-from airflow_provider_aha.mapping.arrays import array_of
+from airflow_provider_aha.mapping.arrays import array_of, hashes
+from airflow_provider_aha.mapping.lookup import Lookup, indices, same
 from airflow_provider_aha.mapping.rows import WIDTH
 from airflow_provider_aha.mapping.targets.base import ADDED, SENT, UNCHANGED, UPDATED, Answer
 from airflow_provider_aha.normalize import literal
-from airflow_provider_aha.schemas import TIMESTAMP
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -36,12 +37,10 @@ ANSWERS = pa.schema(
         pa.field("field", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("code", pa.string()),
-        pa.field("attempts", pa.int32()),
-        pa.field("sent_at", TIMESTAMP),
-        pa.field("try_number", pa.int32()),
-        pa.field("batch_id", pa.string()),
     ]
 )
+# The same for all records of a batch, and kept once.
+_FACTS = {"attempts": pa.int32(), "sent_at": pa.int64(), "try_number": pa.int32(), "batch_id": pa.string()}
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,63 @@ class Acknowledged:
     attempts: int
     sent_at: datetime
     batch_id: str
+
+
+class Answered:
+    """The answers of many batches.
+
+    :param batches: a table of answers per batch, with the facts of the batch as its metadata; the newest first.
+    """
+
+    def __init__(self, batches: Sequence[pa.Table]) -> None:
+        empty = pa.Table.from_batches([], ANSWERS)
+        self._table = pa.concat_tables(
+            [empty, *(one.replace_schema_metadata() for one in batches)]
+        ).combine_chunks()
+        facts = [one.schema.metadata for one in batches]
+        self._facts = {
+            name: array_of([_fact(one[name.encode()], kind) for one in facts], kind)
+            for name, kind in _FACTS.items()
+        }
+        self._batch = np.repeat(np.arange(len(batches), dtype=np.int32), [one.num_rows for one in batches])
+        self._lookup = Lookup(_whole(self._table.column("key")))
+
+    def count(self, status: str) -> int:
+        """Return how many records had an answer.
+
+        :param status: the answer's status.
+        """
+        statuses = self._table.column("status")
+        return int(pc.sum(pc.equal(statuses, literal(status, pa.string()))).as_py() or 0)
+
+    def places(self, keys: pa.Array, records: pa.Array) -> pa.Array:
+        """Find the newest answer of each record; null where there is none for what the record is now.
+
+        :param keys: hash of each sync key.
+        :param records: hash of each record.
+        """
+        found = self._lookup.find(keys)
+        return indices(np.where(same(records, _whole(self._table.column("record")), found), found, np.int32(-1)))
+
+    def column(self, name: str, places: pa.Array) -> Any:
+        """Return a part of the answers at some places.
+
+        :param name: a column of the answers, or a fact of their batches.
+        :param places: places, or null.
+        """
+        if name in ANSWERS.names:
+            return self._table.column(name).take(places)
+        batches = pa.Int32Array.from_buffers(pa.int32(), len(self._batch), [None, pa.py_buffer(self._batch)])
+        return self._facts[name].take(batches.take(places))
+
+
+def _fact(text: bytes, kind: pa.DataType) -> Any:
+    return int(text) if pa.types.is_integer(kind) else text.decode()
+
+
+def _whole(column: Any) -> pa.Array:
+    # An empty column has no chunk.
+    return column.chunk(0) if column.num_chunks else hashes(b"", WIDTH)
 
 
 class Journal:
@@ -94,26 +150,23 @@ class Journal:
             )
 
     def _table(self, done: Acknowledged) -> pa.Table:
-        count = len(done.answers)
-        columns = {
-            "key": done.keys,
-            "record": done.records,
-            **{
-                name: array_of([getattr(answer, name) for answer in done.answers], pa.string())
-                for name in ("status", "field", "reason", "code")
-            },
-            "attempts": array_of([done.attempts] * count, pa.int32()),
-            "sent_at": array_of([done.sent_at] * count, TIMESTAMP),
-            "try_number": array_of([self._try_number] * count, pa.int32()),
-            "batch_id": array_of([done.batch_id] * count, pa.string()),
+        words = [
+            array_of([getattr(answer, name) for answer in done.answers], pa.string())
+            for name in ("status", "field", "reason", "code")
+        ]
+        facts = {
+            "attempts": done.attempts,
+            "sent_at": round(done.sent_at.timestamp() * 1000),
+            "try_number": self._try_number,
+            "batch_id": done.batch_id,
         }
-        return pa.Table.from_arrays([columns[name] for name in ANSWERS.names], schema=ANSWERS)
+        schema = ANSWERS.with_metadata({name: str(value) for name, value in facts.items()})
+        return pa.Table.from_arrays([done.keys, done.records, *words], schema=schema)
 
-    def read(self) -> pa.Table:
+    def read(self) -> Answered:
         """Return what all tries of the run have had acknowledged, the newest first."""
         paths = list_files(self._fs, self._path)[::-1]
-        tables = [_read(body, path) for path, body in read_files(self._fs, paths).items()]
-        return pa.concat_tables([pa.Table.from_batches([], ANSWERS), *tables]).combine_chunks()
+        return Answered([_read(body, path) for path, body in read_files(self._fs, paths).items()])
 
     def settle(self) -> None:
         """Note that the push is complete; what is written here counts from the start."""
@@ -141,29 +194,17 @@ class Held(Journal):
         """Note that the target has everything."""
         self._settled = True
 
-    def read(self) -> pa.Table:
+    def read(self) -> Answered:
         """Return the answers; none before the target has everything."""
-        tables = self._tables if self._settled else []
-        return pa.concat_tables([pa.Table.from_batches([], ANSWERS), *tables]).combine_chunks()
+        return Answered(self._tables if self._settled else [])
 
 
 def _read(body: bytes, path: str) -> pa.Table:
     try:
         with pq.ParquetFile(pa.BufferReader(body)) as file:
-            return whole(file).select(ANSWERS.names).cast(ANSWERS)
-    except (pa.ArrowException, KeyError) as error:
+            table = whole(file).select(ANSWERS.names)
+            return table.cast(
+                ANSWERS.with_metadata({name: table.schema.metadata[name.encode()] for name in _FACTS})
+            )
+    except (pa.ArrowException, KeyError, TypeError) as error:
         raise AhaSnapshotError(f"{path} is no readable record of a batch: it was changed.") from error
-
-
-def places(answers: pa.Table, keys: pa.Array, records: pa.Array) -> pa.Array:
-    """Find the newest answer for each record; null where there is none for what the record is now.
-
-    :param answers: what :meth:`Journal.read` returned.
-    :param keys: hash of each sync key.
-    :param records: hash of each record.
-    """
-    found = pc.index_in(keys, value_set=answers.column("key"))
-    same = pc.equal(answers.column("record").take(found), records)
-    if isinstance(same, pa.ChunkedArray):
-        same = same.combine_chunks()
-    return pc.if_else(same, found, literal(None, pa.int32()))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.mapping.arrays import array_of, hashes
+from airflow_provider_aha.mapping.lookup import twice
 from airflow_provider_aha.mapping.mapper import Fault, Mapped, map_rows
 from airflow_provider_aha.mapping.outcomes import INVALID, PLANNED
 from airflow_provider_aha.mapping.rows import WIDTH, compared, key_texts, row_hashes
@@ -28,8 +29,6 @@ CHUNK = 8192
 _TWICE = "the same value comes in more than one record, and the field is unique"
 _KEY_TWICE = "the same sync key comes in more than one record"
 _NONE = bytes(WIDTH)
-_FALSE = literal(False, pa.bool_())
-_ONE = literal(1, pa.int64())
 _STRING = pa.string()
 
 
@@ -103,8 +102,8 @@ class Plan:
     def _judged(self, start: int, table: pa.Table, notes: pa.Table) -> Chunk:
         status, blamed, reason = (notes.column(name) for name in ("status", "field", "reason"))
         mapped = pc.or_kleene(pc.is_null(status), pc.not_equal(status, _word(SKIPPED)))
-        for name, twice in self._doubles.items():
-            clash = pc.and_(mapped, twice.slice(start, table.num_rows))
+        for name, doubled in self._doubles.items():
+            clash = pc.and_(mapped, doubled.slice(start, table.num_rows))
             fresh = pc.and_(clash, pc.is_null(status))
             status = pc.if_else(fresh, _word(INVALID), status)
             blamed = pc.if_else(fresh, _word(name or ", ".join(self.spec.sync_key)), blamed)
@@ -136,10 +135,10 @@ def make_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> Plan:
         hashes(stage.records, WIDTH),
         stage.rows,
         stage.meant,
-        _doubles={name: _twice(hashes(digests, WIDTH)) for name, digests in stage.unique.items()},
+        _doubles={name: twice(hashes(digests, WIDTH)) for name, digests in stage.unique.items()},
     )
     if len(sent.keys):
-        plan._held = pc.fill_null(sent.holds(plan.keys, plan.records), _FALSE)
+        plan._held = sent.holds(plan.keys, plan.records)
     for chunk in plan.chunks():
         _count(plan, chunk)
     return plan
@@ -150,13 +149,6 @@ def _count(plan: Plan, chunk: Chunk) -> None:
         plan.counts[pair["values"]] += pair["counts"]
     invalid = chunk.notes.filter(pc.equal(chunk.notes.column("status"), _word(INVALID)))
     plan.faults.update(invalid.column("field").to_pylist())
-
-
-def _twice(digests: pa.Array) -> pa.Array:
-    counts = pc.value_counts(digests)
-    several = counts.field("values").filter(pc.greater(counts.field("counts"), _ONE))
-    several = several.filter(pc.invert(pc.is_in(several, value_set=hashes(_NONE, WIDTH))))
-    return pc.is_in(digests, value_set=several)
 
 
 class _Stage:

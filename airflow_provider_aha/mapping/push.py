@@ -28,7 +28,7 @@ from airflow_provider_aha.exceptions import (
 from airflow_provider_aha.layout import Layout
 from airflow_provider_aha.lifecycle.records import Run, path_part
 from airflow_provider_aha.mapping.arrays import array_of
-from airflow_provider_aha.mapping.journal import HAS_IT, Acknowledged, Held, Journal, places
+from airflow_provider_aha.mapping.journal import HAS_IT, Acknowledged, Answered, Held, Journal
 from airflow_provider_aha.mapping.outcomes import FAILED, INVALID, OUTCOMES, PLANNED, in_order, totals
 from airflow_provider_aha.mapping.plan import Chunk, Plan, make_plan
 from airflow_provider_aha.mapping.sent import NOTHING, Sent, read_sent, write_sent
@@ -43,11 +43,13 @@ from airflow_provider_aha.mapping.targets.base import (
     Batch,
     BatchRefusedError,
     BrokenOffError,
+    Extra,
     SendAgainError,
     Target,
 )
 from airflow_provider_aha.normalize import literal
 from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.schemas import TIMESTAMP
 from airflow_provider_aha.storage import (
     Location,
     file_hash,
@@ -66,6 +68,7 @@ log = logging.getLogger(__name__)
 _TRIES = 6
 _PATIENCE = 600.0
 _STRING = pa.string()
+_ANSWERED = ("status", "field", "reason", "code", "attempts", "sent_at", "try_number", "batch_id")
 _NOT_SENT = "not sent: the push was broken off before"
 
 
@@ -213,7 +216,7 @@ class _Push:
     def _send(self, plan: Plan, expected: Mapping[int, Any]) -> None:
         done = self._journal.read()
         allowed = self._spec.limits.max_reject_percent * plan.meant / 100
-        rejected = plan.counts[INVALID] + _number(done, REJECTED)
+        rejected = plan.counts[INVALID] + done.count(REJECTED)
         for chunk in plan.chunks():
             for batch, keys, records in self._open_batches(plan, chunk, done, expected):
                 for acknowledged in self._deliver(batch, keys, records):
@@ -232,13 +235,13 @@ class _Push:
         )
 
     def _open_batches(
-        self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Mapping[int, Any]
+        self, plan: Plan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]
     ) -> Iterator[tuple[Batch, Any, Any]]:
         """Yield what is still to be sent of a chunk, with the hashes of keys and records."""
         keys = plan.keys.slice(chunk.start, chunk.table.num_rows)
         records = plan.records.slice(chunk.start, chunk.table.num_rows)
         waiting = pc.equal(_statuses(chunk, expected), literal(PLANNED, _STRING))
-        waiting = pc.and_(waiting, pc.is_null(places(done, keys, records)))
+        waiting = pc.and_(waiting, pc.is_null(done.places(keys, records)))
         rows = pc.indices_nonzero(waiting).to_pylist()
         for batch, part in self._batches(chunk, rows):
             positions = array_of(part, pa.int64())
@@ -321,30 +324,29 @@ class _Push:
 
     def _extras(self) -> pa.Table:
         """Return the outcomes of what was done beyond the rows of the dataset."""
-        rows = []
-        for extra in self._target.extras():
-            left = Answer(PLANNED) if self._dry_run else Answer(FAILED, _NOT_SENT)
-            answer = extra.answer or left
-            expected = extra.expected if self._dry_run else None
-            rows.append(
-                {
-                    "user_id": extra.user_id,
-                    "status": answer.status,
-                    "expected": expected,
-                    "reason": "; ".join(filter(None, (extra.reason, answer.reason))) or None,
-                    "code": answer.code,
-                    "attempts": int(extra.answer is not None),
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=OUTCOMES)
+        rows = [self._extra(extra) for extra in self._target.extras()]
+        columns = [array_of([row.get(field.name) for row in rows], field.type) for field in OUTCOMES]
+        return pa.Table.from_arrays(columns, schema=OUTCOMES)
 
-    def _outcomes(self, plan: Plan, chunk: Chunk, done: pa.Table, expected: Mapping[int, Any]) -> pa.Table:
+    def _extra(self, extra: Extra) -> dict[str, Any]:
+        left = Answer(PLANNED) if self._dry_run else Answer(FAILED, _NOT_SENT)
+        answer = extra.answer or left
+        return {
+            "user_id": extra.user_id,
+            "status": answer.status,
+            "expected": extra.expected if self._dry_run else None,
+            "reason": "; ".join(filter(None, (extra.reason, answer.reason))) or None,
+            "code": answer.code,
+            "attempts": int(extra.answer is not None),
+        }
+
+    def _outcomes(self, plan: Plan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]) -> pa.Table:
         notes, size = chunk.notes, chunk.table.num_rows
         status = notes.column("status") if self._dry_run else _statuses(chunk, expected)
         words = expected.get(chunk.start) if self._dry_run else None
         planned = pc.equal(status, literal(PLANNED, _STRING))
         keys, records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
-        place = places(done, keys, records)
+        place = done.places(keys, records)
         if self._dry_run:
             place = pc.if_else(pc.is_null(place), place, literal(None, pa.int32()))
         else:
@@ -352,7 +354,7 @@ class _Push:
             open_to_answers = pc.or_(planned, pc.equal(status, literal(UNCHANGED, _STRING)))
             place = pc.if_else(open_to_answers, place, literal(None, pa.int32()))
         answered = pc.is_valid(place)
-        answer = {name: done.column(name).take(place) for name in done.column_names}
+        answer = {name: done.column(name, place) for name in _ANSWERED}
         left = pc.and_(planned, pc.invert(answered))
         if not self._dry_run:
             status = pc.if_else(left, literal(FAILED, _STRING), status)
@@ -371,7 +373,7 @@ class _Push:
                 pc.if_else(answered, answer["reason"], notes.column("reason")),
                 answer["code"],
                 pc.fill_null(answer["attempts"], literal(0, pa.int32())),
-                answer["sent_at"],
+                answer["sent_at"].cast(TIMESTAMP),
                 answer["try_number"],
                 answer["batch_id"],
                 array_of([digest.hex() for digest in records.to_pylist()], _STRING),
@@ -379,7 +381,7 @@ class _Push:
             schema=OUTCOMES,
         )
 
-    def _keep_sent(self, plan: Plan, done: pa.Table, expected: Mapping[int, Any]) -> None:
+    def _keep_sent(self, plan: Plan, done: Answered, expected: Mapping[int, Any]) -> None:
         """Remember what the target has as it was sent: unchanged records, and what was acknowledged."""
         has_it = array_of(list(HAS_IT), _STRING)
         keys, records = [NOTHING.keys], [NOTHING.records]
@@ -387,7 +389,7 @@ class _Push:
             size = chunk.table.num_rows
             its_keys, its_records = plan.keys.slice(chunk.start, size), plan.records.slice(chunk.start, size)
             status = _statuses(chunk, expected)
-            answered = done.column("status").take(places(done, its_keys, its_records))
+            answered = done.column("status", done.places(its_keys, its_records))
             planned = pc.equal(status, literal(PLANNED, _STRING))
             held = pc.equal(status, literal(UNCHANGED, _STRING))
             kept = pc.or_(held, pc.and_(planned, pc.is_in(answered, value_set=has_it)))
@@ -514,10 +516,6 @@ def _check(answers: Any, batch: Batch) -> None:
             f"The target answered {len(answers)} of {len(batch)} records, or with a status that doesn't exist: "
             "its class is wrong."
         )
-
-
-def _number(done: pa.Table, status: str) -> int:
-    return int(pc.sum(pc.equal(done.column("status"), literal(status, _STRING))).as_py() or 0)
 
 
 def _iso(moment: datetime) -> str:

@@ -64,7 +64,7 @@ def batch_id(spec: MappingSpec, table: pa.Table) -> str:
     digest = hashlib.sha256(f"{spec.fingerprint}\n{spec.mode}\n".encode())
     # What isn't compared, such as the time of the run, doesn't make it another batch.
     digest.update(row_hashes(table, compared(spec)))
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 def records(spec: MappingSpec, table: pa.Table) -> list[dict[str, Any]]:

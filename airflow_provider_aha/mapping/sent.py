@@ -6,12 +6,12 @@ import logging
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.lifecycle.tables import whole
 from airflow_provider_aha.mapping.arrays import hashes
+from airflow_provider_aha.mapping.lookup import Lookup, mask, same
 from airflow_provider_aha.mapping.rows import WIDTH
 from airflow_provider_aha.storage import ANY_ERROR, Location, publish_all, staging, storage_errors
 
@@ -44,8 +44,7 @@ class Sent:
         :param keys: hash of each sync key.
         :param records: hash of each record.
         """
-        places = pc.index_in(keys, value_set=self.keys)
-        return pc.equal(self.records.take(places), records)
+        return mask(same(records, self.records, Lookup(self.keys).find(keys)))
 
 
 NOTHING = Sent(hashes(b"", WIDTH), hashes(b"", WIDTH), 0, 0, "")
