@@ -155,6 +155,11 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "source-integration-name": "Aha!",
+                "target-integration-name": "Oomnitza",
+                "python-module": "airflow_provider_aha.transfers.to_oomnitza",
+            },
+            {
+                "source-integration-name": "Aha!",
                 "target-integration-name": "Common SQL",
                 "python-module": "airflow_provider_aha.transfers.to_sql",
             },

@@ -84,9 +84,9 @@ class AhaPushOperator(AhaOperator):
         from airflow_provider_aha.mapping.push import Request, push
 
         summaries = []
-        with without_useless_retries(self.aha_conn_id):
+        with without_useless_retries(self.connections()):
             spec = self._spec()
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = self.location()
             dry_run = to_bool(self.dry_run, "dry_run", default=False)
             for account, snapshot in self._snapshots(context, spec, location):
                 request = Request(
@@ -108,6 +108,14 @@ class AhaPushOperator(AhaOperator):
         """Stop after the batch that is on its way; its answer is kept."""
         self._stopped.set()
         super().on_kill()
+
+    def connections(self) -> str:
+        """Name the Airflow connections that an error may be about."""
+        return self.aha_conn_id
+
+    def location(self) -> Location:
+        """Return the base path."""
+        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
     def _spec(self) -> MappingSpec:
         from airflow_provider_aha.mapping.load import load_spec

@@ -8,8 +8,9 @@ from airflow_provider_aha.oomnitza.client import OomnitzaClient
 from airflow_provider_aha.oomnitza.config import OomnitzaConfig
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox
 from tests.client.conftest import ImpatientClock, reply, serve
+from tests.mapping.conftest import world
 
-__all__ = ["reply", "serve"]
+__all__ = ["reply", "serve", "world"]
 
 Connect = Callable[..., OomnitzaClient]
 

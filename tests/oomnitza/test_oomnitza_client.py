@@ -231,7 +231,7 @@ def test_what_oomnitza_says_is_no_part_of_the_sentence(oomnitza_sandbox, client)
 
 
 def test_neither_token_nor_email_is_logged(oomnitza_sandbox, client, caplog):
-    caplog.set_level(logging.DEBUG, logger="airflow_provider_aha")
+    caplog.set_level(logging.DEBUG)
     oomnitza_sandbox.set_fault("error", status=503, times=2)
     oomnitza_sandbox.set_fault("answer_lost", times=1, after=2)
     client.create_person(ADA)
@@ -239,6 +239,7 @@ def test_neither_token_nor_email_is_logged(oomnitza_sandbox, client, caplog):
         client.get_person("nobody@example.com")
     said = f"{caplog.text} {caught.value} {client!r} {client.config!r}"
     assert "Trying again" in said
+    assert "GET /users/:username" in said
     assert "@" not in said
     assert oomnitza_sandbox.token not in said
 
