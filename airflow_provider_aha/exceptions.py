@@ -7,6 +7,7 @@ and what to do. It never holds a key, a header or text of a response body; the f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class AhaError(Exception):
@@ -56,8 +57,8 @@ class AhaMappingError(AhaConfigurationError):
     :param faults: each fault, beginning with its path in the mapping.
     """
 
-    def __init__(self, message: str = "", faults: Sequence[str] = ()) -> None:
-        super().__init__("\n- ".join([message, *faults]))
+    def __init__(self, message: str = "", faults: Sequence[str] = (), **facts: Any) -> None:
+        super().__init__("\n- ".join([message, *faults]), **facts)
         self.faults = list(faults)
 
 
