@@ -155,6 +155,11 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "source-integration-name": "Aha!",
+                "target-integration-name": "Hypertext Transfer Protocol (HTTP)",
+                "python-module": "airflow_provider_aha.transfers.to_http",
+            },
+            {
+                "source-integration-name": "Aha!",
                 "target-integration-name": "Oomnitza",
                 "python-module": "airflow_provider_aha.transfers.to_oomnitza",
             },

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -249,35 +248,36 @@ class _Push:
 
     def _deliver(self, batch: Batch, keys: Any, records: Any) -> Iterator[Acknowledged]:
         """Send a batch until each record has an answer; a refused one is halved until the bad record is alone."""
-        waited = 0.0
-        for attempt in count(1):
+        tries, waited = 0, 0.0
+        while batch:
             if self._request.stopped():
                 raise AhaTargetError("The task was stopped; what was sent until then is kept.")
+            tries += 1
+            cause: AhaError | None = None
             try:
                 answers = self._target.send(batch)
             except SendAgainError as error:
-                waited += self._wait(error, attempt, waited)
+                answers, cause = [], error
+            except BrokenOffError as error:
+                answers, cause = error.answers, error.cause
             except BatchRefusedError as error:
-                if len(batch) > 1:
-                    middle = len(batch) // 2
+                if (middle := len(batch) // 2) > 0:
                     yield from self._deliver(batch.part(0, middle), keys[:middle], records[:middle])
                     yield from self._deliver(batch.part(middle, len(batch)), keys[middle:], records[middle:])
                     return
                 answers = [Answer(REJECTED, error.reason, code=error.code)]
-                yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
-                return
-            except BrokenOffError as error:
-                if number := len(error.answers):
-                    part = batch.part(0, number)
-                    _check(error.answers, part)
-                    yield Acknowledged(
-                        keys[:number], records[:number], error.answers, attempt, datetime.now(UTC), part.id
-                    )
-                raise error.cause from None
-            else:
-                _check(answers, batch)
-                yield Acknowledged(keys, records, answers, attempt, datetime.now(UTC), batch.id)
-                return
+            number = len(answers)
+            if answers or cause is None:
+                done = batch.part(0, number) if cause else batch
+                _check(answers, done)
+                yield Acknowledged(keys[:number], records[:number], answers, tries, datetime.now(UTC), done.id)
+            if isinstance(cause, SendAgainError):
+                # Whoever answers some of the records at a time isn't stuck.
+                tries = 1 if answers else tries
+                waited += self._wait(cause, tries, waited)
+            elif cause is not None:
+                raise cause
+            batch, keys, records = batch.part(number, len(batch)), keys[number:], records[number:]
 
     def _wait(self, error: SendAgainError, attempt: int, waited: float) -> float:
         pause = error.retry_after

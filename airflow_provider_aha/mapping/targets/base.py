@@ -58,7 +58,8 @@ class BrokenOffError(AhaTargetError):
     """The target broke in the middle of a batch whose first records it has acknowledged.
 
     :param answers: of the first records, in their order.
-    :param cause: what happened then; the push fails with it.
+    :param cause: what happened then; :class:`SendAgainError`: the other records are sent again, after a while;
+        any other: the push fails with it.
     """
 
     def __init__(self, answers: Sequence[Answer], cause: AhaError) -> None:
