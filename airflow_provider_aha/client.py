@@ -291,8 +291,25 @@ class AhaClient(RestClient):
 
         :raises AhaError: as :meth:`get_user`.
         """
-        body = self._call("GET", "/users", params={"per_page": 1, "page": 1}, decode=_users_page)
-        return body.total_records
+        return self.user_at(1)[0]
+
+    def user_at(self, position: int) -> tuple[int, str | None]:
+        """Return how many users the account has and who stands at one place of the list, by one small request.
+
+        :param position: the place, from 1.
+        :return: the count, and the id of the user there; None behind the end.
+        :raises AhaError: as :meth:`get_user`.
+        """
+        page = self._call("GET", "/users", params={"per_page": 1, "page": position}, decode=_users_page)
+        return page.total_records, next(iter(page.ids), None)
+
+    def paid_seat_groups(self) -> list[dict[str, Any]]:
+        """Return the paid seat groups that the key's owner administers (``GET /paid_seat_groups``).
+
+        :return: group objects as Aha! sends them, ids as text.
+        :raises AhaError: as :meth:`get_user`.
+        """
+        return self._call("GET", "/paid_seat_groups", decode=_seat_groups)
 
     def read_users(
         self, consume: Callable[[Iterator[P]], T], decode: Callable[[Sequence[bytes]], Sequence[P]]
@@ -443,6 +460,15 @@ def _decoded(
 
 def _email(user: Mapping[str, Any]) -> str:
     return str(user.get("email") or "").strip().casefold()
+
+
+def _seat_groups(body: bytes) -> list[dict[str, Any]]:
+    """Read the groups: a list without pagination."""
+    answer = orjson.loads(body)
+    groups = answer.get("paid_seat_groups") if isinstance(answer, dict) else None
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and _has_id(group) for group in groups):
+        raise ValueError("no list of groups with ids")
+    return [{**group, "id": str(group["id"])} for group in groups]
 
 
 def _users_page(body: bytes) -> JsonPage:

@@ -93,11 +93,7 @@ def extract(
             return _land(chain([first], pages), normalizer, folder, _needed(chosen))
 
         crawl = client.read_users(land, UsersPage.several)
-        if not crawl.rows:
-            raise AhaIncompleteReadError(
-                f"Aha! account {client.config.account} lists no users, though the key's owner is one: nothing "
-                "was landed. Check that the connection's key belongs to an administrator of this account."
-            )
+        _refuse_empty(crawl, client)
         if "user_changes" in chosen:
             crawl.files["user_changes"] = _land_changes(crawl, folder, location, layout, snapshot)
         manifest = {
@@ -142,6 +138,35 @@ def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]
     return client.read_users(lambda pages: normalizer.tables(list(pages)), UsersPage.several)
 
 
+def stage_users(
+    client: AhaClient, folder: Path, *, connection_id: str, started_at: datetime
+) -> tuple[dict[str, StagedFile], Mapping[str, int]]:
+    """Read all users of an account once, into local files of ``users`` and ``user_roles``.
+
+    Workspaces keep the names that the list of users has for them: nothing is compared by those.
+
+    :param client: client of the account.
+    :param folder: where to put the files.
+    :param connection_id: id of the connection, for the rows.
+    :param started_at: the moment of the read, for the rows.
+    :return: file by dataset, and how many users lack a decisive key.
+    :raises AhaError: as :func:`extract`.
+    """
+
+    def land(pages: Iterator[UsersPage]) -> _Crawl:
+        normalizer = Normalizer(
+            subdomain=client.config.account,
+            connection_id=connection_id,
+            synced_at=started_at,
+            workspace_names={},
+        )
+        return _land(pages, normalizer, folder, ["users", "user_roles"])
+
+    crawl = client.read_users(land, UsersPage.several)
+    _refuse_empty(crawl, client)
+    return crawl.files, crawl.absent
+
+
 @dataclass
 class _Crawl:
     """What one complete pass found and staged."""
@@ -166,6 +191,14 @@ class _Crawl:
             "absent_fields": dict(sorted(self.absent.items())),
             "workspaces_unnamed": len(self.normalizer.unnamed),
         }
+
+
+def _refuse_empty(crawl: _Crawl, client: AhaClient) -> None:
+    if not crawl.rows:
+        raise AhaIncompleteReadError(
+            f"Aha! account {client.config.account} lists no users, though the key's owner is one: nothing "
+            "was landed. Check that the connection's key belongs to an administrator of this account."
+        )
 
 
 def _check_datasets(datasets: Sequence[str]) -> list[str]:
@@ -232,7 +265,7 @@ class _Progress:
 def _land_changes(crawl: _Crawl, folder: Path, location: Location, layout: Layout, snapshot: str) -> StagedFile:
     with ExitStack() as stack:
         writer = stack.enter_context(DatasetWriter(folder, "user_changes"))
-        previous = _previous(stack, location, layout, snapshot)
+        previous = newest_side(stack, location, layout, before=snapshot)
         if previous is None:
             log.info("No earlier snapshot of %s has users and user_roles: user_changes is empty.", layout.account)
         else:
@@ -244,10 +277,17 @@ def _land_changes(crawl: _Crawl, folder: Path, location: Location, layout: Layou
         return writer.finish()
 
 
-def _previous(stack: ExitStack, location: Location, layout: Layout, snapshot: str) -> Side | None:
-    """Open the newest older snapshot that holds what changes are found in."""
+def newest_side(stack: ExitStack, location: Location, layout: Layout, before: str | None = None) -> Side | None:
+    """Open the newest snapshot that holds what changes are found in.
+
+    :param stack: closes its files.
+    :param location: the base path.
+    :param layout: account and base path.
+    :param before: only a snapshot of an earlier day than this one.
+    :return: the snapshot, or None when there is none.
+    """
     for day in reversed(snapshots(location.fs, layout)):
-        if day >= snapshot:
+        if before is not None and day >= before:
             continue
         try:
             manifest = read_manifest(location.fs, layout, day)

@@ -146,6 +146,12 @@ def get_provider_info() -> dict[str, object]:
                 ],
             },
         ],
+        "sensors": [
+            {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.sensors.users"]},
+        ],
+        "triggers": [
+            {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.triggers.users"]},
+        ],
         "extra-links": ["airflow_provider_aha.links.AhaLink"],
         "transfers": [
             {

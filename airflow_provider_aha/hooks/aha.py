@@ -13,7 +13,7 @@ from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
 from airflow_provider_aha.hooks.common import airflow_user_agent, field_behaviour, form_widgets, mask_key
-from airflow_provider_aha.values import is_unset
+from airflow_provider_aha.values import is_unset, to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +148,30 @@ class AhaHook(BaseHook):
         tables = read_tables(self.get_conn(), connection_id=self.aha_conn_id)
         frame: pd.DataFrame = tables[dataset].to_pandas()
         return frame
+
+
+async def get_async_config(aha_conn_id: str) -> ClientConfig:
+    """Resolve a connection where a trigger runs: on the event loop, and nowhere else.
+
+    :param aha_conn_id: the Airflow connection of the account.
+    :return: what a client needs; a thread may use it, which must not ask Airflow itself.
+    :raises AhaConfigurationError: when a field of the connection can't be right.
+    """
+    from airflow.providers.common.compat.connection import get_async_connection
+    from asgiref.sync import sync_to_async
+
+    connection = await get_async_connection(aha_conn_id)
+    host = connection.host
+    if is_unset(host):
+        host = await sync_to_async(Variable.get)(SUBDOMAIN_VARIABLE, None)
+    return ClientConfig.from_connection(
+        host=host,
+        password=connection.password,
+        schema=connection.schema,
+        port=connection.port,
+        # Not `extra_dejson`: in Airflow 3 it asks the supervisor to mask what it finds, and blocks the loop.
+        extra=to_dict(connection.extra, "extra"),
+    )
 
 
 def _introduce(client: AhaClient) -> tuple[bool, str]:
