@@ -141,6 +141,7 @@ def get_provider_info() -> dict[str, object]:
                     "airflow_provider_aha.operators.deactivations",
                     "airflow_provider_aha.operators.extract",
                     "airflow_provider_aha.operators.plan",
+                    "airflow_provider_aha.operators.prune",
                     "airflow_provider_aha.operators.report",
                     "airflow_provider_aha.operators.users",
                 ],

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(given: str) -> int:
-    from airflow_provider_aha.lifecycle.chain import verify
+    from airflow_provider_aha.lifecycle.chain import pruned_up_to, verify
     from airflow_provider_aha.report.reviews import verify_reviews
 
     location = resolve_path(given if "://" in given else str(Path(given).absolute()))
@@ -39,6 +39,9 @@ def _verify(given: str) -> int:
     if not accounts and not reviewed:
         print(f"There is no record below {given}.", file=sys.stderr)
         return 2
+    for account in accounts:
+        if (last := pruned_up_to(fs, account)) is not None:
+            print(f"{account}: manifests up to {last}, and what they named, were deleted by a prune.")
     findings = [f"{account}: {finding}" for account in accounts for finding in verify(fs, account)]
     for folder in reviewed:
         findings += verify_reviews(location, folder.rpartition("account=")[2])

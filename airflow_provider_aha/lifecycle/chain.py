@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.exceptions import AhaSnapshotError
@@ -19,14 +23,17 @@ from airflow_provider_aha.lifecycle.records import (
     read_record,
     sha256,
 )
-from airflow_provider_aha.storage import to_json
+from airflow_provider_aha.storage import publish_all, staging, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# What a prune leaves for the manifests that it took away: ``{"name": ..., "sha256": ...}`` of the last one.
+# What a prune leaves for the manifests that it takes away: ``{"name": ..., "sha256": ...}`` of the last one. The
+# prune's own manifest, further on in the chain, says the same under ``pruned``.
 ANCHOR = "anchor.json"
+PRUNED = "pruned"
 _AT_ONCE = 64
+_IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it was cut off and not tried again."
 
 
 def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] = ()) -> tuple[str, str]:
@@ -92,8 +99,8 @@ def verify(fs: AbstractFileSystem, account_path: str) -> Iterator[str]:
     :raises AhaStorageError: when the records can't be read.
     """
     expected: dict[str, str] = {}
-    manifests = read_all(fs, f"{account_path}/manifests")
-    yield from _check_chain({_relative(path, account_path): body for path, body in manifests.items()}, expected)
+    leaving: dict[str, str] = {}
+    yield from _check_chain(_manifests(fs, account_path), expected, leaving)
     found = _hashes(fs, account_path)
     for name, digest in sorted(expected.items()):
         if name not in found:
@@ -101,7 +108,104 @@ def verify(fs: AbstractFileSystem, account_path: str) -> Iterator[str]:
         elif found[name] != digest:
             yield f"{name} was changed."
     for name in sorted(found.keys() - expected.keys()):
-        yield f"{name} is in no manifest: it was added, or the task that wrote it was cut off and not tried again."
+        if leaving.get(name) != found[name]:
+            yield f"{name} {_IN_NO_MANIFEST}"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """The beginning of a chain, which may be deleted.
+
+    :param last: name of its last manifest.
+    :param sha256: hash of that.
+    :param manifests: paths of its manifests, in order.
+    :param files: paths of the files that no later manifest names.
+    :param unlisted: paths of files that no manifest names: of tasks that died and were not tried again.
+    """
+
+    last: str | None
+    sha256: str | None
+    manifests: Sequence[str]
+    files: Sequence[str]
+    unlisted: Sequence[str]
+
+
+def expired(fs: AbstractFileSystem, account_path: str, before: datetime) -> Expired:
+    """Find what of an account's records is older than a moment.
+
+    :param fs: the account folder's filesystem.
+    :param account_path: the folder of the account's records.
+    :param before: the moment; UTC. A file is as old as the last manifest that names it.
+    :raises AhaSnapshotError: when the chain doesn't hold: what was done to it must stay to be seen.
+    :raises AhaStorageError: when the records can't be read.
+    """
+    bodies = _manifests(fs, account_path)
+    if findings := list(_check_chain(bodies, {}, {})):
+        raise AhaSnapshotError(
+            f"The chain of manifests in {account_path} doesn't hold ({findings[0]}), so nothing of this record was "
+            "deleted. Run python -m airflow_provider_aha.verify, and find out who changed it."
+        )
+    anchor = next(iter(_anchor(bodies)), "")
+    chain = [(path.removeprefix("manifests/"), parse_record(bodies[path], path)) for path in sorted(bodies)]
+    chain = [(name, manifest) for name, manifest in chain if name != ANCHOR]
+    old = list(takewhile(lambda one: one[0] <= anchor or _finished(one[1]) < before, chain))
+    while old and not _is_followed(old[-1][0], chain[len(old) :]):
+        old.pop()
+    kept = set().union(*(manifest["files"] for _, manifest in chain[len(old) :]))
+    gone = set().union(*(manifest["files"] for _, manifest in old)) - kept
+    there = list_files(fs, account_path, debris=True)
+    last = old[-1][0] if old else None
+    return Expired(
+        last,
+        sha256(bodies[f"manifests/{last}"]) if last else None,
+        [f"{account_path}/manifests/{name}" for name, _ in old],
+        [path for path in there if _relative(path, account_path) in gone],
+        [path for path in there if _is_ours(rest := _relative(path, account_path)) and rest not in gone | kept],
+    )
+
+
+def _finished(manifest: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(manifest["finished_at"])
+
+
+def _is_followed(last: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Tell whether all that comes later hangs on one manifest; two writers at once may have followed another."""
+    known = {last, *(name for name, _ in later)}
+    return all(manifest["previous"] in known for _, manifest in later)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(("dag=", "register/", "plans/", "applied/"))
+
+
+def anchor_at(fs: AbstractFileSystem, account_path: str, gone: Expired) -> None:
+    """Let the chain begin after what is about to be deleted.
+
+    :param fs: the account folder's filesystem.
+    :param account_path: the folder of the account's records.
+    :param gone: what is about to be deleted; a manifest says so already.
+    :raises AhaStorageError: when it can't be written.
+    """
+    with staging() as folder:
+        local = folder / ANCHOR
+        local.write_bytes(to_json({"name": gone.last, "sha256": gone.sha256}))
+        publish_all(fs, {f"{account_path}/manifests/{ANCHOR}": local})
+
+
+def pruned_up_to(fs: AbstractFileSystem, account_path: str) -> str | None:
+    """Return the last manifest that a prune has deleted, or was about to, or None; :func:`verify` says if it holds.
+
+    :param fs: the account folder's filesystem.
+    :param account_path: the folder of the account's records.
+    """
+    with suppress(AhaSnapshotError, KeyError):
+        return next(iter(_anchor(_manifests(fs, account_path))), None)
+    return None
+
+
+def _manifests(fs: AbstractFileSystem, account_path: str) -> dict[str, bytes]:
+    bodies = read_all(fs, f"{account_path}/manifests")
+    return {_relative(path, account_path): body for path, body in bodies.items()}
 
 
 def _hashes(fs: AbstractFileSystem, account_path: str) -> dict[str, str]:
@@ -114,23 +218,38 @@ def _hashes(fs: AbstractFileSystem, account_path: str) -> dict[str, str]:
     return found
 
 
-def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str]) -> Iterator[str]:
-    """Check each manifest against the ones before it, and collect what files they name."""
-    hashes: dict[str, str] = {}
+def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving: dict[str, str]) -> Iterator[str]:
+    """Check each manifest against the ones before it, and collect what files they name.
+
+    ``leaving`` is given the files of manifests that a prune was about to delete: they may be there, or not.
+    """
+    try:
+        hashes = _anchor(bodies)
+    except (AhaSnapshotError, KeyError):
+        yield f"manifests/{ANCHOR} was changed, or is no anchor."
+        hashes = {}
+    anchor, vouched = next(iter(hashes.items()), ("", "")), False
     for path in sorted(bodies):
         name = path.removeprefix("manifests/")
+        if name == ANCHOR:
+            continue
         try:
             manifest = parse_record(bodies[path], path)
-            if name == ANCHOR:
-                continue
             own = manifest.pop("content_sha256")
+            if name <= anchor[0]:
+                leaving.update(manifest["files"])
+                continue
             expected.update(manifest["files"])
-            yield from _check_link(path, manifest, hashes or _anchor(bodies), first=not hashes)
+            yield from _check_link(path, manifest, hashes, first=not hashes)
             if sha256(to_json(manifest)) != own:
                 yield f"{path} was changed."
-        except (AhaSnapshotError, KeyError, TypeError, ValueError):
+            pruned = manifest.get(PRUNED) or {}
+            vouched = vouched or (pruned.get("name"), pruned.get("sha256")) == anchor
+        except (AhaSnapshotError, KeyError, TypeError, ValueError, AttributeError):
             yield f"{path} was changed, or is no manifest."
         hashes[name] = sha256(bodies[path])
+    if anchor[0] and not vouched:
+        yield f"manifests/{ANCHOR} is of no prune: no manifest says that all up to {anchor[0]} was deleted."
 
 
 def _check_link(path: str, manifest: Mapping[str, Any], hashes: Mapping[str, str], *, first: bool) -> Iterator[str]:

@@ -126,14 +126,14 @@ def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
     """
     with storage_errors(path, ANY_ERROR):
         try:
-            if "file" in _protocols(fs):
+            if is_local(fs):
                 return _create_local(Path(path), content)
             if creates_conditionally(fs):
                 fs.pipe_file(path, content, mode="create")
                 return True
         except FileExistsError:
             # A request whose answer was lost is sent again by the store's own client, and meets itself.
-            return "file" not in _protocols(fs) and _read(fs, path) == content
+            return not is_local(fs) and _read(fs, path) == content
         fs.invalidate_cache()
         if fs.exists(path):
             return False
@@ -168,6 +168,14 @@ def creates_conditionally(fs: AbstractFileSystem) -> bool:
     :param fs: a filesystem.
     """
     return bool(_protocols(fs) & _CONDITIONAL_PUTS)
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Tell whether a filesystem is that of this machine.
+
+    :param fs: a filesystem.
+    """
+    return "file" in _protocols(fs)
 
 
 def _protocols(fs: AbstractFileSystem) -> set[str]:
@@ -222,24 +230,25 @@ def _read(fs: AbstractFileSystem, path: str) -> bytes | None:
     return body
 
 
-def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True) -> list[str]:
+def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True, debris: bool = False) -> list[str]:
     """List all files below a folder; what a worker is writing, or died over, is left out.
 
     :param fs: the folder's filesystem.
     :param folder: the folder; one that isn't there has no files.
     :param deep: whether files of folders inside count.
+    :param debris: whether what is left out counts, too.
     :return: their paths, in order.
     :raises AhaStorageError: when it can't be listed.
     """
     with storage_errors(folder, ANY_ERROR):
-        if "file" in _protocols(fs):
+        if is_local(fs):
             # fsspec looks at each file, and shows an empty folder where one is gone between two looks.
             found: Iterable[str] = _find_local(folder, deep=deep)
         else:
             # What this process has listed before lacks what others have written since.
             fs.invalidate_cache()
             found = fs.find(folder, maxdepth=None if deep else 1) if fs.exists(folder) else []
-        return sorted(path for path in found if not _is_debris(path))
+        return sorted(path for path in found if debris or not _is_debris(path))
 
 
 def _find_local(folder: str, *, deep: bool) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -19,14 +20,17 @@ from airflow_provider_aha.lifecycle.records import (
     list_files,
     parse_record,
     read_files,
+    read_record,
     sha256,
 )
 from airflow_provider_aha.lifecycle.tables import whole
 from airflow_provider_aha.report.snapshot import moment_of
-from airflow_provider_aha.storage import Location, to_json
+from airflow_provider_aha.storage import Location, publish_all, staging, to_json
 
 REVIEW_VERSION = 1
 FILE, SUBMISSION = "review.json", "submission.json"
+# What a prune leaves for the reviews that it takes away.
+ANCHOR = "anchor.json"
 POPULATION, DECISIONS = "population", "decisions"
 # A review that is older describes people who have moved on.
 OPEN_FOR = timedelta(days=14)
@@ -189,18 +193,46 @@ def verify_reviews(location: Location, account: str) -> Iterator[str]:
     :param account: the account.
     :return: a sentence for each finding.
     """
-    before: Review | None = None
+    anchor = read_record(location.fs, f"{Layout(location.path, account).reviews}/{ANCHOR}") or {}
+    expected = (anchor.get("review_id"), anchor.get("sha256"))
     for review in read_reviews(location, account):
-        expected = (before.review_id, before.sha256) if before else (None, None)
+        if anchor and review.created_at <= moment_of(anchor["created_at"]):
+            # A prune was cut off.
+            continue
         if (review.record.get("previous"), review.record.get("previous_sha256")) != expected:
             yield f"{review.path}: the review before it was changed, removed or added."
-        before = review
+        expected = (review.review_id, review.sha256)
         for files in (review.record["files"], (review.submission or {}).get("files") or {}):
             for what in files:
                 try:
                     _checked(location, review.path, files, what)
                 except AhaSnapshotError as error:
                     yield str(error)
+
+
+def expired_reviews(location: Location, account: str, before: datetime) -> list[Review]:
+    """Find the reviews that are older than a moment, oldest first; the newest one never is.
+
+    :param location: the base path.
+    :param account: the account.
+    :param before: the moment; UTC.
+    """
+    reviews = read_reviews(location, account)[:-1]
+    return list(takewhile(lambda review: max(review.created_at, review.submitted_at or before) <= before, reviews))
+
+
+def anchor_reviews(location: Location, account: str, last: Review) -> None:
+    """Let the chain of reviews begin after those that are about to be deleted.
+
+    :param location: the base path.
+    :param account: the account.
+    :param last: the last one of them.
+    """
+    anchor = {"review_id": last.review_id, "sha256": last.sha256, "created_at": last.record["created_at"]}
+    with staging() as folder:
+        local = folder / ANCHOR
+        local.write_bytes(to_json(anchor))
+        publish_all(location.fs, {f"{Layout(location.path, account).reviews}/{ANCHOR}": local})
 
 
 def last_submitted(reviews: Sequence[Review]) -> Review | None:

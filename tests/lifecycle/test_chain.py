@@ -190,16 +190,59 @@ def test_a_store_without_conditions_loses_no_manifest(tmp_path):
     assert [name[:9] for name in sorted(names)] == ["00000001-", "00000002-", "00000003-"]
 
 
-def test_an_anchor_stands_for_what_was_pruned(local):
+def pruned(location: Location, number: int) -> dict[str, str]:
+    """Leave what a prune leaves for the manifests up to a number, but delete nothing."""
+    account = folder(location, "x").account_path
+    name = f"{number:08d}.json"
+    anchor = {"name": name, "sha256": sha256(location.fs.cat_file(f"{account}/manifests/{name}"))}
+    close_try(folder(location, "prune"), {"pruned": anchor})
+    create_once(location.fs, f"{account}/manifests/anchor.json", to_json(anchor))
+    return anchor
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_anchor_stands_for_what_was_pruned(local, whole):
     account, folders = three_runs(local)
-    body = local.fs.cat_file(f"{account}/manifests/00000001.json")
-    local.fs.rm(f"{account}/{folders[0]}", recursive=True)
-    local.fs.rm_file(f"{account}/manifests/00000001.json")
-    anchor = {"name": "00000001.json", "sha256": sha256(body)}
-    create_once(local.fs, f"{account}/manifests/anchor.json", to_json(anchor))
+    anchor = pruned(local, 1)
+    local.fs.rm_file(f"{account}/{folders[0]}/start.json")
+    if whole:
+        local.fs.rm(f"{account}/{folders[0]}", recursive=True)
+        local.fs.rm_file(f"{account}/manifests/00000001.json")
     assert findings(local) == []
     local.fs.pipe_file(f"{account}/manifests/anchor.json", to_json(anchor | {"sha256": "00"}))
-    assert findings(local) == ["manifests/00000001.json was changed after manifests/00000002.json was written."]
+    assert findings(local) == [
+        "manifests/00000001.json was changed after manifests/00000002.json was written.",
+        "manifests/anchor.json is of no prune: no manifest says that all up to 00000001.json was deleted.",
+    ]
+
+
+def test_an_anchor_hides_nothing_that_no_prune_has_deleted(local):
+    """Who takes manifests away would like to call it a prune."""
+    account, folders = three_runs(local)
+    body = local.fs.cat_file(f"{account}/manifests/00000002.json")
+    for number in (1, 2):
+        local.fs.rm(f"{account}/{folders[number - 1]}", recursive=True)
+        local.fs.rm_file(f"{account}/manifests/{number:08d}.json")
+    anchor = {"name": "00000002.json", "sha256": sha256(body)}
+    create_once(local.fs, f"{account}/manifests/anchor.json", to_json(anchor))
+    assert findings(local) == [
+        "manifests/anchor.json is of no prune: no manifest says that all up to 00000002.json was deleted."
+    ]
+
+
+def test_what_a_cut_off_prune_has_left_must_be_as_it_was(local):
+    account, folders = three_runs(local)
+    pruned(local, 2)
+    local.fs.pipe_file(f"{account}/{folders[0]}/start.json", b"{}")
+    assert findings(local) == [f"{folders[0]}/start.json {NO_MANIFEST}"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"name": "00000001.json"}'])
+def test_a_broken_anchor_is_named(local, body):
+    account, _ = three_runs(local)
+    pruned(local, 1)
+    local.fs.pipe_file(f"{account}/manifests/anchor.json", body)
+    assert findings(local) == ["manifests/anchor.json was changed, or is no anchor."]
 
 
 def test_the_chain_goes_on_after_everything_was_pruned(local):
@@ -207,7 +250,6 @@ def test_the_chain_goes_on_after_everything_was_pruned(local):
     create_once(local.fs, f"{account}/manifests/anchor.json", to_json({"name": "00000041.json", "sha256": "aa"}))
     one_run(local, "r1")
     assert manifest(local, 42)["previous_sha256"] == "aa"
-    assert findings(local) == []
 
 
 def test_records_that_cannot_be_read_are_an_error_of_their_own():
