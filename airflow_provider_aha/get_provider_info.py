@@ -153,7 +153,7 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [
             {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.triggers.users"]},
         ],
-        "extra-links": ["airflow_provider_aha.links.AhaLink"],
+        "extra-links": ["airflow_provider_aha.links.AhaLink", "airflow_provider_aha.links.AccessReportLink"],
         "transfers": [
             {
                 "source-integration-name": "Aha!",

@@ -1,18 +1,29 @@
-"""The link from a task to what it was about in Aha!: the user, or the account's settings with the list of users."""
+"""Links of tasks: to what they were about in Aha!, and to the access review page."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
+
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 if TYPE_CHECKING:
     from airflow_provider_aha.config import ClientConfig
 
 KEY = "aha_link"
+REPORT_KEY = "aha_report"
+# Below it the plugin shows access reviews in Airflow's UI.
+REPORTS_PREFIX = "aha-reports"
+_PAGE = "access_review.html"
 _ADDRESS = re.compile(r"https://[a-z0-9.-]+\.aha\.io|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?")
 _USER_ID = re.compile(r"[0-9]{1,20}")
+_ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class AhaLink(BaseOperatorLink):
@@ -36,6 +47,50 @@ class AhaLink(BaseOperatorLink):
         if not _ADDRESS.fullmatch(address):
             return ""
         return f"{address}/users/{user_id}" if _USER_ID.fullmatch(user_id) else f"{address}/settings/account"
+
+
+class AccessReportLink(BaseOperatorLink):
+    """Leads to the access review page: in Airflow's UI (3.1 and newer), or where the base path is served.
+
+    The environment variable ``AHA_REPORTS_URL`` is the address at which people open the base path, such as that
+    of a bucket's web server. Without it, Airflow before 3.1 has no link.
+    """
+
+    name = "Access review"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 (Airflow's signature)
+        """Return the address, or nothing while the task hasn't come that far.
+
+        :param operator: the task.
+        :param ti_key: its instance.
+        """
+        found = XCom.get_value(ti_key=ti_key, key=REPORT_KEY)
+        found = found if isinstance(found, dict) else {}
+        account, day, review = (str(found.get(name) or "") for name in ("account", "snapshot", "review_id"))
+        if not _ACCOUNT.fullmatch(account) or not (_REVIEW.fullmatch(review) if review else _DAY.fullmatch(day)):
+            return ""
+        if served := os.environ.get("AHA_REPORTS_URL"):
+            folder = (
+                f"reviews/account={account}/review={review}"
+                if review
+                else f"reports/account={account}/snapshot={day}"
+            )
+            return f"{served.rstrip('/')}/{folder}/{_PAGE}"
+        if not AIRFLOW_V_3_1_PLUS:
+            return ""
+        base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+        return f"{base}/{REPORTS_PREFIX}/{account}/{f'review/{review}' if review else f'snapshot/{day}'}/{_PAGE}"
+
+
+def leave_report(context: Any, summary: Mapping[str, Any]) -> None:
+    """Note which report a task has made.
+
+    :param context: the task's context.
+    :param summary: the report's summary.
+    """
+    if (instance := context.get("ti")) is not None:
+        found = {name: summary[name] for name in ("account", "snapshot", "review_id")}
+        instance.xcom_push(key=REPORT_KEY, value=found)
 
 
 def leave_link(context: Any, address: str, user_id: str | None = None) -> None:

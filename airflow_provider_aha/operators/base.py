@@ -37,7 +37,7 @@ class AhaOperator(BaseOperator):
     """
 
     ui_color = "#dceefb"
-    operator_extra_links = (AhaLink(),)
+    operator_extra_links: tuple[Any, ...] = (AhaLink(),)
 
     def __init__(self, *, aha_conn_id: str = AhaHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.plan import roster_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
@@ -45,6 +46,7 @@ class AhaAccessReportOperator(AhaOperator):
         exists, or an argument can't be right.
     """
 
+    operator_extra_links: tuple[Any, ...] = (AccessReportLink(), *AhaOperator.operator_extra_links)
     template_fields: Sequence[str] = (
         "base_path",
         "review_id",
@@ -111,6 +113,7 @@ class AhaAccessReportOperator(AhaOperator):
             summary = make_report(location, self._asked(context))
         self.log.info("%s: %s", summary["account"], summary["sentence"])
         self.log.info("Page: %s", summary["page"])
+        leave_report(context, summary)
         return summary
 
     def _asked(self, context: Any) -> Asked:

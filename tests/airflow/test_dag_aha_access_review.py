@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
+
+from airflow_provider_aha.links import REPORT_KEY, AccessReportLink
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -44,3 +47,27 @@ def test_without_a_snapshot_it_fails_at_once(registered, run_dag, aha_default, t
     assert run.state == "failed"
     assert run.instance("report").state == "failed"
     assert not (tmp_path / "nothing").exists()
+
+
+def test_task_leads_to_the_page(dag, run_dag, airflow_2, monkeypatch):
+    run = run_dag(dag, {"review_id": "2026-Q4"})
+    found = run.instance("report").xcom_pull(task_ids="report", key=REPORT_KEY)
+    account, day = found["account"], found["snapshot"]
+    monkeypatch.setattr(XCom, "get_value", lambda **_: found)
+    link = AccessReportLink().get_link(None, ti_key=None)
+    assert link == "" if airflow_2 else link.endswith(f"/aha-reports/{account}/review/2026-Q4/access_review.html")
+    monkeypatch.setenv("AHA_REPORTS_URL", "https://reports.example.com/aha/")
+    folder = f"https://reports.example.com/aha/reviews/account={account}/review=2026-Q4"
+    assert AccessReportLink().get_link(None, ti_key=None) == f"{folder}/access_review.html"
+    found["review_id"] = None
+    folder = f"https://reports.example.com/aha/reports/account={account}/snapshot={day}"
+    assert AccessReportLink().get_link(None, ti_key=None) == f"{folder}/access_review.html"
+    for forged in (
+        None,
+        "x",
+        {},
+        {"account": "../x", "snapshot": day},
+        {"account": account, "snapshot": "javascript:"},
+    ):
+        monkeypatch.setattr(XCom, "get_value", lambda forged=forged, **_: forged)
+        assert AccessReportLink().get_link(None, ti_key=None) == ""

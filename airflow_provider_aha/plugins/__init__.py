@@ -1,0 +1,1 @@
+"""Plugins of Airflow: pages in its UI."""

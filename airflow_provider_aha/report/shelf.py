@@ -1,0 +1,122 @@
+"""The reports that were written: which there are, and their files, each checked before it is handed out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lifecycle.plan import read_bytes
+from airflow_provider_aha.lifecycle.records import parse_record, sha256
+from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE
+from airflow_provider_aha.report.reviews import find_review, read_file, read_reviews
+from airflow_provider_aha.report.text import visible
+from airflow_provider_aha.storage import ANY_ERROR, Location, read_json, storage_errors
+
+FILES = {PAGE: "text/html; charset=utf-8", TABLE: "text/csv; charset=utf-8", SUMMARY: "application/json"}
+SNAPSHOT, REVIEW = "snapshot", "review"
+# What a review calls these files.
+_OF_REVIEW = {PAGE: "page", TABLE: "table", SUMMARY: "summary"}
+# So many reports of an account are listed.
+_LISTED = 60
+
+
+def read_published(location: Location, account: str, kind: str, name: str, file: str) -> bytes:
+    """Read a file that a report or review vouches for.
+
+    :param location: the base path.
+    :param account: the account.
+    :param kind: ``snapshot`` or ``review``.
+    :param name: the day of the snapshot, or the review's id.
+    :param file: one of :data:`FILES`.
+    :raises AhaConfigurationError: when a name can't be one.
+    :raises AhaSnapshotError: when there is no such file, or it isn't the one that was written.
+    """
+    if file not in FILES or kind not in (SNAPSHOT, REVIEW):
+        raise AhaSnapshotError("There is no such file of a report.")
+    if kind == REVIEW:
+        review = find_review(location, account, name)
+        if review is None:
+            raise AhaSnapshotError(f"There is no review {name} of {account}.")
+        return read_file(location, review, _OF_REVIEW[file])
+    folder = Layout(location.path, account).report(name)
+    summary = read_bytes(location.fs, f"{folder}/{SUMMARY}")
+    if summary is None:
+        raise AhaSnapshotError(f"There is no report of {name} of {account}.")
+    if file == SUMMARY:
+        return summary
+    body = read_bytes(location.fs, f"{folder}/{file}")
+    if body is None or sha256(body) != parse_record(summary, folder)["files"].get(file):
+        raise AhaSnapshotError(f"{folder}/{file} is missing, or is not the one that the report has written.")
+    return body
+
+
+def accounts(location: Location) -> list[str]:
+    """Return the accounts that have reports.
+
+    :param location: the base path.
+    """
+    return sorted(_names(location, f"{location.path}/reports", "account"))
+
+
+def _names(location: Location, folder: str, key: str) -> Iterator[str]:
+    """Yield what stands in the names of folders such as ``key=value``."""
+    with storage_errors(folder, ANY_ERROR):
+        location.fs.invalidate_cache()
+        try:
+            paths = location.fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return
+    for path in paths:
+        match = re.fullmatch(rf"{key}=([^/]+)", str(path).rstrip("/").rpartition("/")[2])
+        if match:
+            yield match[1]
+
+
+def render_list(location: Location) -> bytes:
+    """Make the page that lists all reports and reviews.
+
+    :param location: the base path.
+    """
+    now = datetime.now(UTC)
+    found = []
+    for account in accounts(location):
+        reviews = [
+            {"id": review.review_id, "state": review.state(now), "opened": f"{review.created_at:%Y-%m-%d}"}
+            for review in reversed(read_reviews(location, account))
+        ]
+        found.append({"name": account, "reports": list(_reports(location, account)), "reviews": reviews})
+    html: str = _template().render(accounts=found, page=PAGE)
+    return html.encode()
+
+
+def _reports(location: Location, account: str) -> Iterator[dict[str, Any]]:
+    layout = Layout(location.path, account)
+    days = sorted(_names(location, layout.reports, SNAPSHOT), reverse=True)
+    for day in days[:_LISTED]:
+        try:
+            summary = read_json(location.fs, f"{layout.report(day)}/{SUMMARY}")
+        except AhaSnapshotError:
+            continue
+        overdue = bool((summary.get("control") or {}).get("overdue"))
+        yield {"day": day, "sentence": str(summary.get("sentence")), "overdue": overdue}
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = files("airflow_provider_aha.report").joinpath("assets", "list.html").read_text(encoding="utf-8")
+    return environment.from_string(text)
