@@ -39,6 +39,8 @@ class AhaPushOperator(AhaOperator):
     :return: the summary of each push, in a list: counts by status, paths and hashes; no names, no emails.
     """
 
+    # What is pushed is nowhere in Aha! to be looked at.
+    operator_extra_links: tuple[Any, ...] = ()
     template_fields: Sequence[str] = (
         "mapping",
         "dataset",
