@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.mapping.spec import read_spec
 from airflow_provider_aha.mapping.targets.files import FileTarget
 from airflow_provider_aha.storage import Location
@@ -94,6 +94,17 @@ def test_the_file_of_before_stays_when_a_push_is_refused(world):
         world.push(mapping(), target(world, "csv"), run_id="r2")
     assert written(world, "csv").read_bytes() == before
     assert {row["status"] for row in world.outcomes("r2")} == {"invalid", "failed"}
+
+
+def test_a_shrunken_input_leaves_the_file_as_it_is(world):
+    world.land(users(10))
+    world.push(mapping(), target(world, "csv"))
+    before = written(world, "csv").read_bytes()
+    world.land(users(5))
+    for run_id in ("r2", "r3"):
+        with pytest.raises(AhaGuardError, match="the last push had 10"):
+            world.push(mapping(), target(world, "csv"), run_id=run_id)
+    assert written(world, "csv").read_bytes() == before
 
 
 def test_a_dry_run_writes_no_file(world):
