@@ -146,7 +146,12 @@ def _tiles(report: Report) -> Iterator[dict[str, Any]]:
         over = values["seats_over"]
         note = f"{over:,} more than purchased" if over else f"{values['seats_free']:,} free"
         yield _tile(
-            report, "Seats in use", "seats_in_use", note, of=f"of {values['seats_purchased']:,}", alarm=over > 0
+            report,
+            "Seats in use",
+            "seats_in_use",
+            note,
+            of=f"of {values['seats_purchased']:,} purchased",
+            alarm=over > 0,
         )
     yield _renewal(report)
     if values["leavers"] is None:

@@ -20,7 +20,9 @@ def visible(text: str | None) -> str:
 
     :param text: what a stranger typed.
     """
-    return _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text or "").encode("utf-8", "replace").decode()
+    if not text or text.isprintable():
+        return text or ""
+    return _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace").decode()
 
 
 def cell(value: object) -> str:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +146,28 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk.folder
 
 
+@pytest.fixture(scope="session")
+def make_desk(landed: Path) -> Callable[..., Desk]:
+    """Call it with a folder for a desk in it: a copy of the snapshots, and a roster that four people have left."""
+
+    def make(folder: Path, *, copied: bool = True) -> Desk:
+        found = Desk(folder)
+        if copied:
+            shutil.copytree(landed / "aha", folder / "aha")
+            account = Account.generate(500, as_of=found.now - timedelta(hours=1))
+            people = people_of(account)
+            enabled = [mail for mail, user_id in people.items() if account.user(user_id)["enabled"]]
+            days = ("2026-09-30", "2026-10-15", "2026-11-01", "2026-11-19")
+            found.write_roster(people, dict(zip(enabled[20:60:10], days, strict=True)))
+        return found
+
+    return make
+
+
 @pytest.fixture
-def desk(landed: Path, tmp_path: Path) -> Desk:
-    """A desk of the test's own, with a copy of the snapshots and a roster on which four people have left."""
-    shutil.copytree(landed / "aha", tmp_path / "aha")
-    found = Desk(tmp_path)
-    account = Account.generate(500, as_of=found.now - timedelta(hours=1))
-    people = people_of(account)
-    enabled = [mail for mail, user_id in people.items() if account.user(user_id)["enabled"]]
-    days = ("2026-09-30", "2026-10-15", "2026-11-01", "2026-11-19")
-    found.write_roster(people, dict(zip(enabled[20:60:10], days, strict=True)))
-    return found
+def desk(make_desk: Callable[[Path], Desk], tmp_path: Path) -> Desk:
+    """A desk of the test's own; see ``make_desk``."""
+    return make_desk(tmp_path)
 
 
 @pytest.fixture
@@ -170,9 +182,62 @@ def small(tmp_path: Path) -> Callable[..., Desk]:
     return make
 
 
+@pytest.fixture
+def someone() -> Callable[..., dict[str, Any]]:
+    """Call it with a number and a name for a user as the API sends it."""
+    return user
+
+
+def user(number: int, name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"62000000000000000{number:02}",
+        "name": name,
+        "email": f"u{number}@example.com",
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "updated_at": "2026-01-01T00:00:00.000Z",
+        "accessed_at": "2026-11-01T00:00:00.000Z",
+        "product_roles": [
+            {"role": 20, "role_description": "Owner", "product_id": f"61{number}", "product_name": name}
+        ],
+        "user_roles": [],
+        "enabled": True,
+        "paid_seat": True,
+        "administrator": False,
+        "administrator_roles": {},
+        **more,
+    }
+
+
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "</script><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% for x in y %}",
+    "\"'><b>&amp;",
+    '=HYPERLINK("https://example.com","x")',
+    "+1 555",
+    "-2+3",
+    "@SUM(A1)",
+    "＝1+1",
+    "a;=1+1",
+    "tab\there\nline",
+    "nul\x00byte",
+    "\u202egnp.exe",
+    "\u2066hidden\u200b",
+    "\u2028line\u2029",
+]
+
+
+@pytest.fixture
+def hostile_desk(small: Callable[..., Desk]) -> Desk:
+    """A desk of an account in which everybody has a name that means harm."""
+    return small([user(number, name) for number, name in enumerate(HOSTILE, 10)])
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A real browser."""
+    """A real browser; on the newest Airflow only, for the page is the same on all."""
+    if tuple(map(int, version("apache-airflow").split(".")[:2])) < (3, 3):
+        pytest.skip("the page is looked at on the newest Airflow only")
     if not Path("/usr/bin/chromium").exists():
         pytest.skip("chromium is not installed (/usr/bin/chromium)")
     module = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -7,49 +7,10 @@ from pathlib import Path
 
 import pytest
 
-HOSTILE = [
-    '<script>alert("x")</script>',
-    "</script><img src=x onerror=alert(1)>",
-    "{{ 7 * 7 }}{% for x in y %}",
-    "\"'><b>&amp;",
-    '=HYPERLINK("https://example.com","x")',
-    "+1 555",
-    "-2+3",
-    "@SUM(A1)",
-    "＝1+1",
-    "a;=1+1",
-    "tab\there\nline",
-    "nul\x00byte",
-    "\u202egnp.exe",
-    "\u2066hidden\u200b",
-    "\u2028line\u2029",
-]
-
-
-def user(number, name, **more):
-    return {
-        "id": f"62000000000000000{number:02}",
-        "name": name,
-        "email": f"u{number}@example.com",
-        "created_at": "2026-01-01T00:00:00.000Z",
-        "updated_at": "2026-01-01T00:00:00.000Z",
-        "accessed_at": "2026-11-01T00:00:00.000Z",
-        "product_roles": [
-            {"role": 20, "role_description": "Owner", "product_id": f"61{number}", "product_name": name}
-        ],
-        "user_roles": [],
-        "enabled": True,
-        "paid_seat": True,
-        "administrator": False,
-        "administrator_roles": {},
-        **more,
-    }
-
 
 @pytest.fixture
-def hostile(small):
-    desk = small([user(number, name) for number, name in enumerate(HOSTILE, 10)])
-    return Path(desk.report(seats_purchased=20)["page"])
+def hostile(hostile_desk):
+    return Path(hostile_desk.report(seats_purchased=20)["page"])
 
 
 def test_only_the_pages_own_scripts_and_marks_are_in_it(hostile):
@@ -84,11 +45,11 @@ def test_data_of_the_page_is_what_the_table_has(hostile, page_data):
     assert [f"u{people['id'][p]}.{data['words'][k]}" for p, k in zip(places, keys, strict=True)] == [
         row["row_key"] for row in rows
     ]
-    assert len(rows) == len(HOSTILE)
+    assert len(rows) > 10
 
 
-def test_a_page_without_data_says_what_to_provide(small):
-    desk = small([user(10, "Ada")])
+def test_a_page_without_data_says_what_to_provide(small, someone):
+    desk = small([someone(10, "Ada")])
     html = Path(desk.report(seats_purchased=None, seat_price=None, renewal_date=None)["page"]).read_text("utf-8")
     html = re.sub(r"</?span>", "", html)
     for missing in ("seats_purchased", "seat_price and renewal_date", "Provide roster", "with a review id"):

@@ -25,6 +25,8 @@
   function place(id, svg, label) {
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", label);
+    // The image as a whole is named; what it is made of has no role that could have a name.
+    for (const part of svg.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
     svg.removeAttribute("width");
     svg.removeAttribute("height");
     byId(id).append(svg);
