@@ -44,9 +44,7 @@ def page_of(chromium: Any) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on(
-            "request", page.on("request", lambda one: wrong.extend([] if one.url.startswith(OWN) else [one.url]))
-        )
+        page.on("request", lambda one: wrong.extend([] if one.url.startswith(OWN) else [one.url]))
         page.goto(Path(file).as_uri() if isinstance(file, Path) else file)
         return page
 
