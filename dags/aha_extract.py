@@ -1,5 +1,8 @@
 """Land the users and roles of an Aha! account as Parquet, once a day.
 
+Afterwards everybody who was deactivated lately is looked up in what was landed: whoever came back fails the task
+`confirm`. The data is there all the same.
+
 The base path is the Param ``aha_output_path``, else the Airflow Variable of that name, else the folder ``aha``
 in Airflow's home. The schedule comes from the environment variable ``AHA_SCHEDULE``.
 """
@@ -14,6 +17,7 @@ from airflow.providers.common.compat.sdk import DAG, Param
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 
 with DAG(
@@ -36,9 +40,13 @@ with DAG(
     user_defined_macros={"aha_base_path": default_base_path},
     tags=["aha"],
 ):
-    AhaExtractUsersOperator(
+    extract = AhaExtractUsersOperator(
         task_id="extract",
         base_path="{{ aha_base_path(params.aha_output_path) }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
         outlets=[USERS, USER_ROLES, USER_ROLE_SUMMARY, USER_CHANGES],
     )
+    confirm = AhaConfirmDeactivationsOperator(
+        task_id="confirm", base_path="{{ aha_base_path(params.aha_output_path) }}"
+    )
+    extract >> confirm

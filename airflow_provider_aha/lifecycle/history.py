@@ -92,15 +92,20 @@ def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -
             continue
         for user_id, history in histories(fs, f"{entry.folder}/events").items():
             for event in history.outcomes:
-                if event["outcome"] in ENABLED or _was_enabled(event):
+                if enables(event):
                     yield user_id, _moment(event.get("answered_at"))
             unsettled = history.unsettled if entry.access == "given" else None
             if unsettled is not None:
                 yield user_id, _moment(unsettled.get("answered_at") or unsettled["intent_at"])
 
 
-def _was_enabled(event: Mapping[str, Any]) -> bool:
-    """Tell whether an update of any kind enabled the user."""
+def enables(event: Mapping[str, Any]) -> bool:
+    """Tell whether an event says that this package enabled the user, by an update of any kind.
+
+    :param event: an outcome of a journal.
+    """
+    if event["outcome"] in ENABLED:
+        return True
     before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
     return before is False and after is True
 

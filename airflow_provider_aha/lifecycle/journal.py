@@ -26,6 +26,8 @@ INTENT, OUTCOME = "intent", "outcome"
 FAILED = "failed"
 # What an intent without outcome is in the evidence; never written as an outcome.
 UNKNOWN = "unknown"
+# What the next extract says of somebody whose access was taken.
+CONFIRMED, CAME_BACK = "confirmed", "came_back"
 
 # What can become of a user; `failed` is the only one that another try takes up again.
 OUTCOMES = (
@@ -40,6 +42,8 @@ OUTCOMES = (
     "disabled_after_crash",
     "enabled_after_crash",
     "dry_run",
+    CONFIRMED,
+    CAME_BACK,
 )
 # After these a user is, or may be, as the task wanted.
 EFFECTIVE = frozenset(

@@ -121,7 +121,7 @@ def test_key_names_and_emails_stay_out_of_everything_that_is_logged(
     said = everything_logged()
     users = pq.read_table(run.xcom("extract")["files"][0]["path"], partitioning=None)
     assert "450 rows in" in said
-    assert "/api/v1/users?per_page=200" in said
+    assert '"GET /users HTTP/1.1" 200' in said
     assert aha_default.key not in said
     for name in ("name", "email"):
         assert not [value for value in users[name].to_pylist() if value and value in said]
@@ -147,6 +147,7 @@ def test_options_of_the_dag(parse):
     assert (dag.catchup, dag.max_active_runs, set(dag.tags)) == (False, 1, {"aha"})
     assert dag.start_date <= datetime.now(UTC)
     assert dag.params.dump() == {"aha_output_path": None}
-    (task,) = dag.tasks
-    assert task.retries == 2
+    task, confirm = dag.tasks
+    assert (task.downstream_task_ids, confirm.downstream_task_ids) == ({"confirm"}, set())
+    assert (task.retries, confirm.outlets) == (2, [])
     assert [asset.uri.rstrip("/") for asset in task.outlets] == [f"aha://{name}" for name in DATASETS]

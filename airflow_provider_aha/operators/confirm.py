@@ -1,0 +1,61 @@
+"""The operator that looks, after an extract, whether those whose access was taken are still without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.values import to_text
+
+# So many ids a log line may name.
+_NAMED = 20
+
+
+class AhaConfirmDeactivationsOperator(AhaOperator):
+    """Confirm deactivations by the newest snapshot, or raise an alarm; Aha! isn't asked.
+
+    Everybody whose access was taken within the last 90 days, before the snapshot was read, is looked up. Who is
+    still disabled is recorded once as ``confirmed`` (``verified_by`` is ``next_extract``). Who is enabled, though
+    this package hasn't enabled them, is recorded once as ``came_back``, and the task fails so that somebody looks.
+
+    :param base_path: where the snapshots and the evidence are; left out: the Airflow Variable
+        ``aha_output_path``, else ``$AIRFLOW_HOME/aha``. (templated)
+    :param aha_conn_id: the Airflow connection of the account. (templated)
+    :return: ``account``, ``snapshot``, ``looked_up`` and ``confirmed`` (counts), ``came_back`` (ids).
+    :raises AirflowFailException: without retries, when somebody came back.
+    :raises AhaError: when snapshot or records can't be read.
+    """
+
+    template_fields: Sequence[str] = ("base_path", "aha_conn_id")
+
+    def __init__(self, *, base_path: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.base_path = base_path
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Look everybody up.
+
+        :param context: the task's context.
+        :return: what was found.
+        """
+        from airflow_provider_aha.lifecycle.confirm import confirm
+
+        with without_useless_tries(self.aha_conn_id):
+            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            account = self.hook.get_conn().config.account
+            self.link_to(context)
+            found = confirm(location, account, run_of(context), now=datetime.now(UTC))
+        self.log.info("%d users were looked up, %d newly confirmed.", found["looked_up"], found["confirmed"])
+        if ids := found["came_back"]:
+            more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+            raise AirflowFailException(
+                f"{len(ids)} users whose access was taken are enabled again, and not by this package: "
+                f"{', '.join(ids[:_NAMED])}{more}. Find out who enabled them; see the evidence of this task."
+            )
+        return found
