@@ -253,11 +253,13 @@ def test_defaults_of_the_form_are_those_of_the_client():
 
 
 def test_variables_are_documented():
+    from airflow_provider_aha.hooks.accounts import CONNECTIONS_VARIABLE
     from airflow_provider_aha.hooks.aha import SUBDOMAIN_VARIABLE
     from airflow_provider_aha.hooks.paths import BASE_PATH_VARIABLE
 
     (rows,) = tables(section("docs/connection.md", "Other ways to store it"))
-    assert {code_names(row["Variable"])[0] for row in rows} == {SUBDOMAIN_VARIABLE, BASE_PATH_VARIABLE}
+    documented = {code_names(row["Variable"])[0] for row in rows}
+    assert documented == {SUBDOMAIN_VARIABLE, CONNECTIONS_VARIABLE, BASE_PATH_VARIABLE}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from airflow.providers.common.compat.sdk import BaseHook, Variable
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
-from airflow_provider_aha.hooks.common import airflow_user_agent, field_behaviour, form_widgets, mask_key
+from airflow_provider_aha.hooks.common import (
+    airflow_user_agent,
+    check_type,
+    field_behaviour,
+    form_widgets,
+    mask_key,
+)
 from airflow_provider_aha.values import is_unset, to_dict
 
 if TYPE_CHECKING:
@@ -75,6 +81,7 @@ class AhaHook(BaseHook):
         from airflow_provider_aha.client import AhaClient
 
         connection = self.get_connection(self.aha_conn_id)
+        check_type(connection, self.conn_type)
         host = connection.host
         if is_unset(host):
             host = Variable.get(SUBDOMAIN_VARIABLE, None)
@@ -161,6 +168,7 @@ async def get_async_config(aha_conn_id: str) -> ClientConfig:
     from asgiref.sync import sync_to_async
 
     connection = await get_async_connection(aha_conn_id)
+    check_type(connection, AhaHook.conn_type)
     host = connection.host
     if is_unset(host):
         host = await sync_to_async(Variable.get)(SUBDOMAIN_VARIABLE, None)

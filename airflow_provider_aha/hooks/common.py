@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.get_provider_info import HIDDEN_FIELDS
 
 
@@ -43,6 +44,20 @@ def form_widgets(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         )
         for name, field in fields.items()
     }
+
+
+def check_type(connection: Any, conn_type: str) -> None:
+    """Refuse a connection of another type: its password is somebody else's, and must not be sent as a key.
+
+    :param connection: the Airflow connection.
+    :param conn_type: the type that it has to have.
+    :raises AhaConfigurationError: when it has another one.
+    """
+    if connection.conn_type != conn_type:
+        raise AhaConfigurationError(
+            f"The Airflow connection {connection.conn_id} is of type {connection.conn_type!r}, not {conn_type!r}: "
+            "its password was sent nowhere. Name another connection, or change its type."
+        )
 
 
 def mask_key(key: str) -> None:

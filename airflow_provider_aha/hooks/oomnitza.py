@@ -10,7 +10,13 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.exceptions import AhaError
-from airflow_provider_aha.hooks.common import airflow_user_agent, field_behaviour, form_widgets, mask_key
+from airflow_provider_aha.hooks.common import (
+    airflow_user_agent,
+    check_type,
+    field_behaviour,
+    form_widgets,
+    mask_key,
+)
 from airflow_provider_aha.oomnitza.config import OomnitzaConfig
 
 if TYPE_CHECKING:
@@ -62,6 +68,7 @@ class OomnitzaHook(BaseHook):
         from airflow_provider_aha.oomnitza.client import OomnitzaClient
 
         connection = self.get_connection(self.oomnitza_conn_id)
+        check_type(connection, self.conn_type)
         config = OomnitzaConfig.from_connection(
             host=connection.host,
             password=connection.password,

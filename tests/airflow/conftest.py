@@ -113,6 +113,22 @@ def run_dag(airflow_db: Path) -> Callable[..., Run]:
     return run
 
 
+@pytest.fixture
+def events_of(database: Any) -> Callable[[str], list[Any]]:
+    """Call it for the asset events of a DAG, in their order; those of earlier tests are gone."""
+    if AIRFLOW_2:
+        event = import_module("airflow.models.dataset").DatasetEvent
+    else:
+        event = import_module("airflow.models.asset").AssetEvent
+    database.query(event).delete()
+    database.commit()
+
+    def find(dag_id: str) -> list[Any]:
+        return list(database.query(event).filter(event.source_dag_id == dag_id).order_by(event.id))
+
+    return find
+
+
 # --- logs ----------------------------------------------------------------------------------------
 
 

@@ -61,17 +61,9 @@ class Scheduler:
         return run, events
 
 
-def events_of(dag_id: str, session: Any) -> list[Any]:
-    if AIRFLOW_2:
-        event = import_module("airflow.models.dataset").DatasetEvent
-    else:
-        event = import_module("airflow.models.asset").AssetEvent
-    return list(session.query(event).filter(event.source_dag_id == dag_id).order_by(event.id))
-
-
 @pytest.mark.slow
 def test_asset_event_starts_a_consumer_with_every_accounts_manifest(
-    registered, run_dag, database, aha_default: SandboxServer, set_connection, tmp_path
+    registered, run_dag, database, events_of, aha_default: SandboxServer, set_connection, tmp_path
 ):
     dags = registered(DAGS)
     scheduler = Scheduler(database)
@@ -88,7 +80,7 @@ def test_asset_event_starts_a_consumer_with_every_accounts_manifest(
     assert [manifest["account"] for manifest in made] == ["127.0.0.1", "127.0.0.1", "localhost"]
     assert first["started_at"] < newest["started_at"]
 
-    assert [event.extra for event in events_of("test_producer", database)] == made
+    assert [event.extra for event in events_of("test_producer")] == made
 
     started, consumed = scheduler.run_due(dags["test_started_by_asset"])
     assert str(started.run_type).endswith("dataset_triggered" if AIRFLOW_2 else "asset_triggered")

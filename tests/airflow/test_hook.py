@@ -1,5 +1,6 @@
 """The hook: every way to give it a connection, and what it says when that connection fails."""
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowException, redact
 
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaCancelledError, AhaConfigurationError
-from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.hooks.aha import AhaHook, get_async_config
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 KEY = "s3cret-key-of-a-test"
@@ -154,6 +155,20 @@ def test_connection_of_another_id(set_connection):
     set_connection(host="other", password=KEY, conn_id="aha_other")
     assert AhaHook("aha_other").get_conn().config.account == "other"
     assert AhaHook(aha_conn_id="aha_other").get_conn().config.account == "other"
+
+
+def test_password_of_another_type_of_connection_is_sent_nowhere(set_connection, aha_default):
+    """A form or a template that names the id of a database must not send its password to Aha!."""
+    set_connection(aha_default.connection_uri.replace("aha://", "postgres://"))
+    with pytest.raises(AhaConfigurationError, match="aha_default is of type 'postgres', not 'aha'") as caught:
+        AhaHook().get_conn()
+    assert aha_default.key not in str(caught.value)
+    works, sentence = AhaHook().test_connection()
+    assert not works
+    assert "was sent nowhere" in sentence
+    with pytest.raises(AhaConfigurationError, match="is of type 'postgres'"):
+        asyncio.run(get_async_config("aha_default"))
+    assert aha_default.requests == []
 
 
 def test_making_a_hook_looks_nothing_up():

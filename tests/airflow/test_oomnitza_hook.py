@@ -44,6 +44,14 @@ def test_extras_of_a_uri_are_text(store):
     assert (config.page_size, config.verify, config.read_timeout) == (50, False, 2)
 
 
+def test_password_of_another_type_of_connection_is_sent_nowhere(store, oomnitza_sandbox):
+    store(oomnitza_sandbox.connection_uri.replace("oomnitza://", "aha://"))
+    works, sentence = OomnitzaHook().test_connection()
+    assert not works
+    assert "oomnitza_default is of type 'aha', not 'oomnitza'" in sentence
+    assert oomnitza_sandbox.requests == []
+
+
 def test_nothing_is_asked_before_the_first_use():
     OomnitzaHook("no_such_connection")
 
