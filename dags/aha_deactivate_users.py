@@ -47,7 +47,7 @@ with DAG(
             type=["null", "array"],
             items={"type": "string", "pattern": "^[0-9]+$"},
             title="User ids",
-            description="One id per line.",
+            description="One id per line. Ids, emails or both.",
         ),
         "emails": Param(
             [],
@@ -56,10 +56,16 @@ with DAG(
             title="Emails",
             description="One email per line; each must belong to one user. They are kept with the run.",
         ),
-        "reason": Param("", type="string", minLength=3, title="Reason", description="Kept with the run."),
-        "ticket": Param("", type="string", minLength=1, title="Ticket", description="Kept in the evidence."),
+        "reason": Param("", type="string", minLength=3, title="Reason", description="Why; kept with the run."),
+        "ticket": Param(
+            "", type="string", minLength=1, title="Ticket", description="Its number; kept in the evidence."
+        ),
         "dry_run": Param(
-            True, type="boolean", title="Dry run", description="Show what would happen, change nothing."
+            True,
+            type="boolean",
+            title="Dry run",
+            description="On: only show what would happen. Off: when another person has approved it, the users are "
+            "disabled.",
         ),
     },
     tags=["aha"],

@@ -236,10 +236,12 @@ def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving:
         try:
             manifest = parse_record(bodies[path], path)
             own = manifest.pop("content_sha256")
+            files = dict(manifest["files"])
             if name <= anchor[0]:
-                leaving.update(manifest["files"])
+                leaving.update(files)
                 continue
-            expected.update(manifest["files"])
+            yield from _check_shared(files, expected)
+            expected.update(files)
             yield from _check_link(path, manifest, hashes, first=not hashes)
             if sha256(to_json(manifest)) != own:
                 yield f"{path} was changed."
@@ -250,6 +252,14 @@ def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving:
         hashes[name] = sha256(bodies[path])
     if anchor[0] and not vouched:
         yield f"manifests/{ANCHOR} is of no prune: no manifest says that all up to {anchor[0]} was deleted."
+
+
+def _check_shared(files: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
+    """Compare what the tasks of a run share (plan and approval) with what an earlier try found."""
+    for name, digest in files.items():
+        is_shared = name.rpartition("/")[0].rpartition("/")[2].startswith("run=")
+        if is_shared and expected.get(name, digest) != digest:
+            yield f"{name} was changed between two tries."
 
 
 def _check_link(path: str, manifest: Mapping[str, Any], hashes: Mapping[str, str], *, first: bool) -> Iterator[str]:

@@ -11,6 +11,20 @@ _WORDS = {"left": "left the company", "named": "asked for by name", "unused": "s
 _COLUMNS = ("User id", "Email", "Class", "Why", "Administrator", "Sole owner of", "Seen after leaving")
 
 
+def question(plan: Plan, requested_by: str) -> str:
+    """Ask a person whether a plan is to be carried out.
+
+    :param plan: the plan.
+    :param requested_by: who, or what, started the run.
+    :return: Markdown with emails in it.
+    """
+    return (
+        "**Approve** disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and "
+        "they can be enabled again. **Reject**, or no answer in time, changes nothing.\n\n"
+        f"Started by: {_plain(requested_by)}. Another person has to approve it.\n\n{summary(plan)}"
+    )
+
+
 def summary(plan: Plan, limit: int = 50) -> str:
     """Describe a plan.
 
@@ -25,7 +39,8 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     counts = plan.counts
     if plan.sandbox:
         yield "**SANDBOX DATA**\n"
-    yield f"# Plan: {len(plan.rows)} of {plan.enabled_users} enabled users of {_plain(plan.account)}\n"
+    planned = f"{len(plan.rows)} of {plan.enabled_users} enabled users"
+    yield f"# {planned} of {_plain(plan.account)} are planned to lose access\n"
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     yield "| Class | Users |\n| --- | ---: |"
@@ -33,15 +48,17 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
         yield f"| {name}: {_WORDS[name]} | {counts['planned'][name]} |"
     yield f"| of these, administrators | {counts['planned_administrators']} |"
     yield f"| of these, only owners of a workspace | {counts['planned_sole_owners']} |\n"
-    if counts["spared"]:
-        spared = ", ".join(f"{_plain(reason)} {count}" for reason, count in counts["spared"].items())
-        yield f"Spared: {spared}.\n"
-    for note in plan.header["notes"]:
-        yield f"- {_plain(note)}"
     for entry in plan.header["unresolved"]:
         yield f"- {_plain(entry['rule'])} asks for {_plain(entry['asked'])}: {_plain(entry['reason'])}"
-    yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`.\n"
+    yield ""
     yield from _table(plan.rows, limit)
+    yield ""
+    for note in plan.header["notes"]:
+        yield f"- {_plain(note)}"
+    if counts["spared"]:
+        spared = ", ".join(f"{_plain(reason)} {count}" for reason, count in counts["spared"].items())
+        yield f"\nLeft alone: {spared}."
+    yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
 
 
 def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:

@@ -31,7 +31,8 @@ _STRIKE_OUT = Param(
     type=["array", "null"],
     items={"type": "string", "pattern": "^[0-9]+$"},
     title="Strike out",
-    description="Ids of users to leave alone; the plan can only become smaller.",
+    description="Users to leave alone: their ids, one per line, as in the table. The others are disabled. Any other "
+    "entry makes the answer count as a no.",
 )
 
 
@@ -95,7 +96,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         """
         from airflow_provider_aha.lifecycle.approval import FILE, REQUEST_FILE, policy_allows
         from airflow_provider_aha.lifecycle.records import create_once, read_record
-        from airflow_provider_aha.lifecycle.summary import summary
+        from airflow_provider_aha.lifecycle.summary import question
         from airflow_provider_aha.storage import to_json
 
         location, plan = self._load()
@@ -112,7 +113,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         request = beside(location, REQUEST_FILE)
         if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
             raise AirflowFailException("The plan was changed since it was shown: start a new run.")
-        self.body = summary(plan)
+        self.body = question(plan, run_of(context).requested_by)
         if approvers:
             self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
         return super().execute(context)

@@ -151,6 +151,17 @@ def test_what_tasks_of_a_run_share_is_in_the_manifest_and_the_index_of_the_plan(
     assert {Path(name).name for name in manifest(local, 1)["files"]} > {"plan.json", "approval.json"}
 
 
+def test_a_plan_that_was_swapped_between_two_tasks_is_named(local):
+    """The manifest of the later one names the new file; the earlier one tells of it."""
+    where = folder(local, "r1")
+    plan = f"{where.run_path}/plan.json"
+    create_once(where.fs, plan, b"{}")
+    close_try(where, {})
+    where.fs.pipe_file(plan, b'{"another": 1}')
+    close_try(folder(local, "r1", "another"), {})
+    assert findings(local) == ["dag=d/run=r1/plan.json was changed between two tries."]
+
+
 def test_what_a_dying_worker_left_half_written_is_passed_over(local):
     account, folders = three_runs(local)
     for where in ("manifests", folders[0], "register/2026-01-01"):
