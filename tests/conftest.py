@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,17 @@ def aha_default(shared_sandbox: SandboxServer, set_connection: Callable[..., Non
     """The shared sandbox, with ``aha_default`` in the environment as the connection to it."""
     set_connection(shared_sandbox.connection_uri)
     return shared_sandbox
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser; on the newest Airflow only, for pages are the same on all."""
+    if tuple(map(int, version("apache-airflow").split(".")[:2])) < (3, 3):
+        pytest.skip("pages are looked at on the newest Airflow only")
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("chromium is not installed (/usr/bin/chromium)")
+    module = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with module.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield browser
+        browser.close()

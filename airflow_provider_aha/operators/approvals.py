@@ -31,8 +31,8 @@ _STRIKE_OUT = Param(
     type=["array", "null"],
     items={"type": "string", "pattern": "^[0-9]+$"},
     title="Strike out",
-    description="Users to leave alone: their ids, one per line, as in the table. The others are disabled. Any other "
-    "entry makes the answer count as a no.",
+    description="Users to leave alone: their ids, one per line, as in the table. All others of the plan are "
+    "disabled. An entry that is no such id makes the answer count as a no.",
 )
 
 

@@ -52,14 +52,14 @@ class Api:
         self.address = address
         self._session = requests.Session()
         self._session.trust_env = False
-        self._credentials = name and {"username": name, "password": f"{name}'s password"}
+        self.credentials = {"username": name, "password": f"{name}'s password"} if name else {}
 
     def ask(self, method: str, path: str, body: object = None) -> requests.Response:
         """Send a request, logged in."""
         if "Authorization" not in self._session.headers:
-            method_of_token = "POST" if self._credentials else "GET"
+            method_of_token = "POST" if self.credentials else "GET"
             token = self._session.request(
-                method_of_token, f"{self.address}/auth/token", json=self._credentials, timeout=30
+                method_of_token, f"{self.address}/auth/token", json=self.credentials, timeout=30
             )
             assert token.status_code == 201, token.text
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
@@ -168,6 +168,7 @@ class World:
     scheduler_log: Path
     people: Mapping[str, Api]
     anonymous: Api
+    spare: list[str]
     runs: dict[str, Run] = field(default_factory=dict)
 
     def start(self, name: str, dag_id: str, ids: list[str], conf: dict[str, Any] | None = None) -> Run:
@@ -289,7 +290,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         processes.start("open-api-server", command, env | impatient | nobody)
         land(server, base)
         apis = {name: Api(f"http://127.0.0.1:{port}", name) for name in USERS}
-        world = World(server, base, processes.log("scheduler"), apis, Api(f"http://127.0.0.1:{open_port}", None))
+        world = World(
+            server, base, processes.log("scheduler"), apis, Api(f"http://127.0.0.1:{open_port}", None), people[20:]
+        )
         for api in (apis["ann"], world.anonymous):
             processes.wait_for("Airflow", partial(is_up, api), 120)
         for pool, slots in (("aha_writes", 1), ("held", 0)):
@@ -503,6 +506,62 @@ def test_a_scheduled_flow_asks_and_any_named_person_may_approve(world, dag_id, u
     }
     assert sorted(world.puts([row["user_id"] for row in rows])) == sorted(row["user_id"] for row in rows)
     assert len(rows) == users
+
+
+# --- in a browser --------------------------------------------------------------------------------
+
+
+def log_in(chromium: Any, api: Api) -> Any:
+    """Open the UI as a user; the page."""
+    credentials = api.credentials
+    page = chromium.new_context(viewport={"width": 1400, "height": 1200}).new_page()
+    page.set_default_timeout(90_000)
+    page.goto(f"{api.address}/auth/login/")
+    page.fill("input[name=username]", credentials["username"])
+    page.fill("input[name=password]", credentials["password"])
+    page.get_by_role("button").first.click()
+    page.wait_for_url(lambda url: "/auth/login" not in url)
+    return page
+
+
+def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
+    ann, bob = world.people["ann"], world.people["bob"]
+    world.runs["form"].wait()
+    ids = world.spare[:2]
+    page = log_in(chromium, ann)
+    page.goto(f"{ann.address}/dags/aha_deactivate_users")
+    page.get_by_test_id("trigger-dag-button").click()
+    page.fill("#element_ids", "\n".join(ids))
+    page.fill("#element_reason", "left the project")
+    page.fill("#element_ticket", "SEC-7")
+    page.locator("label:has(input[name=element_dry_run]) [data-part=control]").click()
+    page.screenshot(path=tmp_path / "form.png")
+    page.get_by_role("dialog").get_by_role("button", name="Trigger").last.click()
+    page.get_by_role("dialog").wait_for(state="detached")
+
+    runs = ann.call("GET", "dags/aha_deactivate_users/dagRuns?order_by=-run_after")["dag_runs"]
+    run = world.run("aha_deactivate_users", runs[0]["dag_run_id"], ids)
+    assert runs[0]["conf"] == {
+        "ids": ids,
+        "emails": [],
+        "reason": "left the project",
+        "ticket": "SEC-7",
+        "dry_run": False,
+    }
+    run.wait_for_question()
+    page = log_in(chromium, bob)
+    page.goto(f"{bob.address}/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/approve/required_actions")
+    page.get_by_role("button", name="Approve").wait_for()
+    shown = page.inner_text("body")
+    assert "Approve disables these users in Aha!" in shown
+    assert "Started by: ann" in shown
+    assert all(user_id in shown for user_id in ids)
+    page.fill("textarea[name=element_strike_out]", ids[0])
+    page.screenshot(path=tmp_path / "approval.png", full_page=True)
+    page.get_by_role("button", name="Approve").click()
+    assert run.wait()["deactivate"] == "success"
+    assert world.puts(ids) == ids[1:]
+    assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
 
 
 def test_the_record_of_all_that_is_whole(world):

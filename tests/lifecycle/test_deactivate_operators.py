@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_aha import verify as command
+from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaStorageError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lifecycle.evidence import read_evidence
@@ -403,6 +404,20 @@ def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, 
     manifest = admin.manifests()[-1]
     assert (manifest["action"], manifest["ended"], manifest["outcomes"]) == ("deactivate", "failed", {})
     assert "Nothing was done" in manifest["reason"]
+
+
+@pytest.mark.parametrize("name", ["Anonymous", "anonymous", None])
+def test_an_anonymous_approval_counts_on_this_machine_only(admin, now, name, monkeypatch):
+    """Nothing but Aha! itself could be asked on another host, so only what tells the host apart is replaced."""
+    planned = Planned(admin)
+    planned.approve(responded_at=now, responded_by_id=name, responded_by_name=name)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(ClientConfig, "is_loopback", False)
+        with pytest.raises(AirflowFailException, match="no named person"):
+            admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
+    result = admin.deactivate(plan=planned.path, require_approval=True, try_number=2)
+    assert {row["approval_mode"] for row in read_evidence(resolve_path(result["evidence"]))} == {"anonymous"}
 
 
 def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):

@@ -5,10 +5,9 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -231,17 +230,3 @@ HOSTILE = [
 def hostile_desk(small: Callable[..., Desk]) -> Desk:
     """A desk of an account in which everybody has a name that means harm."""
     return small([user(number, name) for number, name in enumerate(HOSTILE, 10)])
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A real browser; on the newest Airflow only, for the page is the same on all."""
-    if tuple(map(int, version("apache-airflow").split(".")[:2])) < (3, 3):
-        pytest.skip("the page is looked at on the newest Airflow only")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("chromium is not installed (/usr/bin/chromium)")
-    module = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with module.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
