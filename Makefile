@@ -94,6 +94,10 @@ build: $(ENV)/.test ## Build wheel and sdist into dist/
 	@$(UV) build --quiet --python $(BIN)/python --build-constraint constraints/airflow-$(NEWEST).txt
 	@ls -1 dist/*.whl dist/*.tar.gz
 
+.PHONY: gallery
+gallery: $(ENV)/.test ## Take the screenshots in docs/images again (needs Debian's chromium)
+	@$(BIN)/python -m tools.gallery $(ARGS)
+
 .PHONY: constraints
 constraints: $(VENV)/boot/.done ## Compile constraints/*.txt again (ARGS=--upgrade for newer versions)
 	@for v in $(VERSIONS) lowest; do \

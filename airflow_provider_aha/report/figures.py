@@ -22,7 +22,15 @@ from airflow_provider_aha.report.terms import Terms
 SEATS = ("active", "inactive_30", "inactive_60", "inactive_90", "never_seen", "unknown")
 _FALSE = literal(False, pa.bool_())
 # What a tile compares itself with, of the summary before.
-_COMPARED = ("seats_in_use", "seats_unused", "leavers", "administrators", "never_seen_long", "reviewed")
+_COMPARED = (
+    "seats_in_use",
+    "seats_unused",
+    "seats_reclaimable",
+    "leavers",
+    "administrators",
+    "never_seen_long",
+    "reviewed",
+)
 
 
 @dataclass(frozen=True)

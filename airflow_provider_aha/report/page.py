@@ -221,7 +221,7 @@ def _empty(label: str, what: str) -> dict[str, Any]:
 def _change(report: Report, name: str) -> str:
     change, day = report.figures.changes.get(name), report.figures.compared_with
     if change is None:
-        return "Nothing to compare with yet"
+        return "No earlier figure"
     if not change:
         return f"Same as on {day}"
     return f"{'▲' if change > 0 else '▼'} {abs(change):,} since {day}"

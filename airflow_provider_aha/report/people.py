@@ -34,7 +34,7 @@ ATTENTION = {
     "came_back": "Came back after being disabled",
     "new_administrator": "New administrator",
     "same_email": "Same email twice",
-    "sole_owner": "Sole owner who is leaving or unseen",
+    "sole_owner": "Sole owner, leaving or unseen",
     "service_account": "Possible service account",
     "expired_exclusion": "Exclusion has expired",
 }

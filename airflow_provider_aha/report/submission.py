@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from airflow_provider_aha.report.rows import ACCOUNT, RIGHT
 from airflow_provider_aha.report.text import visible
 from airflow_provider_aha.storage import Location, to_json
 
+_NO_NAME = re.compile("[^a-z0-9_]")
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")
 # So many rows are named in a refusal.
 _NAMED = 10
@@ -103,7 +105,8 @@ def read_lines(body: bytes) -> tuple[list[Line], str, str]:
         ]
     except csv.Error as error:
         raise AhaConfigurationError(f"The file of decisions is not a readable CSV file: {error}.") from None
-    names = [name.strip().lower() for name in table[0]] if table else []
+    # A program that takes the mark at the beginning for letters leaves them, and quotes, in the first name.
+    names = [_NO_NAME.sub("", name.lower()) for name in table[0]] if table else []
     if missing := [name for name in _NEEDED if name not in names]:
         raise AhaConfigurationError(
             f"The file of decisions has no {', '.join(missing)}: submit the file that the review's page downloads."

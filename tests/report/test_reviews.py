@@ -2,7 +2,10 @@
 
 import csv
 import io
+import shutil
+import subprocess
 from datetime import timedelta
+from importlib.metadata import version
 
 import pytest
 
@@ -10,7 +13,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.lifecycle.records import Run, create_once
 from airflow_provider_aha.report import reviews
 from airflow_provider_aha.report.actions import CHOICES
-from airflow_provider_aha.report.submission import submit
+from airflow_provider_aha.report.submission import read_lines, submit
 from airflow_provider_aha.verify import main as verify
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
@@ -293,3 +296,50 @@ def test_verify_looks_at_reviews_too(desk, sheet, capsys):
     path.unlink()
     assert verify([str(desk.folder / "aha")]) == 1
     assert "decisions.parquet is missing" in capsys.readouterr().out
+
+
+# --- a real spreadsheet program ------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_file_that_went_through_libreoffice_is_submitted(hostile_desk, tmp_path):
+    """Opened with the program's own guess, which is wrong, and rightly; exported as UTF-8 and as UTF-16."""
+    soffice = shutil.which("soffice")
+    if soffice is None:
+        pytest.skip("LibreOffice is not installed (Debian: libreoffice-calc)")
+    if not version("apache-airflow").startswith("3.3"):
+        pytest.skip("LibreOffice does the same on every Airflow: it is started on the newest only")
+
+    def convert(name, kind, *options):
+        profile = f"-env:UserInstallation=file://{tmp_path}/profile"
+        command = [
+            soffice,
+            profile,
+            "--headless",
+            *options,
+            "--convert-to",
+            kind,
+            "--outdir",
+            folder,
+            folder / name,
+        ]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+        return folder / f"decisions.{kind.partition(':')[0]}"
+
+    hostile_desk.report("2026-Q4")
+    sheet = Sheet(hostile_desk)
+    folder = tmp_path / "sheets"
+    folder.mkdir()
+    (folder / "decisions.csv").write_bytes(sheet.body())
+    convert("decisions.csv", "xlsx")
+    misread = convert("decisions.xlsx", f"{TEXT}:44,34,76,1").read_bytes()
+    (folder / "decisions.csv").write_bytes(sheet.body())
+    convert("decisions.csv", "xlsx", "--infilter=Text - txt - csv (StarCalc):44,34,76,1")
+    well_read = convert("decisions.xlsx", f"{TEXT}:59,34,65535,1").read_bytes()
+    assert well_read.startswith(b"\xff\xfe")
+    assert {line.key for line in read_lines(misread)[0]} == {row["row_key"] for row in sheet.rows}
+    record = sheet.submit(well_read)
+    assert record["decisions"]["keep"] == record["rows"] == len(sheet.rows)
+
+
+TEXT = "csv:Text - txt - csv (StarCalc)"

@@ -187,9 +187,8 @@
     sign_in: (row) => words[people.signIn[rows.person[row]]],
     in_roster: (row) => {
       const known = words[people.roster[rows.person[row]]];
-      return known && `in roster: ${known}`;
+      return known && `roster: ${known}`;
     },
-    changed: (row) => words[rows.changed[row]] && (words[rows.changed[row]] === "new" ? "New" : "Same"),
     suggestion: (row) => words[people.suggestion[rows.person[row]]],
     why: (row) => words[people.why[rows.person[row]]],
   };
@@ -198,18 +197,16 @@
   const COLUMNS = [
     ["Person", ["person", "email"], 18, (row) => rows.person[row]],
     ["Access", ["role", "workspace"], 14, (row) => text.workspace(row).toLowerCase() || "\uffff"],
-    ["Last seen", ["status", "last_seen"], 8, (row) => people.days[rows.person[row]] ?? 1e9],
+    ["Last seen", ["status", "last_seen"], 9, (row) => people.days[rows.person[row]] ?? 1e9],
     ["Account", ["seat", "account_age"], 8, (row) => people.created[rows.person[row]] ?? 0],
     ["Sign-in", ["sign_in", "in_roster"], 11, (row) => text.sign_in(row)],
-    ["Since last review", ["changed"], 7, (row) => text.changed(row)],
-    ["Suggestion", ["suggestion", "why"], 16, (row) => text.suggestion(row)],
-    ["Decision", ["decision"], 9, (row) => (decisions.get(row) || { decision: "" }).decision],
+    ["Suggestion", ["suggestion", "why"], 17, (row) => text.suggestion(row)],
+    ["Decision", ["decision"], 11, (row) => (decisions.get(row) || { decision: "" }).decision],
     ["Reviewer", ["reviewer"], 8, (row) => (decisions.get(row) || { reviewer: "" }).reviewer],
     ["Note", ["note"], 9, (row) => (decisions.get(row) || { note: "" }).note],
   ].map(([label, parts, width, order]) => ({ label, parts: parts.filter((part) => data.columns.includes(part)), width, order }))
     .filter((column) => column.parts.length)
-    .filter((column) => data.review || !["decision", "reviewer", "note"].includes(column.parts[0]))
-    .filter((column) => data.hasBefore || column.parts[0] !== "changed");
+    .filter((column) => data.review || !["decision", "reviewer", "note"].includes(column.parts[0]));
 
   // --- filters ------------------------------------------------------------------------------------
 
@@ -401,9 +398,9 @@
   function fact(part, row) {
     const value = text[part](row);
     const made = element("div", { title: value }, element("bdi", {}, value));
-    if (part === "person" && people.rights[rows.person[row]] && data.columns.includes("administrator")) {
-      made.prepend(element("span", { className: "tag" }, "Admin"), " ");
-    }
+    const tag = { person: people.rights[rows.person[row]] && data.columns.includes("administrator") && "Admin",
+      role: words[rows.changed[row]] === "new" && data.columns.includes("changed") && "New" }[part];
+    if (tag) made.prepend(element("span", { className: "tag" }, tag), " ");
     return made;
   }
 
