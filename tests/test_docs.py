@@ -289,7 +289,8 @@ def public_operators() -> list[Any]:
     modules = [name for entry in info["operators"] for name in entry["python-modules"]]
     modules += [entry["python-module"] for entry in info["transfers"]]
     # Older versions have no operators that wait for a person.
-    modules = [name for name in modules if AIRFLOW_V_3_1_PLUS or not name.endswith(".approvals")]
+    modules = [name for name in modules if not name.endswith(".approvals")]
+    modules += ["airflow_provider_aha.hitl"] if AIRFLOW_V_3_1_PLUS else []
     return [
         thing
         for module in map(importlib.import_module, modules)
