@@ -459,7 +459,10 @@ def _notes(verdicts: Sequence[Verdict], on: Circumstances, again: EnabledAgain) 
         for v in verdicts
     )
     if kept:
-        yield f"{kept} users left by the roster, but are protected, excluded or look like service accounts."
+        yield (
+            f"{kept} users left by the roster, but are protected, excluded, look like service accounts, or have "
+            "another spelling of their address there."
+        )
     if on.roster and (wrong := on.roster.contradictions(on.as_of)):
         yield (
             f"{wrong} rows of the roster have an end date that is over and a status of somebody who is here; these "
