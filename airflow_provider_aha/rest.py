@@ -11,7 +11,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
@@ -111,6 +111,14 @@ class _Shown(logging.Filter):
 _shown = _Shown()
 for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_shown)
+
+
+def logged_as(shown: str) -> AbstractContextManager[None]:
+    """Have urllib3 log the requests of this thread by another path than theirs.
+
+    :param shown: the path that may be shown.
+    """
+    return _shown.as_path(shown)
 
 
 class RetryBudget:

@@ -90,13 +90,20 @@ class AhaPushOperator(AhaOperator):
             spec = self._spec()
             location = self.location()
             dry_run = to_bool(self.dry_run, "dry_run", default=False)
+            names: set[str] = set()
             for account, snapshot in self._snapshots(context, spec, location):
+                target = self.make_target(account, snapshot)
+                if target.takes_all and target.name in names:
+                    raise AhaConfigurationError(
+                        f"{target.name} would hold only the last of several accounts: put {{account}} into it."
+                    )
+                names.add(target.name)
                 request = Request(
                     location=location,
                     account=account,
                     snapshot=snapshot,
                     spec=spec,
-                    target=self.make_target(account, snapshot),
+                    target=target,
                     run=run_of(context),
                     dry_run=dry_run,
                     stopped=self._stopped.is_set,

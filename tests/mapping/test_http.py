@@ -312,6 +312,17 @@ def test_too_many_rejected_records_stop_the_push(world, endpoint):
     assert len(endpoint.seen) == 6
 
 
+def test_no_log_names_anybody(world, endpoint, caplog):
+    caplog.set_level("DEBUG")
+    endpoint.reply = lambda seen: None if len(endpoint.seen) == 1 else (422, {"error": "ada1@example.com"})
+    world.land(users(3))
+    with pytest.raises(AhaRejectedError) as caught:
+        world.push(mapping(), target(path="/people/{email}"))
+    told = caplog.text + str(caught.value) + json.dumps(world.summary())
+    assert "/people/{email}" in told
+    assert not any(word in told for word in ("example.com", "Ada", "ada1"))
+
+
 # --- what can't be sent --------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -448,6 +449,21 @@ def test_two_pushes_at_once_lose_nothing(postgres, tmp_path):
         thread.join()
     assert failed == []
     assert len(postgres.rows("people", "email")) == 300
+
+
+def test_no_error_quotes_a_record(world, postgres):
+    postgres.run(PEOPLE)
+    world.land([user(n, name="SECRET") for n in range(3)])
+    postgres.run(
+        "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'no %', NEW.name USING ERRCODE = 'XX000'; END $$",
+        "CREATE TRIGGER fail BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION fail()",
+    )
+    with pytest.raises(AhaTargetError) as caught:
+        world.push(mapping(), postgres.target())
+    told = "".join(traceback.format_exception(caught.value)) + json.dumps(world.summary())
+    assert "(XX000)" in told
+    assert "no SECRET" not in told
 
 
 # --- any other database --------------------------------------------------------------------------

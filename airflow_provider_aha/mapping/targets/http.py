@@ -38,6 +38,7 @@ from airflow_provider_aha.mapping.targets.base import (
     Target,
 )
 from airflow_provider_aha.mapping.transforms import to_string
+from airflow_provider_aha.rest import logged_as
 
 METHODS = ("POST", "PUT", "PATCH")
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -197,15 +198,11 @@ class HttpTarget(Target):
         }
         try:
             # A redirect could lead the record and the credentials to somebody else.
-            with self._session.request(
-                to.method,
-                url,
-                data=content,
-                headers=headers,
-                timeout=to.timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            options: dict[str, Any] = {"timeout": to.timeout, "allow_redirects": False, "stream": True}
+            with (
+                logged_as(to.path),
+                self._session.request(to.method, url, data=content, headers=headers, **options) as response,
+            ):
                 answer = response.raw.read(_MOST, decode_content=True)
         except (requests.RequestException, OSError) as error:
             if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):

@@ -170,7 +170,8 @@ class SqlTarget(Target):
         except Exception as error:
             if not is_a(error, "Error", "InterfaceError", "DatabaseError") or isinstance(error, AhaTargetError):
                 raise
-            raise self._told(error) from error
+            # The driver's own error may quote the record that it was at, and a log would show it.
+            raise self._told(error) from None
 
     def _connected(self) -> Any:
         if self._connection is None:
@@ -192,15 +193,15 @@ class SqlTarget(Target):
             return AhaPermissionError(f"The database refused the use of {where} ({code}): look at user and rights.")
         refused = state is not None and _REFUSED.match(state)
         if number in _MYSQL_REFUSED or refused or is_a(error, "IntegrityError", "DataError"):
-            return BatchRefusedError(_first_line(error), code=code)
+            return BatchRefusedError(_words_of(error), code=code)
         unknown = is_a(error, "OperationalError", "InterfaceError") and state in (None, "HY000")
         if number in _MYSQL_BUSY or (state and _BUSY.match(state)) or (number is None and unknown):
             # The connection may be gone; the next try opens a new one.
             self.close()
             return SendAgainError(f"The database could not write to {where} now ({code or type(error).__name__}).")
+        words = f": {_words_of(error).splitlines()[0]}" if state and state.startswith("42") else ""
         return AhaTargetError(
-            f"The database failed on {where} ({code or type(error).__name__}); its own words are above in the log "
-            "of the database, or in the cause of this error."
+            f"The database failed on {where} ({code or type(error).__name__}){words}. Look into the database's log."
         )
 
 
@@ -226,7 +227,7 @@ def _codes(error: Exception) -> tuple[str | None, int | None]:
     return (state if isinstance(state, str) else None), (number if isinstance(number, int) else None)
 
 
-def _first_line(error: Exception) -> str:
-    """Return what the database said, for the outcome of a record."""
+def _words_of(error: Exception) -> str:
+    """Return what the database said: for the outcome of a record, and of a wrong statement for a log."""
     text = str(error).strip() or type(error).__name__
     return text[:_REASON]
