@@ -229,13 +229,19 @@ def start_sandbox(processes: Processes, users: int, port: int) -> str:
     return f"aha://:sandbox-key@{LOOPBACK}:{port}/http"
 
 
+def start_oomnitza(processes: Processes, port: int) -> None:
+    """Start an Oomnitza to push to."""
+    command = [sys.executable, "-m", "airflow_provider_aha.sandbox.oomnitza", "--port", str(port)]
+    processes.start("oomnitza", command, clean_environment())
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment without the settings of another Airflow, and with this one's programs first."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW_", "_AIRFLOW_"))
-        or name == "AIRFLOW_CONN_AHA_DEFAULT"
+        or name in ("AIRFLOW_CONN_AHA_DEFAULT", "AIRFLOW_CONN_OOMNITZA_DEFAULT")
         or name.startswith("AIRFLOW_VAR_AHA_")
     }
     no_proxy = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), LOOPBACK, "localhost"]))

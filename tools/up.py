@@ -25,10 +25,13 @@ from tools.local import (
     set_once,
     set_pool,
     shown,
+    start_oomnitza,
     start_sandbox,
 )
 
 PLACE = DEMO / "up"
+# Where it listens, if it is free.
+OOMNITZA_PORT = 8766
 
 
 def up(users: int, port: int, sandbox_port: int) -> None:
@@ -41,6 +44,10 @@ def up(users: int, port: int, sandbox_port: int) -> None:
             sandbox_port = free_port(sandbox_port)
             start_sandbox(processes, users, sandbox_port)
             say(f"Starting an Aha! sandbox with {users:,} users on http://{LOOPBACK}:{sandbox_port}")
+        oomnitza_port = None if "AIRFLOW_CONN_OOMNITZA_DEFAULT" in os.environ else free_port(OOMNITZA_PORT)
+        if oomnitza_port:
+            start_oomnitza(processes, oomnitza_port)
+            say(f"Starting an Oomnitza sandbox on http://{LOOPBACK}:{oomnitza_port}")
         port = free_port(port)
         env = airflow_environment(PLACE / "airflow", port)
         migrate(processes, env)
@@ -56,6 +63,11 @@ def up(users: int, port: int, sandbox_port: int) -> None:
             processes.wait_for("the sandbox", lambda: answers(f"http://{LOOPBACK}:{sandbox_port}/"), 60)
             api.call("DELETE", "/api/v2/connections/aha_default")
             set_once(api, "connections", "aha_default", sandbox_connection(sandbox_port))
+        if oomnitza_port:
+            processes.wait_for("the Oomnitza sandbox", lambda: answers(f"http://{LOOPBACK}:{oomnitza_port}/"), 60)
+            api.call("DELETE", "/api/v2/connections/oomnitza_default")
+            set_once(api, "connections", "oomnitza_default", oomnitza_connection(oomnitza_port))
+            set_once(api, "variables", "aha_oomnitza_role", {"key": "aha_oomnitza_role", "value": "25"})
         print(f"\nAirflow:  {api.address}  (no login, this machine only)")
         print(f"Output:   {shown(PLACE / 'aha')}")
         print(f"Logs:     {shown(PLACE / 'logs')}")
@@ -75,6 +87,15 @@ def sandbox_connection(port: int) -> dict[str, object]:
         "host": LOOPBACK,
         "port": port,
         "password": "sandbox-key",
+    }
+
+
+def oomnitza_connection(port: int) -> dict[str, object]:
+    """Return the connection to the Oomnitza sandbox, as Airflow's API takes it."""
+    return sandbox_connection(port) | {
+        "connection_id": "oomnitza_default",
+        "conn_type": "oomnitza",
+        "password": "oomnitza-sandbox-token",
     }
 
 

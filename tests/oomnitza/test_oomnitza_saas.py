@@ -224,6 +224,15 @@ def test_disabled_and_gone_users_are_deactivated_when_asked(push):
     assert push.writes == []
 
 
+def test_a_disabled_user_takes_nothing_from_the_next_owner_of_the_address(push):
+    push.known(1)
+    push(users(1))
+    former = user(5, email="ada0@example.com", is_enabled=False)
+    everybody = Deactivation({"1000", "1005"}, max_percent=100)
+    assert push([former], deactivation=everybody) == {"skipped": 1}
+    assert not push.there["1000"]["deactivated"]
+
+
 def test_a_dry_run_names_who_would_be_deactivated(push):
     push.known(6)
     push(users(6))

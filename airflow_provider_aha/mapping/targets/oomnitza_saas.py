@@ -207,27 +207,26 @@ class OomnitzaSaasUsers(Target):
         if len(same_id) > 1:
             ids = ", ".join(str(user["user_id"]) for user in same_id)
             return _rejected(f"{len(same_id)} SaaS users of Oomnitza have this id (people {ids})", EXTERNAL_ID)
-        if same_id:
-            person: Json | None = same_id[0]
-        else:
-            person, objection = self._people.find(record)
-            if objection:
-                return _Work(objection)
-        there = self._users.get(str(person["user_id"])) if person else None
         if record.get(ACTIVE) is False:
-            return self._decide_disabled(person, there)
+            return self._decide_disabled(same_id[0] if same_id else None)
+        if same_id:
+            return self._decide_enabled(external_id, same_id[0], same_id[0])
+        person, objection = self._people.find(record)
+        if objection:
+            return _Work(objection)
         if person is None:
             return _rejected("there is no such person at Oomnitza: push the people first", FINDERS[-1])
-        return self._decide_enabled(external_id, person, there)
+        return self._decide_enabled(external_id, person, self._users.get(str(person["user_id"])))
 
-    def _decide_disabled(self, person: Json | None, there: Json | None) -> _Work:
-        if person is None or there is None:
-            return _Work(Answer(SKIPPED, f"{_DISABLED}, and without the application at Oomnitza"))
+    def _decide_disabled(self, there: Json | None) -> _Work:
+        """Decide on somebody whose access has ended; only the id says that a SaaS user is this one."""
+        if there is None:
+            return _Work(Answer(SKIPPED, f"{_DISABLED}, and no SaaS user at Oomnitza has this id"))
         if not _is_active(there):
             return _Work(Answer(UNCHANGED))
         if self._deactivation is None or self._spec.mode == INSERT:
             return _Work(Answer(SKIPPED, f"{_DISABLED}, and deactivating at Oomnitza is not asked for"))
-        return _Work(Answer(UPDATED, f"{_DISABLED}: deactivated"), person, there, active=False)
+        return _Work(Answer(UPDATED, f"{_DISABLED}: deactivated"), there, there, active=False)
 
     def _decide_enabled(self, external_id: str, person: Json, there: Json | None) -> _Work:
         roles = self._roles_of(external_id)
