@@ -234,6 +234,32 @@ def test_fields_of_the_connections_are_documented_as_they_are(page, fields, labe
     )
 
 
+def test_ready_mapping_of_oomnitzas_people_is_documented_as_it_is():
+    from airflow_provider_aha.mapping.load import load_spec
+    from airflow_provider_aha.mapping.targets.oomnitza import check_people_mapping
+
+    spec = load_spec("oomnitza_people", {"role": 25}, lambda path: None)  # type: ignore[arg-type, return-value]
+    check_people_mapping(spec)
+    rows = tables(section("docs/push/oomnitza.md", "What maps to what"))[0]
+    documented = {
+        (target, code_names(row["column of `users`"])[0])
+        for row in rows
+        for target in code_names(row["field at Oomnitza"])
+    }
+    assert documented == {(one.name, one.source.column if one.source else "role") for one in spec.fields}
+    # The guide's standard fields are twelve; the role is the mandatory one beside them.
+    assert len(rows) == 12 + 1
+
+
+def test_fields_of_saas_users_and_grains_of_roles_are_documented():
+    from airflow_provider_aha.mapping.targets.oomnitza_saas import _FIELDS
+    from airflow_provider_aha.transfers.to_oomnitza import DISTINCT, NO_ROLES, PER_WORKSPACE
+
+    fields, grains = tables(section("docs/push/oomnitza.md", "SaaS users and roles"))
+    assert {name for row in fields for name in code_names(row["field"])} == set(_FIELDS)
+    assert [code_names(row["`role_grain`"])[0] for row in grains] == [DISTINCT, PER_WORKSPACE, NO_ROLES]
+
+
 def test_faults_of_the_oomnitza_sandbox_are_documented():
     from airflow_provider_aha.sandbox.oomnitza.app import KINDS
 

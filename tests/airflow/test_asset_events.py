@@ -40,7 +40,7 @@ class Scheduler:
             self.runner._update_asset_orphanage()
 
     def run_due(self, dag: Any) -> tuple[Any, list[Any]]:
-        """Make the DAG run that is due and run its only task; return the run, and the events it was given."""
+        """Make the DAG run that is due and run its tasks; return the run, and the events it was given."""
         from airflow.models import DagRun
         from airflow.utils.sqlalchemy import prohibit_commit
 
@@ -49,15 +49,15 @@ class Scheduler:
         (run,) = self.session.query(DagRun).filter(DagRun.dag_id == dag.dag_id)
         events = list(run.consumed_dataset_events if AIRFLOW_2 else run.consumed_asset_events)
         run.state = "running"
-        (instance,) = run.get_task_instances(session=self.session)
-        instance.try_number += 1
-        self.session.commit()
-        task = dag.task_dict[instance.task_id]
-        if AIRFLOW_2:
-            instance.task = task
-            import_module("airflow.models.dag")._run_task(ti=instance, session=self.session)
-        else:
-            import_module("airflow.sdk.definitions.dag")._run_task(ti=instance, task=task)
+        for task in dag.topological_sort():
+            instance = run.get_task_instance(task.task_id, session=self.session)
+            instance.try_number += 1
+            self.session.commit()
+            if AIRFLOW_2:
+                instance.task = dag.task_dict[task.task_id]
+                import_module("airflow.models.dag")._run_task(ti=instance, session=self.session)
+            else:
+                import_module("airflow.sdk.definitions.dag")._run_task(ti=instance, task=task)
         return run, events
 
 

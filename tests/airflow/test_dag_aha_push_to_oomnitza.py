@@ -3,11 +3,13 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox
+from tests.airflow.test_asset_events import AIRFLOW_2, Scheduler
 
 DAGS = Path(__file__).parents[2] / "dags"
 NAME = "aha_push_to_oomnitza"
@@ -31,15 +33,25 @@ def oomnitza(oomnitza_sandbox, set_connection, monkeypatch):
 
 
 @pytest.fixture
-def launched(registered, tmp_path):
-    """The DAG as somebody has copied and launched it."""
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    (folder / f"{NAME}.py").write_text((DAGS / f"{NAME}.py").read_text())
-    for mapping in MAPPINGS:
-        draft = (DAGS / f"{NAME}_{mapping}.yaml").read_text()
-        (folder / f"{NAME}_{mapping}.yaml").write_text(draft.replace("launched: false", "launched: true"))
-    return registered(folder / f"{NAME}.py")[NAME]
+def launch(registered, tmp_path):
+    """Call it for the DAG as somebody has copied and launched it, perhaps under another id."""
+
+    def copy(dag_id: str = NAME) -> Any:
+        folder = tmp_path / "dags"
+        folder.mkdir()
+        for mapping in MAPPINGS:
+            draft = (DAGS / f"{NAME}_{mapping}.yaml").read_text()
+            (folder / f"{NAME}_{mapping}.yaml").write_text(draft.replace("launched: false", "launched: true"))
+        file = folder / f"{dag_id}.py"
+        file.write_text((DAGS / f"{NAME}.py").read_text().replace(f'dag_id="{NAME}"', f'dag_id="{dag_id}"'))
+        return registered(file)[dag_id]
+
+    return copy
+
+
+@pytest.fixture
+def launched(launch):
+    return launch()
 
 
 def writes(server: OomnitzaSandbox) -> list[str]:
@@ -89,6 +101,22 @@ def test_launched_dag_fills_oomnitza_and_then_leaves_it_alone(launched, run_dag,
     assert again.state == "success"
     assert again.xcom("push_people")[0]["counts"] == {"unchanged": added, "invalid": invalid}
     assert writes(oomnitza) == []
+
+
+@pytest.mark.slow
+def test_extract_starts_it_by_its_assets(registered, run_dag, database, launch, base, oomnitza):
+    """What other tests have announced, or still wait for, is theirs: this DAG has an id of its own."""
+    dag = launch("test_chain_to_oomnitza")
+    scheduler = Scheduler(database)
+    scheduler.activate(dag.dag_id)
+    assert run_dag(registered(DAGS / "aha_extract.py")["aha_extract"]).state == "success"
+    started, events = scheduler.run_due(dag)
+    assert str(started.run_type).endswith("dataset_triggered" if AIRFLOW_2 else "asset_triggered")
+    assert events
+    people, saas_users = (started.get_task_instance(task_id) for task_id in ("push_people", "push_saas_users"))
+    assert people.xcom_pull(task_ids="push_people")[0]["counts"]["added"] > 400
+    assert saas_users.xcom_pull(task_ids="push_saas_users")[0]["counts"]["added"] > 300
+    assert len(oomnitza.instance.saas_users) > 300
 
 
 def test_form_makes_a_dry_run_of_a_launched_dag(launched, run_dag, base, oomnitza):
