@@ -5,6 +5,8 @@ VERSIONS := 2.11.2 3.1.8 $(NEWEST)
 MATRIX   ?= $(VERSIONS) lowest
 VENV     ?= .venv
 USERS    ?= 500
+RUNS     ?= 2400
+SEED     ?= 0
 ARGS     ?=
 
 SHELL := /bin/bash
@@ -50,6 +52,10 @@ up: $(ENV)/.run ## Start the sandbox and Airflow with the example DAGs on 127.0.
 .PHONY: test
 test: $(ENV)/.test ## Run every test on the newest Airflow (ARGS="-k hook -x")
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: chaos
+chaos: $(ENV)/.test ## Play thousands of seeded runs under faults (RUNS=2400 SEED=0)
+	@CHAOS_RUNS=$(RUNS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/chaos $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: ## Run the same tests on each Airflow, with the lowest versions, and check the wheel

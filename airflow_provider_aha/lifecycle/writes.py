@@ -454,7 +454,8 @@ class _Task:
 
     def _look_after(self, target: Target, facts: dict[str, Any], error: AhaError) -> None:
         """After a request without a usable answer, look whether it arrived all the same."""
-        if error.status not in (None, 200) and error.status < 500:
+        # A refusal says nothing of an earlier attempt whose answer was lost.
+        if error.attempts == 1 and error.status not in (None, 200) and error.status < 500:
             self._fail(facts, error)
             return
         facts["unsettled"] = True
@@ -472,8 +473,11 @@ class _Task:
         self._write({**facts, "verified_by": "read"}, self._words.after_crash, reason, user)
 
     def _fail(self, facts: Mapping[str, Any], error: AhaError) -> None:
-        answer = {"http_status": error.status, "request_id": error.request_id}
-        self._write({**facts, **answer}, FAILED, str(error))
+        status = error.status
+        if facts.get("unsettled") and status is not None and 200 < status < 500:
+            # It is that of a later attempt, or of a read: the undo must not take it for a refusal.
+            status = None
+        self._write({**facts, "http_status": status, "request_id": error.request_id}, FAILED, str(error))
         if isinstance(error, AhaAuthenticationError):
             raise error
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.lifecycle import records, writes
 from airflow_provider_aha.lifecycle.decide import undo
-from airflow_provider_aha.lifecycle.evidence import read_evidence
+from airflow_provider_aha.lifecycle.evidence import FILE, may_have_disabled, read_evidence
 from airflow_provider_aha.lifecycle.guards import Caps, Protection
 from airflow_provider_aha.lifecycle.journal import Journal
 from airflow_provider_aha.lifecycle.matching import UserMatcher
@@ -601,6 +602,24 @@ def test_an_unsettled_user_stays_unsettled_while_nobody_can_look(world) -> None:
     assert world.outcomes(decision, try_number=2) == {user_id: "failed"}
     world.server.clear_faults()
     assert world.outcomes(decision, try_number=3) == {user_id: "disabled_after_crash"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 422])
+def test_a_refusal_of_a_second_attempt_does_not_hide_that_the_first_one_arrived(world, status) -> None:
+    """Found by the chaos test: the undo left out whom the first attempt had disabled."""
+    user_id = world.people[0]
+    decision = world.decide([user_id])
+    world.server.set_fault("answer_lost", times=1)
+    world.server.set_fault("error", status=status, method="PUT", after=1)
+    world.server.set_fault("error", status=status, method="GET", after=1)
+    with suppress(AhaAuthenticationError):
+        world.carry_out(decision)
+    assert not world.is_enabled(user_id)
+    path = f"{world.folder().path}/{FILE}"
+    (row,) = read_evidence(Location(world.location.fs, path, path))
+    assert (row["outcome"], row["http_status"], may_have_disabled(row)) == ("failed", None, True)
+    world.server.clear_faults()
+    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
 
 
 def test_a_refused_request_is_not_taken_for_ours_when_somebody_else_disables(world) -> None:

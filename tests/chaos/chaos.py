@@ -1,0 +1,484 @@
+"""One run of the chaos test: what is done, which faults meet it, and what must hold whatever happens.
+
+All choices of a run come from its seed. Threads may still take turns in another way, so a run with several
+requests in flight is likely, not certain, to go the same way again.
+"""
+
+import json
+import logging
+import random
+import shutil
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from fsspec.implementations.local import LocalFileSystem
+
+from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
+from airflow_provider_aha.extract import extract
+from airflow_provider_aha.layout import DATASETS, Layout
+from airflow_provider_aha.lifecycle.decide import decide, undo
+from airflow_provider_aha.lifecycle.evidence import DISABLED, FILE, may_have_disabled, read_evidence
+from airflow_provider_aha.lifecycle.guards import Caps, Protection
+from airflow_provider_aha.lifecycle.records import Run, RunFolder
+from airflow_provider_aha.lifecycle.writes import LEFT, NAMED, UNUSED, carry_out
+from airflow_provider_aha.mapping.spec import read_spec
+from airflow_provider_aha.mapping.targets import oomnitza
+from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
+from airflow_provider_aha.oomnitza.client import OomnitzaClient
+from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.sandbox.oomnitza.instance import Instance
+from airflow_provider_aha.sandbox.testing import Account, OomnitzaSandbox, SandboxServer
+from airflow_provider_aha.storage import Location, open_dataset, read_manifest
+from tests.mapping.conftest import World as Pushes
+from tests.mapping.conftest import users
+
+ACCOUNT = "acme"
+KEYS = ("sandbox-key", "oomnitza-sandbox-token")
+# Longer than any run on a busy machine takes: whoever needs more hangs.
+LONGEST_SECONDS = 60.0
+FIELDS = {
+    "name": "name",
+    "email": "email",
+    "is_enabled": "enabled",
+    "is_paid_seat": "paid_seat",
+    "is_administrator": "administrator",
+}
+SPOILED_KEYS = (
+    *("id", "email", "name", "enabled", "created_at", "updated_at", "accessed_at", "paid_seat"),
+    *("administrator", "administrator_roles", "user_roles", "product_roles"),
+)
+
+
+class ImpatientClock(Clock):
+    """The real time, from which every sleep is cut out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._skipped = 0.0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._skipped
+
+    def sleep(self, seconds: float, stopped: Callable[[], bool] = never) -> None:
+        super().sleep(0.0, stopped)
+        with self._lock:
+            self._skipped += max(seconds, 0.0)
+
+
+class Logged(logging.Handler):
+    """Keeps everything that anybody logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.getMessage()} {record.exc_text or ''} {record.exc_info or ''}")
+
+
+@dataclass
+class Arena:
+    """The servers that a run plays with; its accounts are its own."""
+
+    aha: SandboxServer
+    oomnitza: OomnitzaSandbox
+    folder: Path
+
+    def new_account(self, chance: random.Random) -> Account:
+        account = Account.generate(chance.choice((1, 9, 14, 24)), seed=chance.randrange(1000))
+        self.aha.account = self.aha.app.account = self.aha.app.state = account
+        self.aha.clear_faults()
+        self.aha.forget_requests()
+        return account
+
+    def new_instance(self, chance: random.Random) -> Instance:
+        instance = Instance(chance.choice((0, 3)))
+        self.oomnitza.instance = self.oomnitza.app.instance = self.oomnitza.app.state = instance
+        self.oomnitza.clear_faults()
+        self.oomnitza.forget_requests()
+        return instance
+
+    @property
+    def location(self) -> Location:
+        return Location(LocalFileSystem(), str(self.folder), str(self.folder))
+
+    def client(self, chance: random.Random) -> AhaClient:
+        config = ClientConfig(self.aha.url, ACCOUNT, self.aha.key, **_hurried(chance))
+        return AhaClient(config, clock=ImpatientClock())
+
+    def puts(self) -> list[tuple[str, Any]]:
+        return [(one.path.rpartition("/")[2], one.body) for one in self.aha.requests if one.method == "PUT"]
+
+
+def _hurried(chance: random.Random) -> dict[str, Any]:
+    return {
+        "page_size": 5,
+        "requests_per_second": 1000,
+        "requests_per_minute": 100_000,
+        "max_in_flight": chance.choice((1, 2, 4)),
+        "max_retries": chance.choice((0, 1, 3)),
+        "retry_budget": chance.choice((1.0, 600.0)),
+        "read_timeout": 10.0,
+    }
+
+
+# --- a run -----------------------------------------------------------------------------------------------
+
+
+def play(seed: int, arena: Arena) -> None:
+    """Play the run of a seed.
+
+    :raises AssertionError: when something doesn't hold; the sentence names the seed and the faults.
+    """
+    chance = random.Random(seed)
+    kind = chance.choice((read, land, deactivate, deactivate, push))
+    failed: list[str] = []
+
+    def work() -> None:
+        try:
+            with _nothing_told(arena):
+                kind(chance, arena)
+        except BaseException:  # noqa: BLE001 (it is told in the thread of the test)
+            failed.append(traceback.format_exc())
+
+    shutil.rmtree(arena.folder, ignore_errors=True)
+    arena.folder.mkdir(parents=True)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(LONGEST_SECONDS)
+    if thread.is_alive():
+        failed.append("it hangs")
+    if failed:
+        running = (*arena.aha.app.faults.active(), *arena.oomnitza.app.faults.active())
+        active = [fault.describe() for fault in running]
+        raise AssertionError(f"seed {seed} ({kind.__name__}), last faults {active}: {failed[0]}")
+
+
+@contextmanager
+def _nothing_told(arena: Arena) -> Iterator[None]:
+    """Hold that no log has a key, a name or an email, and no file a key."""
+    root, handler = logging.getLogger(), Logged()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+    said = "\n".join(handler.lines)
+    people = [str(user[name]) for user in arena.aha.account.users() for name in ("name", "email") if user.get(name)]
+    assert not [word for word in (*KEYS, *people, "@example.com") if word in said]
+    for path in arena.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [key for key in KEYS if key.encode() in content], path
+
+
+def spoil(server: Any, chance: random.Random) -> list[Any]:
+    """Switch some faults on, in place of the earlier ones."""
+    server.clear_faults()
+    found = []
+    for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))):
+        kind = server.app.kinds[chance.choice(sorted(server.app.kinds))]
+        options: dict[str, Any] = {name: chance.choice(values) for name, values in kind.choices.items()}
+        options["times"] = chance.choice((1, 1, 2, 3, 8, None))
+        options["after"] = chance.choice((0, 0, 1, 2, 3, 5))
+        if chance.random() < 0.3 or kind.name == "page_drift":
+            options["page"] = chance.choice((1, 2, 2, 3))
+        if kind.name in ("missing_key", "null_value"):
+            options["key"] = chance.choice(SPOILED_KEYS)
+        if kind.name in ("page_drift", "list_drift"):
+            options["times"] = chance.choice((1, 2))
+        if kind.name == "wrong_total":
+            options["by"] = chance.choice((-1, 1, 2))
+        if kind.name == "slow":
+            options["seconds"] = chance.choice((0.0, 0.01))
+        if kind.name == "rate_limit":
+            options["reset_in"] = chance.choice((0.1, 5.0, 80.0))
+        found.append(server.set_fault(kind.name, **options))
+    return found
+
+
+def told(error: AhaError) -> str:
+    """Return the sentence of an error, which holds nothing that a log must not."""
+    sentence = f"{error} {error!r}"
+    assert not [key for key in KEYS if key in sentence]
+    return sentence
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read(chance: random.Random, arena: Arena) -> None:
+    """Read the list: complete, or an error."""
+    account = arena.new_account(chance)
+    faults = spoil(arena.aha, chance)
+    with arena.client(chance) as client:
+        try:
+            found = [user["id"] for user in client.iter_users()]
+        except AhaError as error:
+            told(error)
+            return
+    check_complete(found, account, faults)
+
+
+def land(chance: random.Random, arena: Arena) -> None:
+    """Land a snapshot, perhaps over an earlier one: complete, or absent and the earlier one whole."""
+    account = arena.new_account(chance)
+    now = datetime.now(UTC)
+    earlier: dict[str, Any] | None = None
+    datasets = chance.sample(DATASETS, chance.randint(1, len(DATASETS)))
+    with arena.client(chance) as client:
+        if chance.random() < 0.5:
+            then = now - timedelta(days=chance.choice((0, 1)))
+            earlier = extract(client, arena.location, datasets=DATASETS, connection_id="c", now=lambda: then)
+        if chance.random() < 0.5:
+            for _ in range(3):
+                account.edit_user(chance.choice(account.user_ids), enabled=chance.random() < 0.5)
+        faults = spoil(arena.aha, chance)
+        try:
+            manifest = extract(client, arena.location, datasets=datasets, connection_id="c", now=lambda: now)
+        except AhaError as error:
+            told(error)
+            manifest = None
+    if manifest is None:
+        check_files(arena, earlier, now)
+        return
+    check_files(arena, manifest, now)
+    if "users" in datasets:
+        rows = table(arena, manifest, "users")
+        check_complete([row["id"] for row in rows], account, faults)
+        check_values(rows, account, faults)
+    if {"users", "user_roles"} <= set(datasets):
+        assert {row["user_id"] for row in table(arena, manifest, "user_roles")} <= {row["id"] for row in rows}
+
+
+def check_complete(found: list[str], account: Account, faults: list[Any]) -> None:
+    """Hold that nobody is missing, but for one deleted and another created between two requests."""
+    drifts = [fault for fault in faults if fault.kind.name == "page_drift"]
+    changes = [fault.options["change"] for fault in drifts for _ in range(fault.hits)]
+    gone = sum(change in ("remove", "swap") for change in changes)
+    come = sum(change in ("insert", "swap") for change in changes)
+    unseen = min(gone, come)
+    assert len(found) == len(set(found))
+    there = set(account.user_ids)
+    assert len(there - set(found)) <= unseen, f"missing: {there - set(found)}"
+    assert len(set(found) - there) <= unseen, f"too many: {set(found) - there}"
+
+
+def check_values(rows: list[dict[str, Any]], account: Account, faults: list[Any]) -> None:
+    """Hold that each value is what the account has, or null where Aha! left it out."""
+    spoiled = {fault.options["key"] for fault in faults if fault.kind.name in ("missing_key", "null_value")}
+    # A page of the past, where the users were edited before.
+    stale = any(fault.kind.name == "stale_read" for fault in faults)
+    for row in rows:
+        if row["id"] not in account:
+            continue
+        user = account.user(row["id"])
+        for column, key in FIELDS.items():
+            wanted = user.get(key)
+            assert row[column] == wanted or (key in spoiled and row[column] is None) or stale, (row["id"], column)
+
+
+def check_files(arena: Arena, manifest: dict[str, Any] | None, now: datetime) -> None:
+    """Hold that the base path has exactly the snapshot of a manifest, or none of today."""
+    layout = Layout(arena.location.path, ACCOUNT)
+    if manifest is None:
+        assert not list(arena.folder.rglob("*")), "something was left of a failed extract"
+        return
+    assert read_manifest(arena.location.fs, layout, manifest["snapshot"]) == manifest
+    for file in manifest["files"]:
+        assert len(table(arena, manifest, file["dataset"])) == file["rows"]
+    if manifest["snapshot"] != now.strftime("%Y-%m-%d"):
+        try:
+            read_manifest(arena.location.fs, layout, now.strftime("%Y-%m-%d"))
+        except AhaSnapshotError:
+            return
+        raise AssertionError("a failed extract has published a manifest")
+
+
+def table(arena: Arena, manifest: dict[str, Any], dataset: str) -> list[dict[str, Any]]:
+    """Read a dataset; its hash is compared."""
+    layout = Layout(arena.location.path, ACCOUNT)
+    with open_dataset(arena.location.fs, layout, manifest, dataset) as file:
+        return list(file.read().to_pylist())
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def deactivate(chance: random.Random, arena: Arena) -> None:
+    """Deactivate users in up to three tries, and perhaps undo it."""
+    account = arena.new_account(chance)
+    before = {user["id"]: bool(user["enabled"]) for user in account.users()}
+    rights = _rights(account)
+    owner = str(account.owner(arena.aha.key)["id"])  # type: ignore[index]
+    wanted = chance.sample(account.user_ids, min(chance.randint(1, 6), len(before)))
+    dry_run = chance.random() < 0.1
+    keys = dict(account.keys)
+    with arena.client(chance) as client:
+        if chance.random() < 0.3:
+            spoil(arena.aha, chance)
+        try:
+            decision = decide(client, wanted, {"enabled": False}, action="deactivate", facts={})
+        except AhaError as error:
+            told(error)
+            assert arena.puts() == []
+            return
+        targets = [replace(one, user_class=chance.choice((NAMED, UNUSED, LEFT))) for one in decision.targets]
+        decision = replace(decision, targets=targets)
+        caps = Caps(max_users=chance.choice((25, 25, 25, 2)), max_percent=chance.choice((20.0, 100.0, 100.0)))
+        final: set[str] = set()
+        for number in range(1, chance.randint(1, 3) + 1):
+            spoil(arena.aha, chance)
+            arena.aha.forget_requests()
+            run = Run("d", "r1", "t", number, "ann")
+            folder = RunFolder(arena.location, ACCOUNT, run)
+            protection = Protection(owner)
+            try:
+                carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
+            except AhaError as error:
+                told(error)
+            sent = arena.puts()
+            assert not dry_run or sent == []
+            assert all(body == {"user": {"enabled": False}} for _, body in sent)
+            assert {user_id for user_id, _ in sent} <= set(wanted) - final - {owner}
+            found = evidence(arena, folder)
+            check_evidence(found, before, account, wanted)
+            final = {row["user_id"] for row in found if row["outcome"] not in ("failed", "unknown")}
+        check_rights(rights, account)
+        arena.aha.clear_faults()
+        account.keys.update(keys)
+        if any(may_have_disabled(row) for row in found):
+            run = Run("d", "r2", "t", 1, "ann")
+            carry_out(
+                client,
+                RunFolder(arena.location, ACCOUNT, run),
+                run,
+                undo(client, found, facts={}),
+                caps=Caps(max_percent=100.0),
+                protection=Protection(owner),
+                dry_run=False,
+                # The journal of the crashed try doesn't hold this one up.
+                now=lambda: datetime.now(UTC) + timedelta(hours=2),
+            )
+    after = {user_id: bool(account.user(user_id)["enabled"]) for user_id in before if user_id in account}
+    assert after == {user_id: before[user_id] for user_id in after}
+
+
+def evidence(arena: Arena, folder: RunFolder) -> list[dict[str, Any]]:
+    path = f"{folder.path}/{FILE}"
+    return read_evidence(Location(arena.location.fs, path, path)) if Path(path).exists() else []
+
+
+def check_evidence(
+    found: list[dict[str, Any]], before: dict[str, bool], account: Account, wanted: list[str]
+) -> None:
+    """Hold that the evidence tells of everybody whose access was taken, and of nobody else."""
+    rows = {row["user_id"]: row for row in found}
+    assert len(rows) == len(found)
+    assert rows.keys() <= set(wanted)
+    for user_id, was_enabled in before.items():
+        if user_id not in account:
+            continue
+        is_enabled = bool(account.user(user_id)["enabled"])
+        row = rows.get(user_id)
+        if row is None:
+            assert is_enabled == was_enabled, f"{user_id} was changed, and no evidence says so"
+            continue
+        if row["outcome"] in (*DISABLED, "unchanged"):
+            assert not is_enabled, f"{user_id} is {row['outcome']}, and enabled"
+        if row["outcome"] in ("skipped", "blocked", "dry_run"):
+            assert is_enabled == was_enabled, f"{user_id} is {row['outcome']}, and changed"
+        if was_enabled and not is_enabled:
+            assert may_have_disabled(row), f"{user_id} was disabled, and an undo would leave it so: {row}"
+        assert row["before_json"] is None or isinstance(json.loads(row["before_json"]), dict)
+
+
+def _rights(account: Account) -> set[str]:
+    """Return the administrator rights that some enabled user has."""
+    return {
+        right
+        for user in account.users()
+        if user["enabled"]
+        for right, has in (user.get("administrator_roles") or {}).items()
+        if has and right in ("administer_account", "administer_billing")
+    }
+
+
+def check_rights(before: set[str], account: Account) -> None:
+    assert before <= _rights(account), f"nobody is left with {before - _rights(account)}"
+
+
+# --- pushing ---------------------------------------------------------------------------------------------
+
+
+def push(chance: random.Random, arena: Arena) -> None:
+    """Push people to Oomnitza in up to three tries, then once more in peace: all are there, each once."""
+    arena.new_account(chance)
+    instance = arena.new_instance(chance)
+    pushes = Pushes(arena.location)
+    rows = users(chance.randint(1, 12))
+    pushes.land(rows)
+    written = yaml_spec() | {"limits": {"max_reject_percent": chance.choice((0, 100))}}
+    spec = read_spec(written, {"role": 25})
+    drifted = False
+    for number in range(1, chance.randint(1, 3) + 1):
+        faults = spoil(arena.oomnitza, chance)
+        with oomnitza_client(chance, arena) as client:
+            try:
+                pushes.push(spec, OomnitzaPeople(client), try_number=number, dry_run=chance.random() < 0.1)
+            except AhaError as error:
+                told(error)
+        drifted = drifted or any(fault.kind.name == "list_drift" and fault.hits for fault in faults)
+        check_outcomes(pushes, instance, rows, lenient=drifted)
+    arena.oomnitza.clear_faults()
+    with oomnitza_client(chance, arena) as client:
+        try:
+            pushes.push(spec, OomnitzaPeople(client), run_id="r2")
+        except AhaError:
+            # Whoever was archived meanwhile keeps the username.
+            assert drifted
+    emails = [person["email"] for person in instance.list_people()]
+    assert len(emails) == len(set(emails))
+    if not drifted:
+        there = {person["email"]: person for person in instance.list_people()}
+        for row in rows:
+            person = there[row["email"]]
+            assert (person["aha_user_id"], person["full_name"]) == (row["id"], row["name"])
+
+
+def check_outcomes(pushes: Pushes, instance: Instance, rows: list[dict[str, Any]], *, lenient: bool) -> None:
+    """Hold that who is said to be there is there."""
+    files = list(Path(pushes.location.path).glob("push/*/account=acme/run=r1/task=d.t/outcomes.parquet"))
+    if not files:
+        return
+    people = {person["email"] for person in instance.list_people()}
+    emails = {row["id"]: row["email"] for row in rows}
+    for outcome in pq.read_table(files[0]).to_pylist():
+        if outcome["status"] in ("added", "updated", "unchanged") and not lenient:
+            assert emails[outcome["user_id"]] in people, outcome
+
+
+def yaml_spec() -> dict[str, Any]:
+    path = Path(oomnitza.__file__).parents[1] / "specs" / "oomnitza_people.yaml"
+    return dict(yaml.safe_load(path.read_text()))
+
+
+def oomnitza_client(chance: random.Random, arena: Arena) -> OomnitzaClient:
+    settings = {**_hurried(chance), "page_size": 5}
+    config = OomnitzaConfig(arena.oomnitza.url, "acme", arena.oomnitza.token, **settings)
+    return OomnitzaClient(config, clock=ImpatientClock())

@@ -1,0 +1,37 @@
+"""Thousands of seeded runs under faults: whatever happens, what a run says is true.
+
+``CHAOS_RUNS`` says how many there are, ``CHAOS_SEED`` with which seed they begin. A run that failed is
+played again by its seed: ``CHAOS_SEED=4711 CHAOS_RUNS=1``.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_aha.sandbox.testing import OomnitzaSandbox, SandboxServer
+from tests.chaos.chaos import Arena, play
+
+FIRST = int(os.environ.get("CHAOS_SEED", "0"))
+RUNS = int(os.environ.get("CHAOS_RUNS", "80"))
+# A part is what one worker of pytest takes at a time.
+PART = 40
+PARTS = [range(start, min(start + PART, FIRST + RUNS)) for start in range(FIRST, FIRST + RUNS, PART)]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[SandboxServer, OomnitzaSandbox]]:
+    with SandboxServer(users=1) as aha, OomnitzaSandbox() as oomnitza:
+        yield aha, oomnitza
+
+
+@pytest.fixture
+def arena(servers: tuple[SandboxServer, OomnitzaSandbox], tmp_path: Path) -> Arena:
+    return Arena(*servers, tmp_path / "base")
+
+
+@pytest.mark.parametrize("seeds", PARTS, ids=[f"{part.start}-{part.stop - 1}" for part in PARTS])
+def test_whatever_happens_what_a_run_says_is_true(arena: Arena, seeds: range):
+    for seed in seeds:
+        play(seed, arena)
