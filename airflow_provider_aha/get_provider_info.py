@@ -152,7 +152,10 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.sensors.users"]},
         ],
         "triggers": [
-            {"integration-name": "Aha!", "python-modules": ["airflow_provider_aha.triggers.users"]},
+            {
+                "integration-name": "Aha!",
+                "python-modules": ["airflow_provider_aha.triggers.users", "airflow_provider_aha.triggers.watcher"],
+            },
         ],
         "extra-links": ["airflow_provider_aha.links.AhaLink", "airflow_provider_aha.links.AccessReportLink"],
         "transfers": [
