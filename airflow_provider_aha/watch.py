@@ -14,7 +14,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -95,10 +95,10 @@ class Listing:
 
         :param digest: :func:`email_digest` of it.
         """
-        table = pq.read_table(self.users, columns=["id", "email", "is_enabled", "accessed_at"])
-        emails = table.column("email").to_pylist()
-        places = [place for place, email in enumerate(emails) if email and email_digest(email) == digest]
-        return list(table.take(places).drop_columns(["email"]).to_pylist())
+        names = ["id", "is_enabled", "accessed_at"]
+        table = pq.read_table(self.users, columns=[*names, "email"])
+        rows = zip(*(table.column(name).to_pylist() for name in (*names, "email")), strict=True)
+        return [dict(zip(names, row, strict=False)) for row in rows if row[-1] and email_digest(row[-1]) == digest]
 
     def seats_in_use(self) -> int:
         """Count the users who occupy a paid seat."""
@@ -110,10 +110,14 @@ class Account:
 
     :param client: client of the account.
     :param connection_id: id of the connection, for the rows.
+    :param monotonic: seconds that never go backwards.
     """
 
-    def __init__(self, client: AhaClient, *, connection_id: str) -> None:
+    def __init__(
+        self, client: AhaClient, *, connection_id: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.client = client
+        self._monotonic = monotonic
         self._connection_id = connection_id
         self._lock = threading.Lock()
         self._listing: Listing | None = None
@@ -131,12 +135,12 @@ class Account:
         :param newer_than: it must have begun after this moment.
         :raises AhaError: as :meth:`airflow_provider_aha.client.AhaClient.read_users`.
         """
-        asked = time.monotonic()
+        asked = self._monotonic()
         with self._lock:
             kept = self._listing
             fresh = kept is not None and self._read_at >= asked - max_age
             if kept is None or not fresh or (newer_than and kept.read_at <= newer_than):
-                self._listing, self._read_at = None, time.monotonic()
+                self._listing, self._read_at = None, self._monotonic()
                 kept = self._listing = self._read()
             return kept
 

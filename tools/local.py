@@ -176,6 +176,14 @@ class Processes:
             time.sleep(every)
         return result
 
+    def kill(self, name: str) -> None:
+        """Kill one and its descendants, without a warning."""
+        started = self._running.pop(name)
+        for process in (*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        started.wait()
+
     def stop(self) -> None:
         """End all of them and their descendants, politely first."""
         for how, seconds in ((signal.SIGTERM, 8), (signal.SIGKILL, 5)):

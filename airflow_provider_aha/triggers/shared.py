@@ -80,9 +80,8 @@ class Pauses:
 @dataclass
 class _Lease:
     config: ClientConfig
-    account: Account
-    threads: ThreadPoolExecutor
     loop: asyncio.AbstractEventLoop
+    opened: asyncio.Future[SharedAccount]
     users: int = 0
 
 
@@ -92,49 +91,56 @@ _leases: list[_Lease] = []
 class SharedAccount:
     """An account, as a trigger asks it: from a thread, while the event loop goes on.
 
-    :param lease: what the triggers of this account share.
+    :param account: the account.
     """
 
-    def __init__(self, lease: _Lease) -> None:
-        self._lease = lease
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aha-trigger")
 
     async def run(self, work: Callable[[Account], T]) -> T:
         """Run something that takes time and asks the account.
 
         :param work: what to do; it must not ask Airflow.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._lease.threads, work, self._lease.account)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, self._account)
+
+    def close(self) -> None:
+        """End what is still done."""
+        self._account.client.cancel()
+        self._account.client.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @asynccontextmanager
-async def shared_account(aha_conn_id: str) -> AsyncIterator[SharedAccount]:
+async def shared_account(aha_conn_id: str, clock: Time) -> AsyncIterator[SharedAccount]:
     """Resolve a connection, and share one client with all triggers here that have the same: its rate limit, too.
 
     The last one to leave ends what the client still does.
 
     :param aha_conn_id: the Airflow connection of the account.
+    :param clock: the time.
     :raises AhaConfigurationError: when a field of the connection can't be right.
     """
     config = await get_async_config(aha_conn_id)
     loop = asyncio.get_running_loop()
     lease = next((one for one in _leases if one.config == config and one.loop is loop), None)
     if lease is None:
-        lease = _Lease(config, *await loop.run_in_executor(None, _open, config, aha_conn_id), loop)
+        # In a thread, since the first import of all this takes a while.
+        lease = _Lease(config, loop, loop.run_in_executor(None, _open, config, aha_conn_id, clock))
         _leases.append(lease)
     lease.users += 1
     try:
-        yield SharedAccount(lease)
+        # Whoever leaves meanwhile doesn't take it from the others.
+        yield await asyncio.shield(lease.opened)
     finally:
         lease.users -= 1
         if not lease.users:
             _leases.remove(lease)
-            lease.account.client.cancel()
-            lease.account.client.close()
-            lease.threads.shutdown(wait=False, cancel_futures=True)
+            lease.opened.add_done_callback(lambda opened: opened.result().close())
 
 
-def _open(config: ClientConfig, connection_id: str) -> tuple[Account, ThreadPoolExecutor]:
-    # In a thread, since the first import of all this takes a while.
+def _open(config: ClientConfig, connection_id: str, clock: Time) -> SharedAccount:
     from airflow_provider_aha.client import AhaClient
     from airflow_provider_aha.watch import Account
 
@@ -144,9 +150,7 @@ def _open(config: ClientConfig, connection_id: str) -> tuple[Account, ThreadPool
         retry_budget=min(config.retry_budget, _RETRY_BUDGET),
     )
     client = AhaClient(calm, user_agent=airflow_user_agent())
-    return Account(client, connection_id=connection_id), ThreadPoolExecutor(
-        _THREADS, thread_name_prefix="aha-trigger"
-    )
+    return SharedAccount(Account(client, connection_id=connection_id, monotonic=clock.monotonic))
 
 
 async def resolve_location(path: str) -> Any:

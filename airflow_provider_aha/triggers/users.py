@@ -54,7 +54,7 @@ class AhaConditionTrigger(BaseTrigger):
         try:
             # The worker has looked when it deferred.
             condition = await self._condition()
-            async with shared_account(self.aha_conn_id) as account:
+            async with shared_account(self.aha_conn_id, self.clock) as account:
                 event = await self._wait(account, condition)
         except AhaError as error:
             event = _failure(error)

@@ -53,7 +53,7 @@ class AhaUsersChangedTrigger(BaseEventTrigger):
     ``status`` ``error`` and ``message``; the trigger goes on all the same, since nobody would start it again.
 
     Events come at least once: the state file moves on when Airflow has stored them. After a crash in between, the
-    same changes come again with the same ``event_id``. Only from Airflow 3.3 on may two watchers share a state file.
+    same changes come again with the same ``event_id``. From Airflow 3.3 on, two watchers may share a state file.
 
     :param state_path: absolute path or URL of the state file; its name ends in ``.zip``. It is read in the
         triggerer, so all triggerers must see the same file.
@@ -219,7 +219,7 @@ class _Poll:
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[Callable[[], Awaitable[Found]]]:
-        async with shared_account(self._aha_conn_id) as shared:
+        async with shared_account(self._aha_conn_id, self._clock) as shared:
             location = await resolve_location(self._state_path)
 
             def watch(account: Account) -> Watch:
