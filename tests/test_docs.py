@@ -361,6 +361,22 @@ def test_arguments_of_operators_are_documented_as_they_are():
             assert row["templated"] == ("yes" if name in operator.template_fields else "no"), (operator, name)
 
 
+def test_arguments_of_sensors_and_of_the_watcher_are_documented_as_they_are():
+    from airflow_provider_aha.sensors.users import AhaSeatUsageSensor, AhaUsersChangedSensor, AhaUserSensor
+    from airflow_provider_aha.triggers.watcher import AhaUsersChangedTrigger
+
+    for thing in (AhaUserSensor, AhaUsersChangedSensor, AhaSeatUsageSensor, AhaUsersChangedTrigger):
+        arguments = own_arguments(thing)
+        rows = next(rows for rows in tables(section("docs/sensors.md", thing.__name__)) if "argument" in rows[0])
+        assert {code_names(row["argument"])[0] for row in rows} == set(arguments), thing.__name__
+        for row in rows:
+            name = code_names(row["argument"])[0]
+            required = arguments[name] is inspect.Parameter.empty
+            assert row["default"] == ("required" if required else f"`{arguments[name]!r}`"), (thing, name)
+            templated = "yes" if name in getattr(thing, "template_fields", ()) else "no"
+            assert row.get("templated", "no") == templated, (thing, name)
+
+
 def test_methods_of_the_hook_are_documented():
     from airflow_provider_aha.hooks.aha import AhaHook
 

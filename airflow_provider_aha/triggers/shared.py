@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_aha.hooks.aha import get_async_config
@@ -112,6 +113,11 @@ class SharedAccount:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+async def load_heavy_modules() -> None:
+    """Import in a thread what a look needs: on the loop, every other trigger would wait for it."""
+    await asyncio.get_running_loop().run_in_executor(None, import_module, "airflow_provider_aha.watch")
+
+
 @asynccontextmanager
 async def shared_account(aha_conn_id: str, clock: Time) -> AsyncIterator[SharedAccount]:
     """Resolve a connection, and share one client with all triggers here that have the same: its rate limit, too.
@@ -126,7 +132,6 @@ async def shared_account(aha_conn_id: str, clock: Time) -> AsyncIterator[SharedA
     loop = asyncio.get_running_loop()
     lease = next((one for one in _leases if one.config == config and one.loop is loop), None)
     if lease is None:
-        # In a thread, since the first import of all this takes a while.
         lease = _Lease(config, loop, loop.run_in_executor(None, _open, config, aha_conn_id, clock))
         _leases.append(lease)
     lease.users += 1

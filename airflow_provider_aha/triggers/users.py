@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
-from airflow_provider_aha.triggers.shared import Pauses, SharedAccount, Time, resolve_location, shared_account
+from airflow_provider_aha.triggers.shared import (
+    Pauses,
+    SharedAccount,
+    Time,
+    load_heavy_modules,
+    resolve_location,
+    shared_account,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_aha.watch import ChangesCondition, SeatCondition, UserCondition
@@ -51,8 +58,8 @@ class AhaConditionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, and sleep, until there is something to say."""
+        await load_heavy_modules()
         try:
-            # The worker has looked when it deferred.
             condition = await self._condition()
             async with shared_account(self.aha_conn_id, self.clock) as account:
                 event = await self._wait(account, condition)
@@ -64,6 +71,7 @@ class AhaConditionTrigger(BaseTrigger):
         look = partial(condition.check, max_age=self.poll_interval / 2)
         pauses = Pauses(self.poll_interval, self.clock)
         while True:
+            # The worker has looked when it deferred.
             await self.clock.sleep(pauses.next)
             try:
                 result = await account.run(look)

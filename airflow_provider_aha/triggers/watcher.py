@@ -14,7 +14,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.layout import CHANGES, STATE_SUFFIX, check_changes
-from airflow_provider_aha.triggers.shared import Pauses, Time, resolve_location, shared_account
+from airflow_provider_aha.triggers.shared import Pauses, Time, load_heavy_modules, resolve_location, shared_account
 from airflow_provider_aha.values import to_number
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class _Poll:
 
     async def stream(self) -> AsyncIterator[tuple[dict[str, Any], Found | None]]:
         """Yield payloads; the last of a look comes with what the state moves to when it is stored."""
+        await load_heavy_modules()
         pauses, complained = Pauses(self._interval, self._clock), False
         while True:
             try:

@@ -4,6 +4,7 @@ import json
 import zipfile
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_a_group_that_is_not_there(account):
 
 
 def test_a_group_without_a_capacity_has_no_percentage(sandbox):
-    group = {"id": "7", "name": "Open", "administrators": [], "capacity": None, "allocated_seats": 3}
+    group: Any = {"id": "7", "name": "Open", "administrators": [], "capacity": None, "allocated_seats": 3}
     users = list(sandbox.account.users())
     given = SandboxAccount.from_users(users, paid_seat_groups=[group])
     with SandboxServer(account=given) as server, client_of(server) as client:
@@ -335,14 +336,13 @@ def test_snapshots_are_compared_with_and_never_moved(account, sandbox, tmp_path)
     with pytest.raises(AhaSnapshotError, match="run aha_extract first"):
         watch.look()
     began = datetime.now(UTC)
-    for days in (2, 1):
-        moment = began - timedelta(days=days)
+    for moment in (began - timedelta(days=2), began - timedelta(days=1)):
         extract(
             account.client,
             location,
             datasets=["users", "user_roles"],
             connection_id="aha_default",
-            now=lambda moment=moment: moment,
+            now=[moment].pop,
         )
     files = {path: path.read_bytes() for path in (tmp_path / "base").rglob("*") if path.is_file()}
     new = sandbox.account.add_user()["id"]
