@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 DAGS = Path(__file__).parents[2] / "dags"
 HEAVY = ("numpy", "orjson", "pandas", "pyarrow", "requests")
@@ -92,3 +94,30 @@ def test_airflow_imports_every_file(parse, airflow_2):
             assert log_failure in (called if isinstance(called, list) else [called]), task
         if dag.schedule_interval if airflow_2 else dag.schedule:
             assert (dag.catchup, dag.max_active_runs) == (False, 1), dag.dag_id
+
+
+GUARDS = {
+    "max_users",
+    "max_percent",
+    "approved_plan_sha256",
+    "protected_ids",
+    "protected_emails",
+    "protected_domains",
+    "protected_patterns",
+    "protect_patterns",
+    "exclusions",
+    "base_path",
+}
+
+
+def test_no_form_decides_over_caps_protected_lists_or_where_evidence_lies(parse):
+    """A form that could move the evidence would void the caps; so would one that raises them."""
+    writers = 0
+    for dag in parse(DAGS).dags.values():
+        for task in dag.tasks:
+            if isinstance(task, AhaWriteOperator | AhaPlanDeactivationsOperator):
+                writers += 1
+                given = {name: str(getattr(task, name, "")) for name in GUARDS}
+                assert not [name for name, value in given.items() if "params" in value or "conf" in value], task
+                assert GUARDS.isdisjoint(dag.params), dag
+    assert writers >= 6

@@ -72,6 +72,33 @@ def test_a_removed_record_is_named(location):
     assert findings(location) == [f"{folders[0]}/events/1/b.json was removed."]
 
 
+def test_swapped_records_are_named(local):
+    """Each of them is what somebody wrote, but not there."""
+    account, folders = three_runs(local)
+    one, other = (Path(account, folder, "start.json") for folder in folders[:2])
+    bodies = one.read_bytes(), other.read_bytes()
+    one.write_bytes(bodies[1]), other.write_bytes(bodies[0])
+    assert findings(local) == [f"{folder}/start.json was changed." for folder in folders[:2]]
+
+
+def test_a_record_that_was_moved_is_named_twice(local):
+    account, folders = three_runs(local)
+    Path(account, folders[0], "start.json").rename(Path(account, folders[1], "moved.json"))
+    assert findings(local) == [
+        f"{folders[0]}/start.json was removed.",
+        f"{folders[1]}/moved.json {NO_MANIFEST}",
+    ]
+
+
+@pytest.mark.parametrize("pair", [(1, 2), (2, 3), (1, 3)])
+def test_swapped_manifests_are_named(local, pair):
+    account, _ = three_runs(local)
+    one, other = (Path(account, "manifests", f"{number:08d}.json") for number in pair)
+    bodies = one.read_bytes(), other.read_bytes()
+    one.write_bytes(bodies[1]), other.write_bytes(bodies[0])
+    assert findings(local)
+
+
 @pytest.mark.parametrize(
     "where", ["{}/events/1/c.json", "dag=d/run=forged/plan.json", "register/2026-01-01/x.json"]
 )
