@@ -56,7 +56,13 @@ with DAG(
             title="Emails",
             description="One email per line; each must belong to one user. They are kept with the run.",
         ),
-        "reason": Param("", type="string", minLength=3, title="Reason", description="Why; kept with the run."),
+        "reason": Param(
+            "",
+            type="string",
+            minLength=3,
+            title="Reason",
+            description="Shown to the person who approves it; kept in plan and evidence.",
+        ),
         "ticket": Param(
             "", type="string", minLength=1, title="Ticket", description="Its number; kept in the evidence."
         ),
@@ -77,7 +83,15 @@ with DAG(
     )
     plan = AhaPlanDeactivationsOperator(
         task_id="plan",
-        rules=[{"class": "named", "name": "form", "ids": "{{ params.ids }}", "emails": "{{ params.emails }}"}],
+        # The reason is the rule: whoever approves the plan reads it there, and it goes into the evidence.
+        rules=[
+            {
+                "class": "named",
+                "name": "{{ params.reason }}",
+                "ids": "{{ params.ids }}",
+                "emails": "{{ params.emails }}",
+            }
+        ],
         **GUARDS,
     )
     preview = AhaDeactivateUsersOperator(

@@ -56,7 +56,9 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     for note in plan.header["notes"]:
         yield f"- {_plain(note)}"
     if counts["spared"]:
-        spared = ", ".join(f"{_plain(reason)} {count}" for reason, count in counts["spared"].items())
+        spared = ", ".join(
+            f"{_plain(reason.replace('_', ' '))} {count}" for reason, count in counts["spared"].items()
+        )
         yield f"\nLeft alone: {spared}."
     yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
 
@@ -74,7 +76,7 @@ def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
             row.user_id,
             row.email,
             row.user_class,
-            row.detail,
+            row.detail if row.rule == row.user_class else f"{row.rule}: {row.detail}",
             "yes" if row.is_administrator else "",
             row.sole_owner_of or "",
             "yes" if row.seen_after_leave else "",

@@ -555,6 +555,7 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     shown = page.inner_text("body")
     assert "Approve disables these users in Aha!" in shown
     assert "Started by: ann" in shown
+    assert "left the project: named by id" in shown
     assert all(user_id in shown for user_id in ids)
     page.fill("textarea[name=element_strike_out]", ids[0])
     page.screenshot(path=tmp_path / "approval.png", full_page=True)

@@ -204,6 +204,23 @@ def test_a_roster_that_can_not_be_right_stops_the_run(
     assert puts(server) == []
 
 
+# --- by a form -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dag", ["aha_deactivate_users"], indirect=True)
+def test_the_form_shows_what_would_happen_and_keeps_the_reason(dag, run_dag, server, variables):
+    users = [user for user in server.account.users() if user["enabled"] and not user["administrator"]]
+    conf = {"ids": [users[0]["id"]], "emails": [users[1]["email"].upper()], "reason": "left the project"}
+    run = run_dag(dag, {**conf, "ticket": "SEC-1"})
+    assert run.state == "success"
+    assert run.xcom("preview")["outcomes"] == {"dry_run": 2}
+    assert {(row["class"], row["rule"], row["ticket"]) for row in evidence(run.xcom("preview"))} == {
+        ("named", "left the project", "SEC-1")
+    }
+    assert {states(run).get(name) for name in ("approve", "deactivate")} <= {"skipped", None}
+    assert puts(server) == []
+
+
 # --- how they are described ----------------------------------------------------------------------
 
 
