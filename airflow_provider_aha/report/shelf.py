@@ -105,8 +105,7 @@ def _reports(location: Location, account: str) -> Iterator[dict[str, Any]]:
             summary = read_json(location.fs, f"{layout.report(day)}/{SUMMARY}")
         except AhaSnapshotError:
             continue
-        overdue = bool((summary.get("control") or {}).get("overdue"))
-        yield {"day": day, "sentence": str(summary.get("sentence")), "overdue": overdue}
+        yield {"day": day, "sentence": str(summary.get("sentence"))}
 
 
 @cache

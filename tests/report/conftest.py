@@ -171,11 +171,12 @@ def desk(make_desk: Callable[[Path], Desk], tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Desk]:
-    """Call it with users as the API sends them for a desk with one snapshot of them."""
+    """Call it with users as the API sends them for a desk with one snapshot of them; without users: with none."""
 
     def make(users: Any) -> Desk:
         desk = Desk(tmp_path)
-        desk.extract(Account.from_users(users), desk.now - timedelta(hours=1))
+        if users:
+            desk.extract(Account.from_users(users), desk.now - timedelta(hours=1))
         return desk
 
     return make

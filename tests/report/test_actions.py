@@ -2,12 +2,19 @@
 
 import csv
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from airflow_provider_aha.lifecycle.records import Run
+from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.extract import extract
+from airflow_provider_aha.layout import DATASETS
+from airflow_provider_aha.lifecycle.decide import decide
+from airflow_provider_aha.lifecycle.guards import Caps, Protection
+from airflow_provider_aha.lifecycle.records import Run, RunFolder
+from airflow_provider_aha.lifecycle.writes import carry_out
 from airflow_provider_aha.report.actions import DONE, OPEN, WAITING, worklist
 from airflow_provider_aha.report.people import Background, judge_people
 from airflow_provider_aha.report.reviews import read_reviews
@@ -16,6 +23,7 @@ from airflow_provider_aha.report.snapshot import read_snapshot
 from airflow_provider_aha.report.submission import submit
 from airflow_provider_aha.report.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
+from airflow_provider_aha.sandbox.testing import SandboxServer
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
 W1, W2 = "6100000000000000001", "6100000000000000002"
@@ -118,3 +126,30 @@ def test_an_administrator_right_is_done_when_it_is_gone(decided):
         ("Person 1", "Billing administrator"): "not mine",
     }
     assert decided(decisions, users) == {(1, "revoke role"): (OPEN, 2), (1, "not mine"): (OPEN, 2)}
+
+
+def test_what_runs_did_is_verified_by_the_next_extract(small):
+    """One of two leavers is enabled again in Aha!, past every run."""
+    account = Account.generate(60)
+    desk = small([])
+    people = [user["id"] for user in account.users() if user["enabled"] and not user["administrator"]][:3]
+    with SandboxServer(account=account) as server:
+        config = ClientConfig(server.url, "acme", server.key, requests_per_second=10**5, requests_per_minute=10**6)
+        with AhaClient(config) as client:
+            run = Run("aha_offboard_leavers", "r1", "deactivate", 1, "scheduled")
+            decision = decide(
+                client, people, {"enabled": False}, action="deactivate", facts={"approved_by_name": "carla"}
+            )
+            folder = RunFolder(desk.location, "acme", run)
+            owner = str(client.me()["id"])
+            carry_out(client, folder, run, decision, caps=Caps(), protection=Protection(owner), dry_run=False)
+            account.edit_user(people[1], enabled=True)
+            desk.now = datetime.now(UTC) + timedelta(hours=1)
+            extract(client, desk.location, datasets=DATASETS, connection_id="aha", now=lambda: desk.now)
+    summary = desk.report()
+    actions = summary["actions"]
+    assert (actions["planned"], actions["disabled"], actions["verified"], actions["came_back"]) == (3, 3, 2, 1)
+    assert (actions["unverified"], actions["failed"], actions["blocked"]) == (0, 0, 0)
+    assert summary["attention"]["came_back"] == 1
+    html = (desk.folder / "aha/reports/account=acme").glob("*/access_review.html")
+    assert "Came back after being disabled" in next(html).read_text("utf-8")
