@@ -32,6 +32,7 @@ HOSTS = {
     "gateway.example.com",
     "keepachangelog.com",
     "mycompany.aha.io",
+    "openlineage.io",
     "proxy.example.com",
     "semver.org",
     "www.aha.io",

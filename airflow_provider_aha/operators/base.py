@@ -18,6 +18,7 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
 )
 from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.lineage import ReportsLineage
 from airflow_provider_aha.links import AhaLink, address_of, leave_link
 
 _PERMANENT = (
@@ -30,7 +31,7 @@ _PERMANENT = (
 )
 
 
-class AhaOperator(BaseOperator):
+class AhaOperator(ReportsLineage, BaseOperator):
     """Base of the operators that talk to Aha!.
 
     :param aha_conn_id: the Airflow connection of the account. (templated)

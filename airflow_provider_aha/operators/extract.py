@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from airflow_provider_aha.assets import attach_manifest, check_outlets
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.lineage import users_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.values import to_list, to_text
 
@@ -70,6 +71,9 @@ class AhaExtractUsersOperator(AhaOperator):
                 connection_id=self.aha_conn_id,
             )
         attach_manifest(context, self.outlets, manifest)
+        # What an earlier run of the day has landed is in the manifest, too.
+        landed = [file["path"] for file in manifest["files"] if file["dataset"] in datasets]
+        self.report_lineage(self.hook, inputs=[users_of(manifest["host"])], outputs=landed)
         for file in manifest["files"]:
             self.log.info("%s: %d rows in %s", file["dataset"], file["rows"], file["path"])
         return manifest

@@ -19,6 +19,7 @@ from airflow_provider_aha.exceptions import (
     AhaSnapshotError,
 )
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.lineage import users_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.values import to_int, to_list, to_number, to_text
 
@@ -168,6 +169,9 @@ class AhaWriteOperator(AhaOperator):
             raise
         finally:
             self._close(folder, run, {**about, "sandbox": client.sandbox, "outcomes": counts(rows)})
+        account = users_of(client.config.host)
+        written = [] if dry_run else [account]
+        self.report_lineage(self.hook, inputs=[account], outputs=[*written, folder.url(FILE)])
         self._fail_for(rows, folder)
         return Done(rows, folder.url(FILE))
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_aha.assets import dataset_of, manifests
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lineage import target_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_text
@@ -109,9 +111,16 @@ class AhaPushOperator(AhaOperator):
                     stopped=self._stopped.is_set,
                 )
                 summaries.append(push(request))
+                self._report(summaries[-1], Layout(location.url, account))
         for summary in summaries:
             self.log.info("Outcomes of %s: %s", summary["account"], summary["outcomes"]["path"])
         return summaries
+
+    def _report(self, summary: Mapping[str, Any], layout: Layout) -> None:
+        read = layout.dataset(summary["dataset"], summary["snapshot"])
+        target = target_of(summary["target"]["kind"], summary["target"]["name"])
+        written = [] if summary["dry_run"] else [target]
+        self.report_lineage(self, inputs=[read], outputs=[*written, summary["outcomes"]["path"]])
 
     def on_kill(self) -> None:
         """Stop after the batch that is on its way; its answer is kept."""
@@ -145,7 +154,6 @@ class AhaPushOperator(AhaOperator):
             # What an event says only chooses: the manifest on disk is the one that is believed.
             yield from ((str(manifest["account"]), str(manifest.get("snapshot"))) for manifest in found)
             return
-        from airflow_provider_aha.layout import Layout
         from airflow_provider_aha.storage import snapshots
 
         account = self.hook.get_conn().config.account

@@ -55,7 +55,7 @@ class Standalone:
         """The states of the tasks of a DAG, over all its runs; of the mapped ones only the last."""
         return dict(self.query("select task_id, state from task_instance where dag_id = ? order by id", dag_id))
 
-    def wait_for(self, what: str, ready: Callable[[], Any], seconds: float = 240) -> Any:
+    def wait_for(self, what: str, ready: Callable[[], Any], seconds: float = 300) -> Any:
         """Wait until something is true, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := ready()):
@@ -83,6 +83,9 @@ def standalone(place: Path, dags: list[Path], **variables: str) -> Iterator[Stan
         "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "100",
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        # How soon another triggerer takes over what a dead one had.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         # 2.11 would let SQLite run one task at a time.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
         **variables,

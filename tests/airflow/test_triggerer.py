@@ -17,7 +17,7 @@ from tests.airflow.standalone import Standalone, standalone
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("triggerer")]
 HERE = Path(__file__).parent
 # A worker starts a process for each; TEST_SENSORS=50 measures what a triggerer does with more of them.
-SENSORS = int(os.environ.get("TEST_SENSORS", "12"))
+SENSORS = int(os.environ.get("TEST_SENSORS", "8"))
 
 
 @dataclass
