@@ -86,6 +86,7 @@ class OomnitzaPeople(Target):
         """
         check_people_mapping(spec)
         self._spec = spec
+        self._field = {one.name: one for one in spec.fields}
         self._fields = self._client.people_fields()
         people = self._client.list_people()
         known = set(self._fields or ()) | {name for person in people for name in person}
@@ -149,7 +150,7 @@ class OomnitzaPeople(Target):
         dropped = [
             name
             for name, value in decision.changes.items()
-            if name in shown and differs(self._spec.field(name), value, shown[name])
+            if name in shown and differs(self._field[name], value, shown[name])
         ]
         if not dropped:
             return decision.answer
@@ -157,7 +158,7 @@ class OomnitzaPeople(Target):
 
     def _decide(self, given: Json) -> _Decision:
         spec = self._spec
-        record = {name: _seconds(spec.field(name), value) for name, value in given.items()}
+        record = {name: _seconds(self._field[name], value) for name, value in given.items()}
         person, objection = self._people.find(record)
         if objection:
             return _Decision(objection)
@@ -172,13 +173,12 @@ class OomnitzaPeople(Target):
 
     def _changes(self, record: Json, person: Json) -> Json:
         """Return what differs; a field that isn't compared goes along with others, never alone."""
-        compared = {one.name: one.compare for one in self._spec.fields}
         different = {
             name: value
             for name, value in record.items()
-            if name not in self._for_new and differs(self._spec.field(name), value, person.get(name))
+            if name not in self._for_new and differs(self._field[name], value, person.get(name))
         }
-        return different if any(compared[name] for name in different) else {}
+        return different if any(self._field[name].compare for name in different) else {}
 
 
 class PeopleIndex:
