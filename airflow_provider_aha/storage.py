@@ -252,7 +252,7 @@ def read_json(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
             raise AhaSnapshotError(f"{path} is missing.") from None
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise AhaSnapshotError(f"{path} is not valid JSON: it was cut short or changed by hand.") from None
     if not isinstance(content, dict):
         raise AhaSnapshotError(f"{path} holds no JSON object.")

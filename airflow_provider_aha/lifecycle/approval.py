@@ -64,6 +64,8 @@ def check_approval(
             "The approval is older than 24 hours, or dated in the future. Nothing was done; plan and ask again."
         )
     allowed = approvers or record.get("approvers") or []
+    if not isinstance(allowed, Sequence) or not all(isinstance(one, str) for one in allowed):
+        raise AhaApprovalError("The approval doesn't say who may approve: it was changed. Nothing was done.")
     return _check_person(record, allowed, requested_by, anonymous_counts=anonymous_counts)
 
 

@@ -11,6 +11,8 @@ from airflow_provider_aha.lifecycle.matching import UserMatcher
 
 # Fields that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+# An email may be null; of these, a null is no answer.
+_NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 TAKEN, GIVEN = "taken", "given"
 # Losing the last holder of one of these locks everybody out of a part of Aha!.
 _LAST_RIGHTS = {
@@ -99,6 +101,15 @@ def access_of(changes: Mapping[str, Any]) -> str | None:
     return GIVEN if True in flags else None
 
 
+def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
+
+    :param user: the user as Aha! shows it.
+    :param names: the fields that matter.
+    """
+    return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
+
+
 def is_administrator(user: Mapping[str, Any]) -> bool:
     """Tell whether a user has any administrator right.
 
@@ -123,6 +134,9 @@ def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]
     :param user: the user as Aha! shows it.
     :param changes: fields of the ``user`` object to set.
     """
+    if not_shown(user, ("enabled", "administrator", "administrator_roles")):
+        # What isn't shown may be any right.
+        return set(_LAST_RIGHTS)
     held = administrator_rights(user) if user.get("enabled") else set()
     if changes.get("enabled") is False or changes.get("administrator") is False:
         return held

@@ -177,7 +177,7 @@ def read_events(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str, d
 def _parse(body: bytes, needed: tuple[str, ...]) -> dict[str, Any] | None:
     try:
         event = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and all(name in event for name in needed) else None
 

@@ -240,7 +240,7 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
     for name in ("created_at", "as_of"):
         try:
             _moment(header[name])
-        except ValueError:
+        except (ValueError, OverflowError):
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")

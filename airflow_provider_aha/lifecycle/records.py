@@ -302,7 +302,7 @@ def parse_record(body: bytes, path: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise AhaSnapshotError(f"{path} is not a readable record: it was cut short or changed.")

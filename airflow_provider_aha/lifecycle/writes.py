@@ -29,6 +29,7 @@ from airflow_provider_aha.lifecycle.guards import (
     access_of,
     is_administrator,
     last_administrators,
+    not_shown,
     rights_lost,
 )
 from airflow_provider_aha.lifecycle.journal import FAILED, UNKNOWN, History, Journal, timestamp
@@ -381,7 +382,7 @@ class _Task:
         if access is None:
             return self._changed(target, user)
         needed = (*PRIVILEGED, "paid_seat", "accessed_at") if target.user_class == UNUSED else PRIVILEGED
-        if missing := [name for name in needed if name not in user]:
+        if missing := not_shown(user, needed):
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
             self._protection.reason(user)

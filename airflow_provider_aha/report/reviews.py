@@ -92,9 +92,27 @@ def read_reviews(location: Location, account: str) -> list[Review]:
         place, _, name = path.rpartition("/")
         if name == FILE:
             submitted = bodies.get(f"{place}/{SUBMISSION}")
-            submission = parse_record(submitted, f"{place}/{SUBMISSION}") if submitted is not None else None
-            found.append(Review(place, parse_record(body, path), sha256(body), submission))
+            submission = None
+            if submitted is not None:
+                submission = _record(submitted, f"{place}/{SUBMISSION}", "submitted_at", "file_sha256")
+            found.append(Review(place, _record(body, path, "created_at", "review_id"), sha256(body), submission))
     return sorted(found, key=lambda review: (review.created_at, review.review_id))
+
+
+def _record(body: bytes, path: str, moment: str, word: str) -> dict[str, Any]:
+    """Read a record of a review, and check what is read of it without a hash."""
+    record = parse_record(body, path)
+    try:
+        moment_of(record[moment])
+        whole_record = isinstance(record[word], str) and all(
+            isinstance(file, dict) and isinstance(file["name"], str) and "/" not in file["name"]
+            for file in record["files"].values()
+        )
+    except (KeyError, ValueError, OverflowError, AttributeError):
+        whole_record = False
+    if not whole_record:
+        raise AhaSnapshotError(f"{path} is not a record of a review: it was changed.")
+    return record
 
 
 def find_review(location: Location, account: str, review_id: str) -> Review | None:

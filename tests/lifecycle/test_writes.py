@@ -522,7 +522,7 @@ def test_two_workers_that_begin_one_task_do_not_both_go_on(world, monkeypatch) -
 def test_the_evidence_names_the_request_so_that_support_finds_it(world) -> None:
     """A client's own retry of one intent counts once: what is named is the answer that decided."""
     ids = world.people[:3]
-    world.server.set_fault("error", status=503, method="PUT", times=1)
+    world.server.set_fault("error", status=503, method="PUT", times=1, path=f"/users/{ids[0]}")
     world.server.set_fault("error", status=422, method="PUT", path=f"/users/{ids[2]}")
     rows = world.carry_out(world.decide(ids))
     assert [rows[one]["http_status"] for one in ids] == [200, 200, 422]
@@ -602,6 +602,29 @@ def test_an_unsettled_user_stays_unsettled_while_nobody_can_look(world) -> None:
     assert world.outcomes(decision, try_number=2) == {user_id: "failed"}
     world.server.clear_faults()
     assert world.outcomes(decision, try_number=3) == {user_id: "disabled_after_crash"}
+
+
+@pytest.mark.parametrize("key", ["enabled", "administrator", "administrator_roles"])
+def test_a_null_where_null_means_nothing_stops_the_write(world, key) -> None:
+    """Found by the chaos test: with `enabled` null before, and the answer lost, an undo left the user disabled."""
+    user_id = world.people[0]
+    decision = world.decide([user_id])
+    world.server.set_fault("null_value", key=key, method="GET")
+    row = world.carry_out(decision)[user_id]
+    assert row["outcome"] == "blocked"
+    assert f"Aha! doesn't show {key}" in row["reason"]
+    assert world.puts == []
+
+
+def test_who_may_be_an_administrator_is_counted_as_one(world) -> None:
+    """A read that hides the rights once must not let the last administrator for billing go."""
+    last = next(one for one in world.administrators if one != world.owner)
+    for user_id in world.administrators:
+        world.server.account.edit_user(user_id, administrator_roles=BILLING_ONLY if user_id == last else {})
+    decision = world.decide([last])
+    world.server.set_fault("null_value", key="administrator_roles", method="GET", times=1)
+    assert world.outcomes(decision) == {last: "blocked"}
+    assert world.puts == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 422])
