@@ -17,6 +17,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.values import to_list, to_text
 
@@ -58,6 +59,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
 
     template_fields: Sequence[str] = ("plan", "approvers")
     ui_color = "#fbefdc"
+    operator_extra_links = (AhaLink(),)
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         from airflow_provider_aha.lifecycle.summary import question
         from airflow_provider_aha.storage import to_json
 
-        location, plan = self._load()
+        location, plan = self._load(context)
         approvers = to_list(self.approvers, "approvers") or []
         if not plan.rows:
             self.log.info("The plan has no candidates: there is nothing to approve.")
@@ -129,7 +131,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         from airflow_provider_aha.lifecycle.records import create_once
         from airflow_provider_aha.storage import to_json
 
-        location, plan = self._load()
+        location, plan = self._load(context)
         record, fault = self._record(context, event, location, plan)
         if not create_once(location.fs, beside(location, FILE), to_json(record)):
             raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
@@ -196,14 +198,18 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         except (HITLTriggerEventError, ValueError):
             return {}, "The answer doesn't fit the form"
 
-    def _load(self) -> tuple[Location, Plan]:
+    def _load(self, context: Any) -> tuple[Location, Plan]:
         from airflow_provider_aha.lifecycle.plan import load_plan
 
         path = to_text(self.plan, "plan")
         if path is None:
             raise AhaError("plan is not set.")
         location = resolve_path(path)
-        return location, load_plan(location.fs, location.path)
+        plan = load_plan(location.fs, location.path)
+        # This task has no connection; where a sandbox is, its plan doesn't say.
+        if not plan.sandbox:
+            leave_link(context, f"https://{plan.account}.aha.io")
+        return location, plan
 
 
 def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None]:

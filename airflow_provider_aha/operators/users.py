@@ -58,6 +58,7 @@ class AhaGetUserOperator(AhaOperator):
             if self.on_missing not in ON_MISSING:
                 raise AhaConfigurationError(f"on_missing must be one of {', '.join(ON_MISSING)}.")
             client = self.hook.get_conn()
+            self.link_to(context)
             try:
                 found = client.find_user(user) if "@" in user else client.get_listed_user(user)
             except AhaNotFoundError as error:

@@ -153,6 +153,7 @@ class AhaWriteOperator(AhaOperator):
         # What a person wrote comes first, so that a wrong argument stops the task before any request.
         caps, protected, excluded = self._caps(), self._protected(), self._excluded()
         client, run = self.hook.get_conn(), run_of(context)
+        self.link_to(context)
         folder = RunFolder(self.location(), client.config.account, run)
         rows: list[dict[str, Any]] = []
         about: dict[str, Any] = {"action": action, "dry_run": dry_run, "ended": "failed"}
@@ -160,8 +161,8 @@ class AhaWriteOperator(AhaOperator):
             protection = Protection(client.me()["id"], protected, excluded)
             decision = self._with_exclusions(make_decision(folder))
             about["users"] = len(decision.targets)
-            only = decision.targets[0].user_id if len(decision.targets) == 1 else None
-            self.link_to(context, only)
+            if len(decision.targets) == 1:
+                self.link_to(context, decision.targets[0].user_id)
             rows = carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
             about["ended"] = "completed"
         except AhaError as error:

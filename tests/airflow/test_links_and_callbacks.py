@@ -73,6 +73,19 @@ def test_the_link_goes_where_people_look_not_to_the_gateway(fields, address):
     assert address_of(ClientConfig.from_connection(password="key", **fields)) == address
 
 
+def test_every_task_of_the_example_dags_that_works_on_an_account_has_the_link(parse):
+    from airflow_provider_aha.operators.base import AhaOperator
+    from airflow_provider_aha.transfers.base import AhaPushOperator
+
+    tasks = [task for dag in parse(DAGS).dags.values() for task in dag.tasks]
+    # A push leads elsewhere.
+    ours = [task for task in tasks if isinstance(task, AhaOperator) and not isinstance(task, AhaPushOperator)]
+    ours += [task for task in tasks if "Approve" in type(task).__name__]
+    assert len(ours) >= 10
+    for task in ours:
+        assert any(isinstance(link, AhaLink) for link in task.operator_extra_links), task
+
+
 def context(**changes: Any) -> dict[str, Any]:
     instance = SimpleNamespace(
         dag_id="d", run_id="r1", task_id="t", map_index=-1, try_number=2, log_url="http://airflow/log", **changes
