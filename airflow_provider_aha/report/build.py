@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -343,7 +344,9 @@ def render(report: Report, base_url: str) -> dict[str, bytes]:
     """
     from airflow_provider_aha.report.page import page
 
-    files = {PAGE: page(report, base_url), TABLE: "".join(csv_lines(report)).encode("utf-8-sig")}
+    # Line by line: as one text, a single emoji in it would make all of it four times as large.
+    table = b"".join(line.encode() for line in chain(["\ufeff"], csv_lines(report)))
+    files = {PAGE: page(report, base_url), TABLE: table}
     return {**files, SUMMARY: to_json(summary_of(report, files))}
 
 
