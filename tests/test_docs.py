@@ -132,6 +132,13 @@ def test_every_page_can_be_reached_from_the_readme():
     assert {page for page in PAGES if page.parent.name == "docs"} <= reached
 
 
+def test_every_test_that_the_threat_model_names_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text("docs/threat-model.md"))
+    assert len(named) > 30
+    for path, name in named:
+        assert not name or f"def {name}(" in text(path), (path, name)
+
+
 # ---- datasets ------------------------------------------------------------------------------------------
 
 
