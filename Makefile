@@ -47,6 +47,10 @@ demo: $(ENV)/.run ## Run the real DAG in real Airflow on a sandbox account (USER
 up: $(ENV)/.run ## Start the sandbox and Airflow with the example DAGs on 127.0.0.1; Ctrl-C ends them
 	@exec $(BIN)/python -m tools.up --users $(USERS) $(ARGS)
 
+.PHONY: scale-demo
+scale-demo: $(VENV)/airflow-scale/.scale ## Run everything on two Celery workers without a shared disk, and kill one (USERS=50000)
+	@exec $(VENV)/airflow-scale/bin/python -m tools.scale $(if $(filter command line,$(origin USERS)),--users $(USERS)) $(ARGS)
+
 ##@ Check it
 
 .PHONY: test
@@ -106,9 +110,9 @@ gallery: $(ENV)/.test ## Take the screenshots in docs/images again (needs Debian
 
 .PHONY: constraints
 constraints: $(VENV)/boot/.done ## Compile constraints/*.txt again (ARGS=--upgrade for newer versions)
-	@for v in $(VERSIONS) lowest; do \
+	@for v in $(VERSIONS) lowest scale; do \
 	  echo "constraints/airflow-$$v.txt"; \
-	  [ $$v != lowest ] && how= || how='--resolution lowest-direct'; \
+	  case $$v in lowest) how='--resolution lowest-direct' ;; scale) how='--group scale' ;; *) how= ;; esac; \
 	  $(UV) pip compile --quiet --universal --python-version 3.11 $$how $(ARGS) \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --all-extras --group build --group dev --group test --override constraints/overrides.txt \
@@ -137,6 +141,10 @@ $(VENV)/airflow-%/.dev: $(VENV)/airflow-%/.test
 
 %/.test: WHAT = --editable '.[s3,sandbox,sql]' --group build --group test
 $(VENV)/airflow-%/.test: $(VENV)/airflow-%/.run
+	$(install)
+
+%/.scale: WHAT = --editable '.[s3,sandbox,sql]' --group scale
+$(VENV)/airflow-%/.scale: $(VENV)/airflow-%/.run
 	$(install)
 
 %/.run: WHAT = --editable '.[sandbox]'

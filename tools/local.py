@@ -151,6 +151,11 @@ class Processes:
             self.check()
         del self._running[name]
 
+    def forget(self, name: str) -> int:
+        """Take no more notice of the end of one, and leave it to the caller; return its id."""
+        process = self._running.pop(name)
+        return process.pid
+
     def check(self) -> None:
         """Fail if one has ended."""
         for name, process in self._running.items():
