@@ -53,7 +53,9 @@ class Standalone:
 
     def states(self, dag_id: str) -> dict[str, str | None]:
         """The states of the tasks of a DAG, over all its runs; of the mapped ones only the last."""
-        return dict(self.query("select task_id, state from task_instance where dag_id = ? order by id", dag_id))
+        return dict(
+            self.query("select task_id, state from task_instance where dag_id = ? order by map_index", dag_id)
+        )
 
     def wait_for(self, what: str, ready: Callable[[], Any], seconds: float = 300) -> Any:
         """Wait until something is true, and return it."""
