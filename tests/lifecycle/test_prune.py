@@ -303,7 +303,7 @@ def test_the_newest_review_stays_and_so_does_one_that_was_submitted_lately(here)
     here.review("a", YEARS + 3 * DAY)
     folder = here.review("b", YEARS + 2 * DAY)
     here.review("c", YEARS + DAY)
-    submitted = {"submitted_at": (NOW - DAY).isoformat(), "files": {}}
+    submitted = {"submitted_at": (NOW - DAY).isoformat(), "file_sha256": "ab", "files": {}}
     create_once(here.fs, f"{folder}/submission.json", to_json(submitted))
     assert here.prune()["reviews"] == ["a"]
     assert here.findings() == []
