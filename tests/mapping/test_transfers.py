@@ -50,8 +50,8 @@ def context(*manifests: dict[str, Any]) -> dict[str, Any]:
     return {
         "ti": instance,
         "dag_run": SimpleNamespace(run_type="manual"),
-        "triggering_asset_events": {USERS: events} if events else {},
-        "inlet_events": {USERS: []},
+        "triggering_asset_events": {"aha://users": events} if events else {},
+        "inlet_events": {},
     }
 
 
