@@ -447,6 +447,8 @@ class _Task:
         """Success is what the answer shows, not its status."""
         hidden = unseen(target.changes, user)
         if wrong := differences(target.changes, user) - hidden:
+            # A null is no answer: the next try has to find out whether it was this request that changed the user.
+            facts["unsettled"] = bool(not_shown(user, wrong))
             self._write(facts, FAILED, f"Aha! answered, but left {', '.join(sorted(wrong))} as it was", user)
         elif hidden:
             self._write(facts, "unverified", f"not shown by the answer: {', '.join(sorted(hidden))}", user)

@@ -616,6 +616,16 @@ def test_a_null_where_null_means_nothing_stops_the_write(world, key) -> None:
     assert world.puts == []
 
 
+def test_an_answer_that_hides_what_became_of_the_user_is_settled_by_the_next_try(world) -> None:
+    """Found by the chaos test: the next try said unchanged, and an undo left the user disabled."""
+    user_id = world.people[0]
+    decision = world.decide([user_id])
+    world.server.set_fault("null_value", key="enabled", method="PUT")
+    assert world.outcomes(decision) == {user_id: "failed"}
+    world.server.clear_faults()
+    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+
+
 def test_who_may_be_an_administrator_is_counted_as_one(world) -> None:
     """A read that hides the rights once must not let the last administrator for billing go."""
     last = next(one for one in world.administrators if one != world.owner)
