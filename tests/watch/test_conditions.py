@@ -342,7 +342,7 @@ def test_snapshots_are_compared_with_and_never_moved(account, sandbox, tmp_path)
             location,
             datasets=["users", "user_roles"],
             connection_id="aha_default",
-            now=[moment].pop,
+            now=moment.replace,
         )
     files = {path: path.read_bytes() for path in (tmp_path / "base").rglob("*") if path.is_file()}
     new = sandbox.account.add_user()["id"]
