@@ -18,7 +18,7 @@ from airflow_provider_aha.exceptions import AhaCancelledError
 
 # Our second is a little longer than the server's: requests that the network bunches up by as much as the
 # difference still fit into any one-second window of the server.
-_SECOND_SECONDS = 1.05
+_SECOND_SECONDS = 1.08
 # So much lost time (a late answer, a slow start) is made up for, at half the even spacing.
 _MADE_UP_SECONDS = 0.5
 # How soon, at the earliest, those who wait for other requests' answers look again.
@@ -144,15 +144,16 @@ class RateLimiter:
     def _try_acquire(self) -> float:
         with self._lock:
             now = self._clock.monotonic()
+            room = max(_room(self._sent, _MINUTE_SECONDS), _room(self._sent_lately, _SECOND_SECONDS))
             wait = max(
                 self._not_before - now,
                 self._look_again if self._in_flight >= self._max_in_flight else 0.0,
-                _window_wait(self._sent, _MINUTE_SECONDS, now),
-                _window_wait(self._sent_lately, _SECOND_SECONDS, now),
+                room - now,
                 self._server_wait(now),
             )
             if wait <= 0:
-                self._due = max(min(self._due, now), now - _MADE_UP_SECONDS) + self._interval
+                # Time in which the limits themselves had no room is not lost.
+                self._due = max(min(self._due, now), now - _MADE_UP_SECONDS, room) + self._interval
                 self._not_before = max(self._due, now + self._interval / 2)
                 self._sent.append(now)
                 self._sent_lately.append(now)
@@ -191,9 +192,9 @@ class RateLimiter:
         return seconds
 
 
-def _window_wait(sent: deque[float], seconds: float, now: float) -> float:
-    """Return how long until a full window has room: its oldest request must be older than it is long."""
-    return sent[0] + seconds - now if len(sent) == sent.maxlen else 0.0
+def _room(sent: deque[float], seconds: float) -> float:
+    """Return when a window has room: a full one as soon as its oldest request is older than it is long."""
+    return sent[0] + seconds if len(sent) == sent.maxlen else -math.inf
 
 
 def _number(text: str | None) -> float | None:

@@ -89,7 +89,7 @@ def test_requests_are_spaced_evenly_a_little_below_the_limit_of_a_second(simulat
     moments = departures(limiter_of(simulated, per_second=20), simulated, 41)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps == pytest.approx([0.0525] * 40)
+    assert gaps == pytest.approx([0.054] * 40)
 
 
 def test_lost_time_is_made_up_for_at_half_the_spacing_and_never_past_the_limit_of_a_second(simulated):
@@ -100,9 +100,9 @@ def test_lost_time_is_made_up_for_at_half_the_spacing_and_never_past_the_limit_o
     moments = departures(limiter, simulated, 40)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps[:5] == pytest.approx([0.02625] * 5)
-    assert gaps[-5:] == pytest.approx([0.0525] * 5)
-    assert min(later - sooner for sooner, later in zip(moments, moments[20:], strict=False)) >= 1.05 - 1e-9
+    assert gaps[:5] == pytest.approx([0.027] * 5)
+    assert gaps[-5:] == pytest.approx([0.054] * 5)
+    assert min(later - sooner for sooner, later in zip(moments, moments[20:], strict=False)) >= 1.08 - 1e-9
 
 
 def test_nobody_makes_up_for_a_pause_that_the_server_wanted(simulated):
@@ -113,7 +113,7 @@ def test_nobody_makes_up_for_a_pause_that_the_server_wanted(simulated):
     moments = departures(limiter, simulated, 5)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps == pytest.approx([0.0525] * 4)
+    assert gaps == pytest.approx([0.054] * 4)
 
 
 def test_the_first_request_leaves_at_once(simulated):
@@ -133,7 +133,7 @@ def test_the_limit_of_a_minute_holds_the_next_request_back_until_the_first_one_i
 @given(
     per_second=st.integers(1, 60),
     per_minute=st.integers(1, 400),
-    jitter=st.lists(st.floats(0, 0.049), min_size=1, max_size=40),
+    jitter=st.lists(st.floats(0, 0.079), min_size=1, max_size=40),
     idle=st.lists(st.tuples(st.integers(0, 300), st.floats(0, 70)), max_size=4),
 )
 def test_a_strict_server_never_refuses_whatever_the_network_does_to_the_order(per_second, per_minute, jitter, idle):
@@ -169,7 +169,7 @@ def test_threads_share_one_pace(simulated):
         thread.join(10)
 
     assert limiter.granted == 80
-    assert simulated.now - start >= 79 * 0.0525 - 1e-6
+    assert simulated.now - start >= 79 * 0.054 - 1e-6
 
 
 def test_no_more_are_in_flight_than_allowed_and_an_answer_makes_room(simulated):
@@ -193,7 +193,7 @@ def test_100_pages_take_little_more_than_the_limit_allows_whatever_the_latency(s
     for _ in range(100):
         traffic.send()
 
-    assert simulated.now - start < 1.06 * 100 / 20
+    assert simulated.now - start < 1.09 * 100 / 20
     traffic.finish()
     assert (traffic.refused, traffic.answered) == (0, 100)
 
