@@ -94,9 +94,12 @@ def aha_default(shared_sandbox: SandboxServer, set_connection: Callable[..., Non
     return shared_sandbox
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real browser; on the newest Airflow only, for pages are the same on all."""
+    """A real browser; on the newest Airflow only, for pages are the same on all.
+
+    For a module only: as long as it is open, the thread has a running event loop, and asyncio refuses another.
+    """
     if tuple(map(int, version("apache-airflow").split(".")[:2])) < (3, 3):
         pytest.skip("pages are looked at on the newest Airflow only")
     if not Path("/usr/bin/chromium").exists():

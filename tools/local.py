@@ -131,6 +131,7 @@ class Processes:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise ProblemError(f"it is running already (it holds {shown(place / 'lock')})") from None
 
     def start(self, name: str, command: list[str], env: dict[str, str]) -> None:
@@ -197,6 +198,7 @@ class Processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(how)
             psutil.wait_procs(family, timeout=seconds)
+        self._lock.close()
         left = list(self._family())
         for started in self._running.values():
             started.poll()

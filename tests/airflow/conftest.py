@@ -113,15 +113,21 @@ def run_dag(airflow_db: Path) -> Callable[..., Run]:
     return run
 
 
-@pytest.fixture
-def events_of(database: Any) -> Callable[[str], list[Any]]:
-    """Call it for the asset events of a DAG, in their order; those of earlier tests are gone."""
+def forget_events(session: Any) -> Any:
+    """Delete the asset events of earlier tests, and return Airflow's class of them."""
     if AIRFLOW_2:
         event = import_module("airflow.models.dataset").DatasetEvent
     else:
         event = import_module("airflow.models.asset").AssetEvent
-    database.query(event).delete()
-    database.commit()
+    session.query(event).delete()
+    session.commit()
+    return event
+
+
+@pytest.fixture
+def events_of(database: Any) -> Callable[[str], list[Any]]:
+    """Call it for the asset events of a DAG, in their order; those of earlier tests are gone."""
+    event = forget_events(database)
 
     def find(dag_id: str) -> list[Any]:
         return list(database.query(event).filter(event.source_dag_id == dag_id).order_by(event.id))

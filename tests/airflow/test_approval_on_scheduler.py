@@ -31,7 +31,6 @@ from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("scheduler"),
     pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person"),
 ]
 REPOSITORY = Path(__file__).parents[2]

@@ -8,6 +8,7 @@ import airflow
 import pytest
 
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from tests.airflow.conftest import forget_events
 
 AIRFLOW_2 = airflow.__version__.startswith("2.")
 DAGS = Path(__file__).parent / "dags" / "asset_consumers.py"
@@ -31,9 +32,10 @@ class Scheduler:
             self.runner.dagbag = DagBag(read_dags_from_db=True)
 
     def activate(self, dag_id: str) -> None:
-        """Unpause a DAG, and let the scheduler see which assets somebody wants."""
+        """Unpause a DAG, and let the scheduler see which assets somebody wants, with no event of earlier tests."""
         from airflow.models import DagModel
 
+        forget_events(self.session)
         self.session.query(DagModel).filter(DagModel.dag_id == dag_id).update({"is_paused": False})
         self.session.commit()
         if not AIRFLOW_2:

@@ -358,6 +358,6 @@ def test_key_is_never_logged_not_even_at_debug(aha_sandbox, set_connection, tmp_
     with pytest.raises(AirflowFailException):
         extract(str(tmp_path))
     said = everything_logged()
-    assert "GET /api/v1/users" in said
+    assert "GET /users" in said
     assert "401" in said
     assert aha_sandbox.key not in said

@@ -14,7 +14,7 @@ from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.airflow.standalone import Standalone, standalone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("triggerer")]
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 # A worker starts a process for each; TEST_SENSORS=50 measures what a triggerer does with more of them.
 SENSORS = int(os.environ.get("TEST_SENSORS", "8"))
