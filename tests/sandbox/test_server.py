@@ -33,7 +33,13 @@ def test_the_fixture_is_there_for_the_tests_of_users(aha_sandbox, connect):
 
 
 def test_the_package_of_fixtures_names_what_users_need():
-    assert set(testing.__all__) == {"Account", "SandboxServer", "aha_sandbox"}
+    assert set(testing.__all__) == {
+        "Account",
+        "OomnitzaSandbox",
+        "SandboxServer",
+        "aha_sandbox",
+        "oomnitza_sandbox",
+    }
 
 
 def test_address_and_connection(sandbox):
