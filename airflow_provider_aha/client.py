@@ -316,8 +316,8 @@ class AhaClient(RestClient):
     ) -> T:
         """Read all users page by page, again from the start whenever the list changed meanwhile.
 
-        :param consume: takes the pages of one pass; called anew for every pass. When a pass turns out to
-            be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
+        :param consume: takes the pages of one pass; called anew for every pass, when the first page is on its way
+            already. When a pass turns out to be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
             thrown away, and the exception let through. Pages that it leaves are read and checked all the same.
         :param decode: makes pages of the bytes of some answers, in their order; raises ValueError when one of
             them is not a page, and that one is then fetched again.
@@ -350,11 +350,19 @@ class AhaClient(RestClient):
         *,
         ordered: bool,
     ) -> T:
-        budget = RetryBudget(self.config.retry_budget)
+        fetch = partial(self._fetch_page, path, RetryBudget(self.config.retry_budget))
         for reread in range(self.config.max_rereads + 1):
             check = _PassCheck(ordered=ordered)
+
+            def answer(number: int, stopped: Callable[[], bool]) -> bytes:
+                # The first page tells whether this is Aha! at all, so it is decoded while it can be retried.
+                return fetch(number, partial(_whole, decode=decode if number == 1 else None), stopped)
+
             try:
-                with closing(self._one_pass(path, decode, budget, check)) as pages:
+                with (
+                    _LookAhead(self.config.max_in_flight, answer, self._clock) as ahead,
+                    closing(self._one_pass(ahead, fetch, decode, check)) as pages,
+                ):
                     result = consume(pages)
                     for _ in pages:
                         pass
@@ -374,33 +382,34 @@ class AhaClient(RestClient):
             path=path,
         )
 
-    def _one_pass(
+    def _fetch_page(
         self,
         path: str,
-        decode: Callable[[Sequence[bytes]], Sequence[P]],
         budget: RetryBudget,
+        number: int,
+        decode: Callable[[bytes], T],
+        stopped: Callable[[], bool] = never,
+    ) -> T:
+        params = {"per_page": self.config.page_size, "page": number}
+        return self._call("GET", path, params=params, decode=decode, budget=budget, stopped=stopped)
+
+    def _one_pass(
+        self,
+        ahead: _LookAhead,
+        fetch: Callable[[int, Callable[[bytes], P]], P],
+        decode: Callable[[Sequence[bytes]], Sequence[P]],
         check: _PassCheck,
     ) -> Generator[P]:
         """Yield the pages of one pass in order, or raise :class:`_PagesShiftedError`."""
-
-        def fetch(number: int, decode: Callable[[bytes], T], stopped: Callable[[], bool] = never) -> T:
-            params = {"per_page": self.config.page_size, "page": number}
-            return self._call("GET", path, params=params, decode=decode, budget=budget, stopped=stopped)
-
-        def answer(number: int, stopped: Callable[[], bool]) -> bytes:
-            # The first page tells whether this is Aha! at all, so it is decoded while it can be retried.
-            return fetch(number, partial(_whole, decode=decode if number == 1 else None), stopped)
-
-        with _LookAhead(self.config.max_in_flight, answer, self._clock) as ahead:
-            while ahead.taken < check.last_page:
-                first = ahead.taken + 1
-                bodies = ahead.take(_DECODED_TOGETHER)
-                # Further pages are on their way while these are decoded.
+        while ahead.taken < check.last_page:
+            first = ahead.taken + 1
+            bodies = ahead.take(_DECODED_TOGETHER)
+            # Further pages are on their way while these are decoded.
+            ahead.ask(check.last_page)
+            for number, page in enumerate(_decoded(bodies, first, decode, fetch), first):
+                check.add(page, number)
                 ahead.ask(check.last_page)
-                for number, page in enumerate(_decoded(bodies, first, decode, fetch), first):
-                    check.add(page, number)
-                    ahead.ask(check.last_page)
-                    yield page
+                yield page
         check.finish()
 
 

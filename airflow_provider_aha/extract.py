@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,11 @@ def extract(
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
     with staging() as folder, ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside:
-        owner = aside.submit(client.me)
-        names = aside.submit(workspace_names, client)
+        # Once for all passes, and after the first page: nothing else waits for these two.
+        ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 
         def land(pages: Iterator[UsersPage]) -> _Crawl:
+            _, names = ask_aside()
             # With the first page the next ones are asked for, and on their way while the names come.
             first = next(pages)
             normalizer = Normalizer(
@@ -101,7 +103,7 @@ def extract(
             "host": client.config.host,
             "sandbox": client.sandbox,
             "connection_id": connection_id,
-            "key_owner_id": owner.result()["id"],
+            "key_owner_id": ask_aside()[0].result()["id"],
             "query": QUERY,
             "snapshot": snapshot,
             "started_at": _iso(started_at),

@@ -92,6 +92,7 @@ class RateLimiter:
         self._clock = clock
         self._lock = threading.Lock()
         self.granted = 0
+        self._waiting: list[object] = []
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._sent_lately: deque[float] = deque(maxlen=per_second)
         self._in_flight = 0
@@ -103,12 +104,21 @@ class RateLimiter:
     def acquire(self, stopped: Callable[[], bool] = never) -> None:
         """Wait for the next free place and take it; pair each call with one :meth:`release`.
 
+        Who comes first is served first: a page that others overtake keeps the reader of the list waiting.
+
         :param stopped: as in :meth:`Clock.sleep`.
         :raises AhaCancelledError: as :meth:`Clock.sleep`; no place was taken.
         """
-        self._clock.sleep(0.0, stopped)
-        while (wait := self._try_acquire()) > 0:
-            self._clock.sleep(wait, stopped)
+        ticket = object()
+        with self._lock:
+            self._waiting.append(ticket)
+        try:
+            self._clock.sleep(0.0, stopped)
+            while (wait := self._try_acquire(ticket)) > 0:
+                self._clock.sleep(wait, stopped)
+        finally:
+            with self._lock:
+                self._waiting.remove(ticket)
 
     def release(self, headers: Mapping[str, str] | None = None) -> None:
         """Give the place back and learn from the answer.
@@ -141,7 +151,7 @@ class RateLimiter:
             self._due = math.inf
         return wait
 
-    def _try_acquire(self) -> float:
+    def _try_acquire(self, ticket: object) -> float:
         with self._lock:
             now = self._clock.monotonic()
             room = max(_room(self._sent, _MINUTE_SECONDS), _room(self._sent_lately, _SECOND_SECONDS))
@@ -151,6 +161,8 @@ class RateLimiter:
                 room - now,
                 self._server_wait(now),
             )
+            if ahead := self._waiting.index(ticket):
+                return max(wait, 0.0) + ahead * self._interval
             if wait <= 0:
                 # Time in which the limits themselves had no room is not lost.
                 self._due = max(min(self._due, now), now - _MADE_UP_SECONDS, room) + self._interval
