@@ -316,9 +316,10 @@ class AhaClient(RestClient):
     ) -> T:
         """Read all users page by page, again from the start whenever the list changed meanwhile.
 
-        :param consume: takes the pages of one pass; called anew for every pass, when the first page is on its way
-            already. When a pass turns out to be incomplete, the iterator raises inside ``consume``: what it has made by then is to be
-            thrown away, and the exception let through. Pages that it leaves are read and checked all the same.
+        :param consume: takes the pages of one pass; called anew for every pass, when its first page is on its
+            way already. When a pass turns out to be incomplete, the iterator raises inside ``consume``: what it
+            has made by then is to be thrown away, and the exception let through. Pages that it leaves are read
+            and checked all the same.
         :param decode: makes pages of the bytes of some answers, in their order; raises ValueError when one of
             them is not a page, and that one is then fetched again.
         :return: what ``consume`` returned for the one complete pass.

@@ -7,6 +7,7 @@ the same allowance: what the server says in its headers comes before our own cou
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from collections import deque
@@ -29,6 +30,16 @@ _MINUTE_SECONDS = 60.5
 _LONGEST_PAUSE = 90.0
 _CLOCK_SKEW = 5.0
 _DELTA_BELOW = 1e6
+# So many of our latest answers tell what the other clients of the account do.
+_ANSWERS = 12
+# A request that overtakes another is no crowd yet.
+_CROWD_FROM = 1.1
+# No crowd makes our pace slower than this many times.
+_CROWD_MOST = 20.0
+# How fast a crowd is forgotten, by answer: a client that is held back for a second comes back.
+_CROWD_LEFT = 0.95
+# Clients who can't see each other leave more room than one who is alone.
+_CROWD_ROOM = 1.25
 
 
 def never() -> bool:
@@ -92,7 +103,9 @@ class RateLimiter:
         self._clock = clock
         self._lock = threading.Lock()
         self.granted = 0
-        self._waiting: list[object] = []
+        self._tickets = 0
+        self._waiting: list[int] = []
+        self._crowd = _Crowd()
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._sent_lately: deque[float] = deque(maxlen=per_second)
         self._in_flight = 0
@@ -101,37 +114,46 @@ class RateLimiter:
         self._remaining: int | None = None
         self._reset_at = 0.0
 
-    def acquire(self, stopped: Callable[[], bool] = never) -> None:
+    def acquire(self, stopped: Callable[[], bool] = never) -> int:
         """Wait for the next free place and take it; pair each call with one :meth:`release`.
 
         Who comes first is served first: a page that others overtake keeps the reader of the list waiting.
 
         :param stopped: as in :meth:`Clock.sleep`.
+        :return: the number of the place, from 1, in the order of sending.
         :raises AhaCancelledError: as :meth:`Clock.sleep`; no place was taken.
         """
-        ticket = object()
         with self._lock:
+            self._tickets += 1
+            ticket = self._tickets
             self._waiting.append(ticket)
         try:
             self._clock.sleep(0.0, stopped)
             while (wait := self._try_acquire(ticket)) > 0:
                 self._clock.sleep(wait, stopped)
+            return ticket
         finally:
             with self._lock:
                 self._waiting.remove(ticket)
 
-    def release(self, headers: Mapping[str, str] | None = None) -> None:
+    def release(self, headers: Mapping[str, str] | None = None, number: int = 0) -> None:
         """Give the place back and learn from the answer.
 
         :param headers: the answer's headers; none when no answer came.
+        :param number: of the place; 0 learns nothing about other clients.
         """
         with self._lock:
             self._in_flight -= 1
             remaining = _number(headers.get("X-Ratelimit-Remaining")) if headers else None
             reset = self._seconds_until_reset(headers) if headers else None
-            if remaining is not None and reset is not None:
-                self._remaining = int(remaining)
-                self._reset_at = self._clock.monotonic() + reset
+            if headers is None or remaining is None or reset is None:
+                return
+            now = self._clock.monotonic()
+            if remaining > 0 and number:
+                own = sum(1 for moment in self._sent if moment > now - 60.0) - self._in_flight
+                self._crowd.learn(number, remaining, _number(headers.get("X-Ratelimit-Limit")), own)
+            self._remaining = int(remaining)
+            self._reset_at = now + reset + self._spread()
 
     def pause(self, headers: Mapping[str, str], fallback: float) -> float:
         """Hold every request back after a 429.
@@ -146,12 +168,12 @@ class RateLimiter:
         # A reset that lies in the past says nothing about when the next request is welcome.
         wait = min(max(wait or 0.0, fallback), _LONGEST_PAUSE)
         with self._lock:
-            self._not_before = max(self._not_before, self._clock.monotonic() + wait)
+            self._not_before = max(self._not_before, self._clock.monotonic() + wait + self._spread())
             # Nobody makes up for a pause that the server wanted.
             self._due = math.inf
         return wait
 
-    def _try_acquire(self, ticket: object) -> float:
+    def _try_acquire(self, ticket: int) -> float:
         with self._lock:
             now = self._clock.monotonic()
             room = max(_room(self._sent, _MINUTE_SECONDS), _room(self._sent_lately, _SECOND_SECONDS))
@@ -164,9 +186,11 @@ class RateLimiter:
             if ahead := self._waiting.index(ticket):
                 return max(wait, 0.0) + ahead * self._interval
             if wait <= 0:
-                # Time in which the limits themselves had no room is not lost.
-                self._due = max(min(self._due, now), now - _MADE_UP_SECONDS, room) + self._interval
-                self._not_before = max(self._due, now + self._interval / 2)
+                interval = self._interval * self._crowd.slowdown
+                # Time in which the limits themselves had no room is not lost, and in a crowd none is made up for.
+                made_up = 0.0 if self._crowd.times > 1.0 else _MADE_UP_SECONDS
+                self._due = max(min(self._due, now), now - made_up, room) + interval
+                self._not_before = max(self._due, now + interval / 2)
                 self._sent.append(now)
                 self._sent_lately.append(now)
                 self._in_flight += 1
@@ -175,13 +199,19 @@ class RateLimiter:
 
     def _server_wait(self, now: float) -> float:
         # Requests in flight may not be in the server's count yet, so they are taken off.
-        if self._remaining is None or self._remaining > self._in_flight:
+        # In a crowd the others' next requests, one of each, come off as well.
+        kept = self._crowd.times if self._crowd.times > 1.0 else 0.0
+        if self._remaining is None or (self._remaining - kept) / self._crowd.times > self._in_flight:
             return 0.0
-        if self._remaining <= 0 and now < self._reset_at:
+        if self._remaining <= kept and now < self._reset_at:
             return self._reset_at - now
         # The answers that are under way tell more. After a reset one request goes ahead and asks: how much
         # is free again depends on the server's window and on the other clients.
         return self._look_again if self._in_flight else 0.0
+
+    def _spread(self) -> float:
+        # Clients that were held back together don't come back together.
+        return random.uniform(0.0, (self._crowd.times - 1.0) * self._interval)
 
     def _seconds_until_reset(self, headers: Mapping[str, str]) -> float | None:
         reset = _number(headers.get("X-Ratelimit-Reset"))
@@ -202,6 +232,54 @@ class RateLimiter:
         if seconds is None and (date := _http_date(text)) is not None:
             seconds = date - (_http_date(headers.get("Date")) or self._clock.time())
         return seconds
+
+
+class _Crowd:
+    """Tells from the answers how many requests all clients of the account send while we send one.
+
+    Between two answers of ours the allowance that remains has fallen by one for every request, whoever sent it.
+    ``times`` is 1 when nobody else is there.
+    """
+
+    def __init__(self) -> None:
+        self.times = 1.0
+        self._measured = False
+        self._answers: list[tuple[int, float]] = []
+
+    @property
+    def slowdown(self) -> float:
+        """How many times slower than alone we are to be."""
+        return self.times * _CROWD_ROOM if self.times > 1.0 else 1.0
+
+    def learn(self, number: int, remaining: float, limit: float | None, own: int) -> None:
+        """Learn from an answer.
+
+        :param number: of its place, in the order of sending.
+        :param remaining: of the minute's allowance, 1 or more.
+        :param limit: the minute's allowance, where the answer tells it.
+        :param own: how many of our requests were answered within a minute.
+        """
+        self._answers = sorted([*self._answers, (number, remaining)])[-_ANSWERS:]
+        (first, most), (last, least) = self._answers[0], self._answers[-1]
+        if least > most:
+            # A window has moved on: what was before it can't be compared.
+            self._answers = self._answers[-1:]
+            return
+        share = (limit - remaining) / max(own, 1) if limit else 1.0
+        if first == last:
+            if not self._measured:
+                self.times = _crowd(share)
+            return
+        seen = (most - least) / (last - first)
+        if limit and remaining < limit / 10:
+            # Old requests of all clients become free again, which hides how fast new ones come.
+            seen = max(seen, share)
+        self.times = max(_crowd(seen), self.times * _CROWD_LEFT if self._measured else 1.0)
+        self._measured = True
+
+
+def _crowd(times: float) -> float:
+    return min(times, _CROWD_MOST) if times > _CROWD_FROM else 1.0
 
 
 def _room(sent: deque[float], seconds: float) -> float:

@@ -225,10 +225,10 @@ class RestClient:
         attempt = 0
         while True:
             attempt += 1
-            self._limiter.acquire(stopped)
+            number = self._limiter.acquire(stopped)
             try:
                 with _shown.as_path(shown):
-                    return self._attempt(method, path, params, body, decode, receipt)
+                    return self._attempt(number, method, path, params, body, decode, receipt)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, shown, attempt
                 if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
@@ -241,6 +241,7 @@ class RestClient:
 
     def _attempt(
         self,
+        number: int,
         method: str,
         path: str,
         params: Mapping[str, Any] | None,
@@ -248,7 +249,7 @@ class RestClient:
         decode: Callable[[bytes], T],
         receipt: dict[str, Any] | None,
     ) -> T:
-        response, answer = self._exchange(method, path, params, body)
+        response, answer = self._exchange(number, method, path, params, body)
         if receipt is not None:
             receipt.update(http_status=response.status_code, request_id=response.headers.get("X-Request-Id"))
         if response.status_code not in self.service.successes:
@@ -265,6 +266,7 @@ class RestClient:
 
     def _exchange(
         self,
+        number: int,
         method: str,
         path: str,
         params: Mapping[str, Any] | None,
@@ -287,7 +289,7 @@ class RestClient:
         except (OSError, ValueError) as error:
             raise self._no_answer(error) from None
         finally:
-            self._limiter.release(headers)
+            self._limiter.release(headers, number)
         self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
         return response, answer
 

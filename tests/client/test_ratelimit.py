@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_aha.exceptions import AhaCancelledError
-from airflow_provider_aha.ratelimit import Clock, RateLimiter
+from airflow_provider_aha.ratelimit import Clock, RateLimiter, never
 from airflow_provider_aha.sandbox.limits import RateLimiter as Server
+from airflow_provider_aha.sandbox.limits import Verdict
 from tests.client.conftest import SimulatedClock, steady
 
 EPOCH = 1_800_000_000
@@ -57,29 +58,34 @@ class Traffic:
 
     def __init__(self, limiter: RateLimiter, clock: SimulatedClock, server: Server, latency: float) -> None:
         self.limiter, self.clock, self.server, self.latency = limiter, clock, server, latency
+        self.sent: list[float] = []
         self.refused = 0
         self.answered = 0
         self.most_in_flight = 0
         self._in_flight = 0
 
     def send(self, jitter: float = 0.0) -> None:
-        self.limiter.acquire()
+        number = self.limiter.acquire()
+        self.sent.append(self.clock.now)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
-        self.clock.at(self.clock.now + self.latency + jitter, self._arrive)
+        self.clock.at(self.clock.now + self.latency + jitter, lambda: self._arrive(number))
 
     def finish(self) -> None:
         self.clock.sleep(2 * self.latency + 1.0)
 
-    def _arrive(self) -> None:
+    def gaps(self) -> list[float]:
+        return [later - sooner for sooner, later in itertools.pairwise(self.sent)]
+
+    def _arrive(self, number: int) -> None:
         verdict = self.server.admit()
         self.refused += not verdict.allowed
-        self.clock.at(self.clock.now + self.latency, lambda: self._answer(verdict.headers))
+        self.clock.at(self.clock.now + self.latency, lambda: self._answer(number, verdict.headers))
 
-    def _answer(self, headers: dict[str, str]) -> None:
+    def _answer(self, number: int, headers: dict[str, str]) -> None:
         self._in_flight -= 1
         self.answered += 1
-        self.limiter.release(headers)
+        self.limiter.release(headers, number)
 
 
 # --- both limits ---------------------------------------------------------------------------------
@@ -229,6 +235,131 @@ def test_what_others_have_used_up_costs_no_more_than_the_first_blind_requests(st
 
     # Before the first answer nobody knows: as many as leave until then may be too many.
     assert traffic.refused <= max(0, start + 1 + 2 * latency * 20 - 300)
+
+
+# --- a crowd: several clients with one key -------------------------------------------------------
+
+
+class Crowd(Server):
+    """Has other clients, who send some requests whenever ours sends one."""
+
+    def __init__(self, clock: SimulatedClock, others: int) -> None:
+        super().__init__(clock=clock.time)
+        self.others = others
+
+    def admit(self) -> Verdict:
+        verdict = super().admit()
+        for _ in range(self.others):
+            super().admit()
+        return verdict
+
+
+def in_a_crowd(clock: SimulatedClock, others: int) -> tuple[Traffic, Crowd]:
+    crowd = Crowd(clock, others)
+    return Traffic(limiter_of(clock, per_second=20, per_minute=300, max_in_flight=8), clock, crowd, 0.02), crowd
+
+
+@pytest.mark.parametrize("others", [1, 3, 7])
+def test_a_client_takes_its_share_of_the_pace_and_leaves_room(simulated, others):
+    traffic, _ = in_a_crowd(simulated, others)
+
+    for _ in range(30):
+        traffic.send()
+    traffic.finish()
+
+    # What is sent before the second answer is sent blindly.
+    assert traffic.refused <= 1
+    assert traffic.gaps()[-10:] == pytest.approx([0.054 * (others + 1) * 1.25] * 10, rel=0.15)
+
+
+def test_a_client_is_as_fast_as_before_once_the_crowd_has_left(simulated):
+    traffic, crowd = in_a_crowd(simulated, 3)
+    for _ in range(20):
+        traffic.send()
+    crowd.others = 0
+
+    for _ in range(60):
+        traffic.send()
+
+    assert traffic.gaps()[-5:] == pytest.approx([0.054] * 5)
+
+
+def test_a_client_that_follows_a_busy_one_is_slow_for_one_request_only(simulated):
+    traffic, server = in_a_crowd(simulated, 0)
+    for _ in range(150):
+        server.admit()
+    simulated.sleep(2)
+
+    for _ in range(20):
+        traffic.send()
+    traffic.finish()
+
+    assert sum(traffic.gaps()) < 1.08 * 1.25 + 20 * 0.054
+
+
+@pytest.mark.parametrize("order", [(2, 1, 3), (3, 2, 1), (1, 3, 2)])
+def test_answers_out_of_order_are_no_crowd(simulated, order):
+    limiter = limiter_of(simulated, per_second=20)
+    for _ in range(12):
+        numbers = [limiter.acquire() for _ in order]
+        for place in order:
+            number = numbers[place - 1]
+            limiter.release({"X-Ratelimit-Limit": "300", **low(300 - number)}, number)
+
+    moments = departures(limiter, simulated, 5)
+
+    gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
+    assert gaps == pytest.approx([0.054] * 4, abs=0.001)
+
+
+class Turns(Clock):
+    """Wakes one sleeper at a time, the last to fall asleep first, and waits until it sleeps again or has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.at_rest = threading.Semaphore(0)
+        self._sleepers: list[threading.Event] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float, stopped: Callable[[], bool] = never) -> None:
+        if seconds > 0:
+            woken = threading.Event()
+            self._sleepers.append(woken)
+            self.at_rest.release()
+            assert woken.wait(30)
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        sleepers, self._sleepers = self._sleepers, []
+        for woken in reversed(sleepers):
+            woken.set()
+            assert self.at_rest.acquire(timeout=30)
+
+
+def test_who_comes_first_is_served_first():
+    clock = Turns()
+    limiter = limiter_of(clock, per_second=20)
+    limiter.pause({"Retry-After": "1"}, 1.0)
+    served: list[int] = []
+
+    def work(number: int) -> None:
+        limiter.acquire()
+        served.append(number)
+        clock.at_rest.release()
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+        assert clock.at_rest.acquire(timeout=30)
+    while len(served) < 8:
+        clock.tick(0.05)
+    for thread in threads:
+        thread.join(10)
+
+    assert served == list(range(8))
 
 
 # --- what the server says ------------------------------------------------------------------------
