@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Param
 from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.storage import Location
 
 _APPROVE, _REJECT = "Approve", "Reject"
+_ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
 
 _STRIKE_OUT = Param(
     [],
@@ -110,11 +111,13 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if read_record(location.fs, beside(location, FILE)) is not None:
-            raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
+            self._refuse(context, location, plan, _ANSWERED)
         shown = {"plan_sha256": plan.sha256}
         request = beside(location, REQUEST_FILE)
         if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
-            raise AirflowFailException("The plan was changed since it was shown: start a new run.")
+            self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
+        # The answer may take a day: until then this one vouches for what was asked.
+        self._close(context, location, plan, "asked")
         self.body = question(plan, run_of(context).requested_by)
         if approvers:
             self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
@@ -134,7 +137,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         location, plan = self._load(context)
         record, fault = self._record(context, event, location, plan)
         if not create_once(location.fs, beside(location, FILE), to_json(record)):
-            raise AirflowFailException("This plan was answered before, and an answer counts once: start a new run.")
+            self._refuse(context, location, plan, _ANSWERED)
         self._close(context, location, plan, record["choice"])
         if fault is not None:
             raise AirflowFailException(f"{fault}: nobody is deactivated. Start a new run.")
@@ -146,14 +149,18 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             "struck_out": len(record["strike_out"]),
         }
 
-    def _close(self, context: Any, location: Location, plan: Plan, choice: str) -> None:
+    def _refuse(self, context: Any, location: Location, plan: Plan, why: str) -> NoReturn:
+        self._close(context, location, plan, "failed", reason=why)
+        raise AirflowFailException(why)
+
+    def _close(self, context: Any, location: Location, plan: Plan, ended: str, **facts: str) -> None:
         """Leave a manifest: the control ran, whatever the answer was."""
         from airflow_provider_aha.lifecycle.chain import close_try
         from airflow_provider_aha.lifecycle.records import RunFolder
 
         run = run_of(context)
         base = replace(location, path=_base(location.path), url=_base(location.url))
-        about = {"action": "approve", "ended": choice, "sandbox": plan.sandbox, **asdict(run)}
+        about = {"action": "approve", "ended": ended, **facts, "sandbox": plan.sandbox, **asdict(run)}
         path, digest = close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
         self.log.info("Manifest %s, SHA-256 %s", path, digest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.lifecycle import evidence
 from airflow_provider_aha.lifecycle.journal import timestamp
 from airflow_provider_aha.lifecycle.records import (
     RunFolder,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 ANCHOR = "anchor.json"
 PRUNED = "pruned"
 _AT_ONCE = 64
-_IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it was cut off and not tried again."
+# What each try makes anew from its journal; all other files are written once.
+_REPLACED = f"/{evidence.FILE}"
+_EVENT = re.compile(r"(?P<folder>.+)/events/[^/]+/(?P<try>\d+)-[^/]+")
+_IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
 
 
 def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] = ()) -> tuple[str, str]:
@@ -229,6 +234,7 @@ def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving:
         yield f"manifests/{ANCHOR} was changed, or is no anchor."
         hashes = {}
     anchor, vouched = next(iter(hashes.items()), ("", "")), False
+    ended: set[tuple[str, int]] = set()
     for path in sorted(bodies):
         name = path.removeprefix("manifests/")
         if name == ANCHOR:
@@ -240,7 +246,8 @@ def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving:
             if name <= anchor[0]:
                 leaving.update(files)
                 continue
-            yield from _check_shared(files, expected)
+            yield from _check_written_once(files, expected)
+            yield from _check_ended(manifest, files.keys() - expected.keys(), ended)
             expected.update(files)
             yield from _check_link(path, manifest, hashes, first=not hashes)
             if sha256(to_json(manifest)) != own:
@@ -254,12 +261,21 @@ def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving:
         yield f"manifests/{ANCHOR} is of no prune: no manifest says that all up to {anchor[0]} was deleted."
 
 
-def _check_shared(files: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
-    """Compare what the tasks of a run share (plan and approval) with what an earlier try found."""
+def _check_written_once(files: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
+    """Compare the files of a try with what earlier tries found: its manifest has hashed again what they left."""
     for name, digest in files.items():
-        is_shared = name.rpartition("/")[0].rpartition("/")[2].startswith("run=")
-        if is_shared and expected.get(name, digest) != digest:
+        if expected.get(name, digest) != digest and not name.endswith(_REPLACED):
             yield f"{name} was changed between two tries."
+
+
+def _check_ended(manifest: Mapping[str, Any], new: Iterable[str], ended: set[tuple[str, int]]) -> Iterator[str]:
+    """Name events that are said to be of an earlier try, though the manifest of that try doesn't know them."""
+    number = manifest.get("try_number") or 0
+    for name in sorted(new):
+        event = _EVENT.fullmatch(name)
+        if event and int(event["try"]) < number and (event["folder"], int(event["try"])) in ended:
+            yield f"{name} was added after its try had ended."
+    ended.add((manifest["folder"], number))
 
 
 def _check_link(path: str, manifest: Mapping[str, Any], hashes: Mapping[str, str], *, first: bool) -> Iterator[str]:

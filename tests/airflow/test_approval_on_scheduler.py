@@ -4,6 +4,8 @@ Approved, rejected, unanswered, and walked around in every way that a user of th
 the request log of the sandbox.
 """
 
+import csv
+import io
 import json
 import sqlite3
 import time
@@ -25,6 +27,7 @@ from airflow_provider_aha.client import AhaClient
 from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.extract import extract
 from airflow_provider_aha.lifecycle.chain import verify
+from airflow_provider_aha.report.reviews import verify_reviews
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.storage import Location
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
@@ -34,7 +37,13 @@ pytestmark = [
     pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person"),
 ]
 REPOSITORY = Path(__file__).parents[2]
-DAGS = ("aha_deactivate_users.py", "aha_offboard_leavers.py", "aha_reclaim_seats.py")
+DAGS = (
+    "aha_access_review.py",
+    "aha_deactivate_users.py",
+    "aha_offboard_leavers.py",
+    "aha_reclaim_seats.py",
+    "aha_submit_review.py",
+)
 ACCOUNT = "127.0.0.1"
 USERS = ("ann", "bob", "eve")
 ENDED = ("success", "failed")
@@ -186,6 +195,10 @@ class World:
         sent = [one.path.rpartition("/")[2] for one in self.server.requests if one.method == "PUT"]
         return [one for one in sent if one in ids]
 
+    def findings(self) -> list[str]:
+        """What an auditor would find in the record of deactivations."""
+        return list(verify(LocalFileSystem(), str(self.base / f"deactivations/account={ACCOUNT}")))
+
     def check_refused(self, name: str, why: str, sent: Sequence[str] = ()) -> None:
         """Nothing was done in a run, and its manifest says why."""
         run = self.runs[name]
@@ -296,10 +309,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             processes.wait_for("Airflow", partial(is_up, api), 120)
         for pool, slots in (("aha_writes", 1), ("held", 0)):
             apis["ann"].call("POST", "pools", {"name": pool, "slots": slots})
-        processes.wait_for("the DAGs", lambda: len(known_dags(apis["ann"])) == 8, 120)
+        processes.wait_for("the DAGs", lambda: len(known_dags(apis["ann"])) == 10, 120)
         start_all(world, people)
         for dag_id in set(known_dags(apis["ann"])) - {"test_forged"}:
             apis["ann"].call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        submit_review(world, people[30:32])
         yield world
 
 
@@ -325,8 +339,24 @@ def start_all(world: World, people: list[str]) -> None:
     world.start("bobs", "test_asked_of_bob", people[12:13])
     world.start("unanswered", "test_asked_briefly", people[14:15])
     world.start("swapped", "test_held_back", people[16:17])
+    world.start("review", "aha_access_review", [], {"review_id": "2026-Q4"})
     form = {"ids": people[18:19], "reason": "left the project", "ticket": "T-2", "dry_run": False}
     world.start("form", "aha_deactivate_users", people[18:19], form)
+
+
+def submit_review(world: World, ids: list[str]) -> None:
+    """Decide about everybody in the review that was frozen, and have ann submit it."""
+    world.runs["review"].wait()
+    review = world.base / f"reviews/account={ACCOUNT}/review=2026-Q4"
+    rows = list(csv.DictReader(io.StringIO((review / "access_review.csv").read_text("utf-8-sig"), newline="")))
+    file = world.base.parent / "decisions.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            decision = "revoke account" if row["row_key"].split(".")[0][1:] in ids else "keep"
+            writer.writerow({**row, "decision": decision, "reviewer": "Rita Reviewer"})
+    world.start("submission", "aha_submit_review", ids, {"file": str(file), "dry_run": False})
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -484,6 +514,28 @@ def clear(person: Api, run: Run, *task_ids: str) -> None:
     wait_for(f"{run.run_id} to run again", lambda: run.state not in ENDED or "approve" in run.states())
 
 
+def test_an_account_that_a_review_revokes_is_disabled_after_an_approval(world):
+    run = world.runs["submission"]
+    question = run.wait_for_question()
+    assert "| named: asked for by name | 2 |" in question["body"]
+    assert all(user_id in question["body"] for user_id in run.ids)
+    # Who looks at the record meanwhile finds the question in it.
+    assert [finding for finding in world.findings() if "aha_submit_review" in finding] == []
+    assert run.manifest()["ended"] == "asked"
+    assert world.puts(run.ids) == []
+    assert run.answer(world.people["bob"]).ok
+    assert run.wait()["deactivate"] == "success"
+    assert sorted(world.puts(run.ids)) == run.ids
+    assert [world.server.account.user(user_id)["enabled"] for user_id in run.ids] == [False, False]
+    for row in run.evidence():
+        assert (row["outcome"], row["class"], row["rule"]) == ("deactivated", "named", "review")
+        assert (row["requested_by"], row["approved_by_name"], row["ticket"]) == ("ann", "bob", "review 2026-Q4")
+        assert json.loads(row["after_json"])["enabled"] is False
+        assert row["plan_sha256"] == run.approval["plan_sha256"]
+    (submission,) = world.base.glob("reviews/account=*/review=2026-Q4/submission.json")
+    assert json.loads(submission.read_text())["submitted_by"] == "ann"
+
+
 # --- the scheduled flows -------------------------------------------------------------------------
 
 
@@ -567,6 +619,5 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
 def test_the_record_of_all_that_is_whole(world):
     for run in world.runs.values():
         run.wait()
-    fs = LocalFileSystem()
-    findings = list(verify(fs, str(world.base / f"deactivations/account={ACCOUNT}")))
-    assert findings == ["dag=test_held_back/run=swapped/plan.json was changed between two tries."]
+    assert world.findings() == ["dag=test_held_back/run=swapped/plan.json was changed between two tries."]
+    assert list(verify_reviews(Location(LocalFileSystem(), str(world.base), str(world.base)), ACCOUNT)) == []

@@ -15,7 +15,7 @@ from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, 
 from airflow_provider_aha.lifecycle.writes import files_elsewhere
 from airflow_provider_aha.storage import Location, to_json
 
-NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it was cut off and not tried again."
+NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
 
 
 def folder(location: Location, run_id: str, task_id: str = "t") -> RunFolder:
@@ -165,6 +165,44 @@ def test_a_later_manifest_tells_of_a_file_that_a_retry_replaced(local):
     for body in (b"first", b"second"):
         local.fs.pipe_file(f"{where.path}/evidence.parquet", body)
         close_try(where, {})
+    assert findings(local) == []
+
+
+def tries(location: Location, *numbers: int) -> RunFolder:
+    """Leave an event of each try, and a manifest of each but those that died (negative numbers)."""
+    where = folder(location, "r1")
+    for number in numbers:
+        where.create("start.json", {})
+        where.create(f"events/1/{abs(number)}-outcome-ab.json", {"try": number})
+        if number > 0:
+            close_try(where, {"try_number": number})
+    return where
+
+
+@pytest.mark.parametrize("name", ["start.json", "events/1/1-outcome-ab.json"])
+def test_a_record_that_was_changed_between_two_tries_is_named(local, name):
+    """The second try has hashed it again."""
+    where = tries(local, 1)
+    Path(where.path, name).write_text("{}" if name.startswith("events") else '{"a": 1}')
+    tries(local, 2)
+    assert findings(local) == [f"dag=d/run=r1/task=t/{name} was changed between two tries."]
+
+
+def test_a_record_that_was_removed_between_two_tries_is_named(local):
+    Path(tries(local, 1).path, "events/1/1-outcome-ab.json").unlink()
+    tries(local, 2)
+    assert findings(local) == ["dag=d/run=r1/task=t/events/1/1-outcome-ab.json was removed."]
+
+
+def test_an_event_that_was_added_to_a_try_that_had_ended_is_named(local):
+    tries(local, 1).create("events/2/1-outcome-cd.json", {})
+    tries(local, 2)
+    assert findings(local) == ["dag=d/run=r1/task=t/events/2/1-outcome-cd.json was added after its try had ended."]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (-1, 2), (1, -2, 3), (-1, -2, 3), (1, 1)])
+def test_tries_that_ended_or_died_are_a_whole_record(local, numbers):
+    tries(local, *numbers)
     assert findings(local) == []
 
 

@@ -459,8 +459,12 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
     manifest = admin.manifests()[-1]
     assert (manifest["action"], manifest["ended"]) == ("approve", choice)
     assert admin.verify() == 0
-    with pytest.raises(AirflowFailException, match="answered before"):
-        operator.execute_complete(context, event)
+    for ask in (lambda: operator.execute_complete(context, event), lambda: operator.execute(context)):
+        with pytest.raises(AirflowFailException, match="answered before"):
+            ask()
+        manifest = admin.manifests()[-1]
+        assert (manifest["action"], manifest["ended"]) == ("approve", "failed")
+        assert "answered before" in manifest["reason"]
     if choice == "Approve":
         assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"deactivated": 1}
         assert admin.puts == admin.people[1:2]
@@ -502,6 +506,7 @@ def test_a_plan_that_was_changed_after_it_was_shown_is_not_shown_again(admin):
     operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
     with pytest.raises(AirflowFailException, match="changed since it was shown"):
         operator.execute(admin.context("r1"))
+    assert "changed since it was shown" in admin.manifests()[-1]["reason"]
 
 
 # --- by policy, without asking -------------------------------------------------------------------
