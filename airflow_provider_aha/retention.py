@@ -124,7 +124,7 @@ class _Prune:
         reviews = expired_reviews(self._location, self._account, before)
         self._done.reviews = [review.review_id for review in reviews]
         if reviews and not self._dry_run:
-            anchor_reviews(self._location, self._account, reviews[-1])
+            anchor_reviews(self._location, self._account, reviews)
         for review in reviews:
             self._delete(_first(REVIEW_FILE, list_files(self._fs, review.path, debris=True)))
         for rest in self._old_folders(self._layout.reviews, "review=[^/]+", before):

@@ -142,8 +142,9 @@ def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]
         return held
     roles = changes.get("administrator_roles") or {}
     after = {**(user.get("administrator_roles") or {}), **roles}
-    lost = {name for name in held if roles.get(name) is False}
-    return lost if any(after.values()) or not lost else lost | {"administrator"}
+    if False in roles.values() and not any(after.values()):
+        return held
+    return {name for name in held if roles.get(name) is False}
 
 
 def last_administrators(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -45,12 +45,14 @@ class Review:
     :param record: what ``review.json`` says.
     :param sha256: hash of its bytes.
     :param submission: what ``submission.json`` says; None before.
+    :param submission_sha256: hash of its bytes.
     """
 
     path: str
     record: Mapping[str, Any] = field(repr=False)
     sha256: str
     submission: Mapping[str, Any] | None = field(repr=False, default=None)
+    submission_sha256: str | None = None
 
     @property
     def review_id(self) -> str:
@@ -95,7 +97,9 @@ def read_reviews(location: Location, account: str) -> list[Review]:
             submission = None
             if submitted is not None:
                 submission = _record(submitted, f"{place}/{SUBMISSION}", "submitted_at", "file_sha256")
-            found.append(Review(place, _record(body, path, "created_at", "review_id"), sha256(body), submission))
+            record = _record(body, path, "created_at", "review_id")
+            digest = None if submitted is None else sha256(submitted)
+            found.append(Review(place, record, sha256(body), submission, digest))
     return sorted(found, key=lambda review: (review.created_at, review.review_id))
 
 
@@ -144,14 +148,43 @@ def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tup
         # Who takes an old review away, or changes it, has to change all later ones.
         "previous": before[-1].review_id if before else None,
         "previous_sha256": before[-1].sha256 if before else None,
-        "files": {what: {"name": name, "sha256": digest} for what, (name, digest) in kept.items()},
+        "submissions": {one.review_id: one.submission_sha256 for one in before if one.submission},
+        "files": files_of(location, folder, kept),
     }
-    body = to_json(record)
+    body = sealed(record)
     if not create_once(location.fs, f"{folder}/{FILE}", body):
         raise AhaConfigurationError(
             f"The review {review_id} is frozen already, and a review is never replaced: choose another id."
         )
     return Review(folder, record, sha256(body))
+
+
+def files_of(
+    location: Location, folder: str, kept: Mapping[str, tuple[str, str]], known: Iterable[str] = ()
+) -> dict[str, dict[str, str]]:
+    """Name the files of a record, and those that a try that died has left beside them.
+
+    :param location: the base path.
+    :param folder: the review's folder.
+    :param kept: name and SHA-256 by what the file is.
+    :param known: names of files that another record names.
+    :return: name and SHA-256 by what the file is.
+    """
+    named = {what: {"name": name, "sha256": digest} for what, (name, digest) in kept.items()}
+    names = {FILE, SUBMISSION, *known, *(name for name, _ in kept.values())}
+    left = [path for path in list_files(location.fs, folder) if path.rpartition("/")[2] not in names]
+    for path, body in read_files(location.fs, left).items():
+        name = path.rpartition("/")[2]
+        named[f"left over: {name}"] = {"name": name, "sha256": sha256(body)}
+    return named
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a record, with a hash of itself: nothing may come after it that would hold its hash.
+
+    :param record: the record.
+    """
+    return to_json({**record, "content_sha256": sha256(to_json(record))})
 
 
 def read_file(location: Location, review: Review, what: str) -> bytes:
@@ -205,27 +238,54 @@ def _checked(location: Location, folder: str, files: Mapping[str, Any], what: st
 
 
 def verify_reviews(location: Location, account: str) -> Iterator[str]:
-    """Say what in the reviews of an account was changed or removed.
+    """Say what in the reviews of an account was changed, removed or added.
 
     :param location: the base path.
     :param account: the account.
     :return: a sentence for each finding.
     """
-    anchor = read_record(location.fs, f"{Layout(location.path, account).reviews}/{ANCHOR}") or {}
+    folder = Layout(location.path, account).reviews
+    anchor = read_record(location.fs, f"{folder}/{ANCHOR}") or {}
     expected = (anchor.get("review_id"), anchor.get("sha256"))
-    for review in read_reviews(location, account):
+    reviews = read_reviews(location, account)
+    # What a prune that was cut off has left is its next try's.
+    leaving = tuple(f"{Layout(location.path, account).review(one)}/" for one in anchor.get("gone") or ())
+    unknown = {path for path in list_files(location.fs, folder) if not path.startswith(leaving)}
+    unknown.discard(f"{folder}/{ANCHOR}")
+    for review in reviews:
+        unknown -= {f"{review.path}/{name}" for name in _names(review)}
         if anchor and review.created_at <= moment_of(anchor["created_at"]):
             # A prune was cut off.
             continue
         if (review.record.get("previous"), review.record.get("previous_sha256")) != expected:
             yield f"{review.path}: the review before it was changed, removed or added."
         expected = (review.review_id, review.sha256)
-        for files in (review.record["files"], (review.submission or {}).get("files") or {}):
-            for what in files:
-                try:
-                    _checked(location, review.path, files, what)
-                except AhaSnapshotError as error:
-                    yield str(error)
+        yield from _verify_review(location, review, reviews)
+    for path in sorted(unknown):
+        yield f"{path} is in no record of a review: it was added, or its task is still running, or died."
+
+
+def _names(review: Review) -> set[str]:
+    files = [*review.record["files"].values(), *((review.submission or {}).get("files") or {}).values()]
+    return {FILE, SUBMISSION, *(str(file["name"]) for file in files)}
+
+
+def _verify_review(location: Location, review: Review, reviews: Sequence[Review]) -> Iterator[str]:
+    for name, record in ((FILE, review.record), (SUBMISSION, review.submission)):
+        if record is None:
+            continue
+        if sealed({key: value for key, value in record.items() if key != "content_sha256"}) != to_json(record):
+            yield f"{review.path}/{name} was changed."
+        for what in record["files"]:
+            try:
+                _checked(location, review.path, record["files"], what)
+            except AhaSnapshotError as error:
+                yield str(error)
+    # A prune may have taken the oldest of them.
+    found = {one.review_id: one.submission_sha256 for one in reviews}
+    for review_id, digest in (review.record.get("submissions") or {}).items():
+        if found.get(review_id, digest) != digest:
+            yield f"The submission of the review {review_id} was changed or removed after {review.path} was frozen."
 
 
 def expired_reviews(location: Location, account: str, before: datetime) -> list[Review]:
@@ -239,14 +299,20 @@ def expired_reviews(location: Location, account: str, before: datetime) -> list[
     return list(takewhile(lambda review: max(review.created_at, review.submitted_at or before) <= before, reviews))
 
 
-def anchor_reviews(location: Location, account: str, last: Review) -> None:
+def anchor_reviews(location: Location, account: str, gone: Sequence[Review]) -> None:
     """Let the chain of reviews begin after those that are about to be deleted.
 
     :param location: the base path.
     :param account: the account.
-    :param last: the last one of them.
+    :param gone: them, oldest first.
     """
-    anchor = {"review_id": last.review_id, "sha256": last.sha256, "created_at": last.record["created_at"]}
+    last = gone[-1]
+    anchor = {
+        "review_id": last.review_id,
+        "sha256": last.sha256,
+        "created_at": last.record["created_at"],
+        "gone": [review.review_id for review in gone],
+    }
     with staging() as folder:
         local = folder / ANCHOR
         local.write_bytes(to_json(anchor))

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.lifecycle.matching import fold
-from airflow_provider_aha.lifecycle.records import Run, create_once, keep_once, sha256
+from airflow_provider_aha.lifecycle.records import Run, create_once, keep_once, parse_record, sha256
 from airflow_provider_aha.normalize import array_of
 from airflow_provider_aha.report import reviews as review_records
 from airflow_provider_aha.report.actions import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
 from airflow_provider_aha.report.reviews import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
 from airflow_provider_aha.report.rows import ACCOUNT, RIGHT
 from airflow_provider_aha.report.text import visible
-from airflow_provider_aha.storage import Location, to_json
+from airflow_provider_aha.storage import Location
 
 _NO_NAME = re.compile("[^a-z0-9_]")
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")
@@ -243,6 +243,7 @@ def _record(
         "file": keep_once(fs, review.path, "submitted.csv", body),
         DECISIONS: keep_once(fs, review.path, "decisions.parquet", _parquet(lines, population)),
     }
+    known = [file["name"] for file in review.record["files"].values()]
     record = {
         "review_id": review.review_id,
         "account": review.record["account"],
@@ -259,11 +260,12 @@ def _record(
         "reviewers": len({fold(line.reviewer) for line in lines}),
         "about_submitter": sum(is_about(run.requested_by, population[line.key]) for line in lines),
         "to_do": sum(line.decision != KEEP for line in lines),
-        "files": {what: {"name": name, "sha256": digest} for what, (name, digest) in files.items()},
+        "files": review_records.files_of(location, review.path, files, known),
     }
-    if not create_once(fs, f"{review.path}/{SUBMISSION}", to_json(record)):
+    body = review_records.sealed(record)
+    if not create_once(fs, f"{review.path}/{SUBMISSION}", body):
         raise AhaGuardError(f"Decisions of the review {review.review_id} were submitted meanwhile, and they stay.")
-    return record
+    return parse_record(body, SUBMISSION)
 
 
 def _parquet(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -188,6 +188,16 @@ def test_killed_among_eight_threads_everybody_is_disabled_and_restored(world):
     assert set(world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo").values()) == {"reactivated"}
 
 
+def test_who_has_changed_since_the_crash_is_left_alone_and_the_evidence_says_so(world):
+    user_id = world.people[0]
+    kill_a_try(world, [user_id], "between intent and PUT")
+    world.server.account.edit_user(user_id, email="somebody.else@example.com")
+    decision = world.decide([user_id], email="asked.for@example.com")
+    for number in (2, 3):
+        assert world.outcomes(decision, try_number=number) == {user_id: "blocked"}
+    assert (sent(world), world.is_enabled(user_id)) == ({}, True)
+
+
 def test_another_run_waits_until_the_dead_one_was_tried_again(world):
     ids = world.people[:2]
     kill_a_try(world, ids, "between PUT and outcome")

@@ -158,6 +158,12 @@ def test_configuration_makes_an_administrator_in_total_only():
             {"administrator", "administer_billing"},
         ),
         (ALL, {"administrator_roles": {"administer_configuration": False}}, set()),
+        (
+            NONE | {"administer_configuration": True},
+            {"administrator_roles": {"administer_configuration": False}},
+            {"administrator"},
+        ),
+        (NONE | {"administer_billing": True}, {"administrator_roles": {"administer_account": True}}, set()),
         (ALL, {"email": "a@b.c"}, set()),
         (NONE, {"enabled": False}, set()),
     ],

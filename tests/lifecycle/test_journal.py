@@ -66,6 +66,20 @@ def test_an_answered_intent_is_closed_though_the_clock_went_back(location: Locat
     assert journal.histories()["42"].is_final
 
 
+def test_a_later_outcome_closes_an_intent_also_where_it_needed_no_request(location: Location) -> None:
+    journal = Journal(folder(location), 1)
+    journal.intent("42", {})
+    outcome(Journal(folder(location), 2), "42", "skipped")
+    assert journal.histories()["42"].is_final
+
+
+def test_an_intent_after_an_outcome_is_open_whatever_that_was(location: Location) -> None:
+    """Of a worker that everybody took for dead."""
+    outcome(Journal(folder(location), 2), "42", "skipped")
+    Journal(folder(location), 1).intent("42", {})
+    assert not Journal(folder(location), 3).histories()["42"].is_final
+
+
 def test_a_failure_whose_request_may_have_arrived_is_unsettled(location: Location) -> None:
     journal = Journal(folder(location), 1)
     outcome(journal, "1", "failed", unsettled=True)

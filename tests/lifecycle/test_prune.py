@@ -20,7 +20,7 @@ from airflow_provider_aha.lifecycle import chain
 from airflow_provider_aha.lifecycle.chain import close_try, verify
 from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files
 from airflow_provider_aha.operators.prune import AhaPruneOperator
-from airflow_provider_aha.report.reviews import freeze, read_reviews, verify_reviews
+from airflow_provider_aha.report.reviews import freeze, read_reviews, sealed, verify_reviews
 from airflow_provider_aha.retention import Retention, prune
 from airflow_provider_aha.storage import Location, snapshots, to_json
 
@@ -304,7 +304,7 @@ def test_the_newest_review_stays_and_so_does_one_that_was_submitted_lately(here)
     folder = here.review("b", YEARS + 2 * DAY)
     here.review("c", YEARS + DAY)
     submitted = {"submitted_at": (NOW - DAY).isoformat(), "file_sha256": "ab", "files": {}}
-    create_once(here.fs, f"{folder}/submission.json", to_json(submitted))
+    create_once(here.fs, f"{folder}/submission.json", sealed(submitted))
     assert here.prune()["reviews"] == ["a"]
     assert here.findings() == []
 

@@ -387,8 +387,15 @@ def test_over_a_cap_nothing_is_done(world) -> None:
 def test_what_was_done_within_seven_days_counts(world) -> None:
     world.carry_out(world.decide(world.people[:6]))
     with pytest.raises(AhaGuardError, match="after 6 within the last seven days"):
-        world.carry_out(world.decide(world.people[6:12]), "r2")
+        world.carry_out(world.decide(world.people[6:12]), "r2", now=world.now + timedelta(days=7, minutes=-1))
     world.carry_out(world.decide(world.people[6:12]), "r3", now=world.now + timedelta(days=7, minutes=1))
+
+
+def test_who_is_changed_again_counts_once(world) -> None:
+    world.carry_out(world.decide(world.people[:6]))
+    for user_id in world.people[:6]:
+        world.server.account.edit_user(user_id, enabled=True)
+    assert set(world.outcomes(world.decide(world.people[:11]), "r2").values()) == {"deactivated"}
 
 
 def test_updates_that_take_access_count_and_renames_do_not(world) -> None:
@@ -589,6 +596,18 @@ def test_a_lost_answer_and_a_stale_read_are_settled_by_the_next_try(world) -> No
     assert (row["event_id"], row["intent_at"]) == (first["event_id"], first["intent_at"])
     assert json.loads(row["before_json"])["enabled"] is True
     assert world.puts == []
+
+
+def test_a_server_error_leaves_open_whether_the_request_arrived(world) -> None:
+    """Also where it was the only attempt."""
+    user_id = world.people[0]
+    decision = world.decide([user_id])
+    world.client = AhaClient(replace(world.client.config, max_retries=0))
+    world.server.set_fault("error", status=503, method="PUT")
+    assert world.outcomes(decision) == {user_id: "failed"}
+    world.server.account.edit_user(user_id, enabled=False)
+    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+    world.client.close()
 
 
 def test_an_unsettled_user_stays_unsettled_while_nobody_can_look(world) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 from datetime import timedelta
@@ -112,12 +113,61 @@ def test_what_was_frozen_and_then_changed_is_found(desk, sheet):
         path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("name", ["review.json", "submission.json"])
+def test_a_record_that_was_changed_is_found_though_nothing_came_after_it(desk, sheet, name):
+    sheet.submit()
+    (path,) = desk.folder.glob(f"aha/reviews/**/{name}")
+    path.write_text(path.read_text().replace("acme", "acmf"))
+    (finding,) = reviews.verify_reviews(desk.location, "acme")
+    assert finding == f"{path} was changed."
+
+
+@pytest.mark.parametrize("how", ["forged with care", "removed"])
+def test_a_later_review_vouches_for_the_decisions_of_the_ones_before_it(desk, sheet, how):
+    sheet.submit()
+    desk.now += timedelta(minutes=1)
+    desk.report("later")
+    (path,) = desk.folder.glob("aha/reviews/**/submission.json")
+    if how == "removed":
+        path.unlink()
+    else:
+        record = json.loads(path.read_text()) | {"submitted_by": "dora"}
+        del record["content_sha256"]
+        path.write_bytes(reviews.sealed(record))
+    findings = list(reviews.verify_reviews(desk.location, "acme"))
+    assert any("The submission of the review 2026-Q4 was changed or removed" in finding for finding in findings)
+
+
+def test_a_file_that_was_added_to_a_review_is_named(desk, sheet):
+    folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
+    (folder / "decisions.parquet").write_bytes(b"")
+    (finding,) = reviews.verify_reviews(desk.location, "acme")
+    assert finding.startswith(f"{folder}/decisions.parquet is in no record of a review")
+
+
+def test_what_tries_that_died_have_left_is_named_by_the_one_that_ended(desk):
+    folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
+    folder.mkdir(parents=True)
+    (folder / "population.parquet").write_bytes(b"half")
+    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 1
+    desk.report("2026-Q4")
+    (folder / "decisions.parquet").write_bytes(b"half")
+    Sheet(desk).submit()
+    assert list(reviews.verify_reviews(desk.location, "acme")) == []
+
+
 def test_a_review_that_was_taken_away_is_missed_by_the_next_one(desk):
     for number in (1, 2, 3):
         desk.report(f"r{number}")
         desk.now += timedelta(minutes=1)
-    (desk.folder / "aha/reviews/account=acme/review=r2/review.json").unlink()
+    shutil.rmtree(desk.folder / "aha/reviews/account=acme/review=r2")
     assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 1
+
+
+def test_the_newest_review_cannot_be_made_none_by_taking_its_record_away(desk, sheet):
+    (path,) = desk.folder.glob("aha/reviews/**/review.json")
+    path.unlink()
+    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 5
 
 
 # --- what a spreadsheet does ---------------------------------------------------------------------
