@@ -38,7 +38,7 @@ API_PREFIX = "/api/v1"
 # How soon a reader that waits for a page sees that it was cancelled, or that another page failed.
 _LOOK_SECONDS = 0.1
 # So many pages that have arrived are decoded together: a decoder's start costs as much as a quarter of a page.
-_DECODED_TOGETHER = 16
+_DECODED_TOGETHER = 10
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
