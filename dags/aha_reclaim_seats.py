@@ -22,10 +22,8 @@ A plan without users asks nobody.
 
 from __future__ import annotations
 
-import logging
 import os
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.python import BranchPythonOperator
@@ -36,30 +34,10 @@ from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.variables import GUARDS, WRITES_ENABLED, may_write
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
-WRITES_ENABLED = "var.value.get('aha_writes_enabled', 'false') | lower | trim == 'true'"
-# Caps and protected lists are code and Variables, never fields of a form.
-GUARDS: dict[str, Any] = {
-    "protected_ids": "{{ var.value.get('aha_protected_ids', '') }}",
-    "protected_emails": "{{ var.value.get('aha_protected_emails', '') }}",
-    "protected_domains": "{{ var.value.get('aha_protected_domains', '') }}",
-    "protected_patterns": "{{ var.value.get('aha_protected_patterns', '') }}",
-    "exclusions": "{{ var.value.get('aha_exclusions', '') }}",
-}
-
-
-def ask_or_report(writes_enabled: str) -> str:
-    """Name the task that comes next: nobody is asked about what will not be done."""
-    log = logging.getLogger(__name__)
-    if not AIRFLOW_V_3_1_PLUS:
-        log.warning("The approval by a person needs Airflow 3.1 or newer: this stays a dry run.")
-        return "report"
-    if writes_enabled != "True":
-        log.warning("The Variable aha_writes_enabled is not true: this stays a dry run.")
-        return "report"
-    return "approve"
 
 
 with DAG(
@@ -92,9 +70,10 @@ with DAG(
         ],
         **GUARDS,
     )
+    # Nobody is asked about what will not be done.
     mode = BranchPythonOperator(
         task_id="mode",
-        python_callable=ask_or_report,
+        python_callable=lambda enabled: "approve" if may_write(enabled) else "report",
         op_args=["{{ " + WRITES_ENABLED + " }}"],
     )
     report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True, **GUARDS)

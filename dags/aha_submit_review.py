@@ -15,7 +15,6 @@ can't ask a person inside a run: there this DAG stays a dry run.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param
 from airflow.providers.standard.operators.python import ShortCircuitOperator
@@ -26,19 +25,12 @@ from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOpera
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
 from airflow_provider_aha.operators.report import AhaSubmitReviewOperator
+from airflow_provider_aha.variables import GUARDS
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 ACCOUNTS = "{{ ti.xcom_pull(task_ids='submit')['revoke_accounts'] }}"
 TICKET = "review {{ ti.xcom_pull(task_ids='submit')['review_id'] }}"
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
-# Caps and protected lists are code and Variables, never fields of the form.
-GUARDS: dict[str, Any] = {
-    "protected_ids": "{{ var.value.get('aha_protected_ids', '') }}",
-    "protected_emails": "{{ var.value.get('aha_protected_emails', '') }}",
-    "protected_domains": "{{ var.value.get('aha_protected_domains', '') }}",
-    "protected_patterns": "{{ var.value.get('aha_protected_patterns', '') }}",
-    "exclusions": "{{ var.value.get('aha_exclusions', '') }}",
-}
 WRITE_POOL = os.environ.get("AHA_WRITE_POOL", "default_pool")
 
 with DAG(

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
+from airflow_provider_aha.variables import GUARDS
 
 KEEP = "leave as it is"
 
@@ -60,9 +61,6 @@ with DAG(
         administrator=flag("administrator"),
         ticket="{{ params.ticket }}",
         allow_privileged=True,
-        protected_ids="{{ var.value.get('aha_protected_ids', '') }}",
-        protected_emails="{{ var.value.get('aha_protected_emails', '') }}",
-        protected_domains="{{ var.value.get('aha_protected_domains', '') }}",
-        protected_patterns="{{ var.value.get('aha_protected_patterns', '') }}",
         pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+        **GUARDS,
     )

@@ -256,7 +256,8 @@ def write_roster(path: Path, server: SandboxServer, leavers: list[str]) -> dict[
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An Airflow with three users, who have to log in, beside an API server of it where nobody has to."""
-    from tools.local import BIN, Processes, airflow_environment, free_port
+    from tools.local import BIN, Processes, airflow_environment, free_port, set_pool
+    from tools.local import Api as OpenApi
 
     place = tmp_path_factory.mktemp("airflow")
     base, dags = place / "aha", place / "dags"
@@ -307,8 +308,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         )
         for api in (apis["ann"], world.anonymous):
             processes.wait_for("Airflow", partial(is_up, api), 120)
-        for pool, slots in (("aha_writes", 1), ("held", 0)):
-            apis["ann"].call("POST", "pools", {"name": pool, "slots": slots})
+        # As `make up` and `make demo` do.
+        set_pool(OpenApi(world.anonymous.address))
+        apis["ann"].call("POST", "pools", {"name": "held", "slots": 0})
         processes.wait_for("the DAGs", lambda: len(known_dags(apis["ann"])) == 10, 120)
         start_all(world, people)
         for dag_id in set(known_dags(apis["ann"])) - {"test_forged"}:
@@ -614,6 +616,16 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     assert run.wait()["deactivate"] == "success"
     assert world.puts(ids) == ids[1:]
     assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
+
+
+def test_writing_tasks_ran_in_the_pool_with_one_slot(world):
+    ann = world.people["ann"]
+    assert ann.call("GET", "pools/aha_writes")["slots"] == 1
+    for name in ("form", "submission"):
+        run = world.runs[name]
+        run.wait()
+        assert ann.call("GET", run.task("deactivate"))["pool"] == "aha_writes"
+        assert ann.call("GET", run.task("preview"))["pool"] == "default_pool"
 
 
 def test_the_record_of_all_that_is_whole(world):

@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
+from airflow_provider_aha.variables import GUARDS
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -224,12 +226,36 @@ def test_the_form_shows_what_would_happen_and_keeps_the_reason(dag, run_dag, ser
 # --- how they are described ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+WRITING = (*NAMES, "aha_deactivate_users", "aha_reactivate_users", "aha_submit_review", "aha_update_user")
+
+
+@pytest.mark.parametrize("name", WRITING)
 def test_writing_tasks_use_the_pool_and_the_base_path_is_no_param(parse, monkeypatch, name):
     monkeypatch.setenv("AHA_WRITE_POOL", "aha_writes")
     dag = parse(DAGS / f"{name}.py").dags[name]
+    tasks = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
+    for task in tasks:
+        assert task.pool == ("default_pool" if getattr(task, "dry_run", None) is True else "aha_writes")
+        # Caps, protected lists and where the evidence lies: none of them comes from a form.
+        assert {name: getattr(task, name) for name in GUARDS} == GUARDS
+        assert (task.base_path, task.max_users, task.max_percent, task.approved_plan_sha256) == (None, 25, 20, None)
+    # Users of an old Airflow can't be asked: their runs stay dry.
+    needs_approval = name not in ("aha_reactivate_users", "aha_update_user")
+    assert any(task.pool == "aha_writes" for task in tasks) == (AIRFLOW_V_3_1_PLUS or not needs_approval)
+    assert dag.max_active_runs == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scheduled_dags_have_no_form_and_say_that_they_stay_dry(parse, name):
+    dag = parse(DAGS / f"{name}.py").dags[name]
     assert dag.params.dump() == {}
-    pools = {task.task_id: task.pool for task in dag.tasks if task.pool != "default_pool"}
-    assert pools == ({"deactivate": "aha_writes"} if AIRFLOW_V_3_1_PLUS else {})
     assert "aha_writes_enabled" in dag.doc_md
     assert "before\n3.1 can't ask a person" in dag.doc_md
+
+
+def test_guards_come_from_the_variables_that_are_documented():
+    assert set(GUARDS) == {
+        "exclusions",
+        *(f"protected_{what}" for what in ("ids", "emails", "domains", "patterns")),
+    }
+    assert all(f"'aha_{name}'" in template for name, template in GUARDS.items())

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.exceptions import AhaApprovalError
-from airflow_provider_aha.lifecycle.approval import check_approval
+from airflow_provider_aha.lifecycle.approval import check_approval, policy_allows
+from airflow_provider_aha.lifecycle.plan import PlanRow
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 RECORD = {
@@ -99,7 +100,33 @@ def test_only_the_approvers_count_where_they_are_named(approvers, counts):
             check(approvers=approvers)
 
 
+@pytest.mark.parametrize("approvers", [7, [7], {"bob": 1, 2: 3}])
+def test_approvers_that_can_be_none_are_refused(approvers):
+    with pytest.raises(AhaApprovalError, match="who may approve"):
+        check(RECORD | {"approvers": approvers})
+
+
 def test_approvers_that_the_question_went_to_are_the_only_ones():
     assert check(RECORD | {"approvers": ["bob"]})["approved_by_name"] == "bob"
     with pytest.raises(AhaApprovalError, match="not among the approvers"):
         check(RECORD | {"approvers": ["eve"]})
+
+
+# --- without asking a person ---------------------------------------------------------------------
+
+
+def leaver(**changes: Any) -> PlanRow:
+    row = dict.fromkeys(PlanRow.__dataclass_fields__)
+    return PlanRow(**{**row, "user_class": "left", "leave_date": "2026-03-09", "left_at": "2026-03-10", **changes})
+
+
+def test_a_few_who_left_by_a_date_need_no_person():
+    assert policy_allows([leaver()] * 5)
+    assert not policy_allows([leaver()] * 6)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"user_class": "unused"}, {"user_class": "named"}, {"leave_date": None}, {"left_at": None}]
+)
+def test_one_who_did_not_leave_by_a_date_needs_one(changes):
+    assert not policy_allows([leaver(), leaver(**changes)])

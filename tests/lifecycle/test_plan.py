@@ -598,16 +598,26 @@ def test_a_snapshot_with_a_fifth_fewer_users_is_taken(world):
     assert world.plan([UNUSED]).counts["users"] == 16
 
 
-@pytest.mark.parametrize(("never", "refused"), [(2, False), (3, True), (20, True)])
+@pytest.mark.parametrize(("never", "refused"), [(5, False), (6, True), (49, True)])
 def test_a_jump_of_never_seen_users_is_refused(world, never, refused):
-    lost = {f"p{n}": {"accessed_at": None} for n in range(1, 21)}
-    world.extract(people(21), NOW - DAY)
-    world.extract(people(21, **dict(list(lost.items())[:never])), NOW)
+    lost = {f"p{n}": {"accessed_at": None} for n in range(1, never + 1)}
+    world.extract(people(50), NOW - DAY)
+    world.extract(people(50, **lost), NOW)
     if refused:
         with pytest.raises(AhaSnapshotError, match="never seen"):
             world.plan([UNUSED])
     else:
-        assert len(world.plan([UNUSED]).rows) == 20
+        assert len(world.plan([UNUSED]).rows) == 49
+
+
+def test_a_snapshot_in_which_nobody_is_listed_is_refused(ten):
+    (path,) = ten.base.glob("users/**/users.parquet")
+    whole = sha256(path.read_bytes())
+    pq.write_table(pq.read_table(path, partitioning=None).slice(0, 0), path)
+    (manifest,) = ten.base.glob("manifests/**/manifest.json")
+    manifest.write_text(manifest.read_text().replace(whole, sha256(path.read_bytes())))
+    with pytest.raises(AhaSnapshotError, match="holds no users"):
+        ten.plan([UNUSED])
 
 
 def test_an_unreadable_snapshot_before_is_passed_over_for_the_one_before_that(world):
@@ -775,6 +785,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "rows of another type": lambda c: c.update(rows={}),
     "a row of another type": lambda c: c["rows"].append("1001"),
     "a user twice": lambda c: c["rows"].append(c["rows"][0]),
+    "a user in place of another": lambda c: c["rows"].__setitem__(1, c["rows"][0]),
     "a row more": lambda c: c["rows"].append({**c["rows"][0], "user_id": "77"}),
     "a row less": lambda c: c["rows"].pop(),
     "another class": lambda c: c["rows"][0].update({"class": "all"}),
