@@ -17,7 +17,14 @@ from airflow_provider_aha.lifecycle.evidence import ENABLED
 from airflow_provider_aha.lifecycle.journal import histories
 from airflow_provider_aha.lifecycle.plan import load_decisions, read_bytes
 from airflow_provider_aha.lifecycle.population import milliseconds
-from airflow_provider_aha.lifecycle.records import account_path, create_once, parse_record, sha256
+from airflow_provider_aha.lifecycle.records import (
+    START,
+    account_path,
+    create_once,
+    parse_record,
+    read_record,
+    sha256,
+)
 from airflow_provider_aha.lifecycle.register import entries
 from airflow_provider_aha.lifecycle.roster import Load
 from airflow_provider_aha.lifecycle.tables import whole
@@ -88,7 +95,7 @@ def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -
     """Read the journals, which evidence is made of: a run that died may have left no more than that."""
     fs = location.fs
     for entry in entries(fs, account_path(location, account), as_of, days):
-        if entry.access == "taken":
+        if entry.access == "taken" and not _is_update(fs, entry.folder):
             continue
         for user_id, history in histories(fs, f"{entry.folder}/events").items():
             for event in history.outcomes:
@@ -97,6 +104,11 @@ def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -
             unsettled = history.unsettled if entry.access == "given" else None
             if unsettled is not None:
                 yield user_id, _moment(unsettled.get("answered_at") or unsettled["intent_at"])
+
+
+def _is_update(fs: AbstractFileSystem, folder: str) -> bool:
+    """Tell whether a task that took access may have given some, too: an update sets several fields at once."""
+    return (read_record(fs, f"{folder}/{START}") or {}).get("action") == "update"
 
 
 def enables(event: Mapping[str, Any]) -> bool:

@@ -19,6 +19,8 @@ from airflow_provider_aha.storage import ANY_ERROR, Location, storage_errors, to
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+# What the first try of a writing task was to do.
+START = "start.json"
 # Where an object is created only if there is none, in one step.
 _CONDITIONAL_PUTS = frozenset({"file", "s3", "s3a"})
 

@@ -34,7 +34,7 @@ from airflow_provider_aha.lifecycle.guards import (
 )
 from airflow_provider_aha.lifecycle.journal import FAILED, UNKNOWN, History, Journal, timestamp
 from airflow_provider_aha.lifecycle.matching import spelled
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, read_record
+from airflow_provider_aha.lifecycle.records import START, Run, RunFolder, create_once, read_record
 from airflow_provider_aha.lifecycle.register import (
     changed_within,
     entered,
@@ -49,7 +49,6 @@ from airflow_provider_aha.version import package_version
 log = logging.getLogger(__name__)
 
 CAP_DAYS = 7
-START = "start.json"
 UNUSED, LEFT, NAMED = "unused", "left", "named"
 _SHOWN = (*PRIVILEGED, "paid_seat", "accessed_at", "updated_at", "name")
 # Columns of the evidence that tell of a request; a try that finds out what became of it carries them on.

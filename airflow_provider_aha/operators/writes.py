@@ -122,7 +122,7 @@ class AhaWriteOperator(AhaOperator):
         :return: what became of them.
         """
         from airflow_provider_aha.lifecycle.decide import decide
-        from airflow_provider_aha.lifecycle.writes import START
+        from airflow_provider_aha.lifecycle.records import START
 
         facts = {"ticket": to_text(self.ticket, "ticket")}
 

@@ -36,7 +36,9 @@ def test_dag_makes_page_table_and_figures(dag, run_dag, tmp_path, monkeypatch, e
     said = everything_logged()
     assert summary["sentence"] in said
     with page.with_name("access_review.csv").open(encoding="utf-8-sig", newline="") as file:
-        emails = {row["email"] for row in csv.DictReader(file) if row["email"]}
+        rows = list(csv.DictReader(file))
+    assert all("SANDBOX DATA" in row["account"] for row in rows)
+    emails = {row["email"] for row in rows if row["email"]}
     assert len(emails) > 100
     assert not [email for email in emails if email in said or email in json.dumps(summary)]
 

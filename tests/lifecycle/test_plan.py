@@ -528,6 +528,17 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
     assert "enabled again by 2026-03-05" in decisions["1001"]["detail"]
 
 
+def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
+    world.extract(people())
+    at = iso(NOW - 5 * DAY)
+    shown = {"before_json": '{"enabled": false}', "after_json": '{"enabled": true}'}
+    folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
+    register(folder, NOW - 5 * DAY, access="taken")
+    folder.create("start.json", {"action": "update"})
+    Journal(folder, 1).outcome("1001", {"outcome": "updated", "answered_at": at, **shown})
+    assert world.decisions(world.plan([UNUSED]))["1001"]["spared_by"] == "enabled_again"
+
+
 def test_a_snapshot_that_can_not_say_who_was_enabled_again_is_told(world):
     for days in (2, 1, 0):
         world.extract(people(), NOW - days * DAY)
