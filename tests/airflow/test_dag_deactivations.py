@@ -223,6 +223,64 @@ def test_the_form_shows_what_would_happen_and_keeps_the_reason(dag, run_dag, ser
     assert puts(server) == []
 
 
+def test_what_a_form_leaves_empty_stays_and_an_undo_is_held_to_the_same_guards(
+    registered, run_dag, server, variables
+):
+    def trigger(name: str, **conf: Any) -> Any:
+        # Parsed anew, since the last run has rendered its templates.
+        return run_dag(registered(DAGS / f"{name}.py")[name], conf)
+
+    user_id = next(one["id"] for one in server.account.users() if one["enabled"] and not one["administrator"])
+    assert trigger("aha_update_user", user=user_id, first_name="Zoe").state == "success"
+    off = trigger("aha_update_user", user=user_id, enabled="false", ticket="SEC-2").xcom("update_user")
+    assert off["outcome"] == "updated"
+    assert {row["ticket"] for row in evidence(off)} == {"SEC-2"}
+    form = {"evidence": off["evidence"], "ticket": "SEC-3"}
+    # Ticked unless somebody unticks it.
+    dry = trigger("aha_reactivate_users", **form)
+    assert dry.xcom("reactivate")["users"] == {user_id: "dry_run"}
+    variables(protected_ids=json.dumps([user_id]))
+    assert trigger("aha_reactivate_users", **form, dry_run=False).state == "failed"
+    bodies = [one.body["user"] for one in server.requests if one.method == "PUT"]
+    assert bodies == [{"first_name": "Zoe"}, {"enabled": False}]
+    variables(protected_ids="")
+    undone = trigger("aha_reactivate_users", **form, dry_run=False)
+    assert undone.xcom("reactivate")["users"] == {user_id: "reactivated"}
+    assert server.account.user(user_id)["enabled"] is True
+
+
+ENTRIES = {"ids": ["12"], "emails": ["a@b.c"], "reason": "left the project", "ticket": "SEC-1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "wrong"),
+    [
+        ("aha_deactivate_users", ENTRIES, {"ids": ["12/34"]}),
+        ("aha_deactivate_users", ENTRIES, {"ids": [""]}),
+        ("aha_deactivate_users", ENTRIES, {"emails": ["ann"]}),
+        ("aha_deactivate_users", ENTRIES, {"emails": ["a@b.c d@e.f"]}),
+        ("aha_deactivate_users", ENTRIES, {"reason": "x"}),
+        ("aha_deactivate_users", ENTRIES, {"ticket": ""}),
+        ("aha_deactivate_users", ENTRIES, {"dry_run": "no"}),
+        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"ids": ["ann@example.com"]}),
+        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"ticket": ""}),
+        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"dry_run": None}),
+        ("aha_update_user", {"user": "12"}, {"user": ""}),
+        ("aha_update_user", {"user": "12"}, {"enabled": "maybe"}),
+        ("aha_get_user", {"user": "12"}, {"user": ""}),
+        ("aha_access_review", {"review_id": "2026-Q4"}, {"review_id": "../x"}),
+    ],
+)
+def test_a_form_refuses_what_cannot_be_right(parse, name, entries, wrong):
+    params = parse(DAGS / f"{name}.py").dags[name].params
+    assert {params[one] for one in ("dry_run",) if one in params} <= {True}
+    params.update(entries)
+    params.validate()
+    with pytest.raises(Exception, match="Invalid input for param") as refused:
+        params.update(wrong)
+    assert type(refused.value).__name__ == "ParamValidationError"
+
+
 # --- how they are described ----------------------------------------------------------------------
 
 

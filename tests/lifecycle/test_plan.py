@@ -580,6 +580,23 @@ def test_without_roles_sole_owners_are_unknown_and_not_none(world):
     assert any("sole owners are not known" in note for note in plan.header["notes"])
 
 
+# --- two at once -----------------------------------------------------------------------------------
+
+
+def test_of_two_tasks_of_a_run_that_plan_at_once_one_is_refused(ten):
+    first = ten.request([UNUSED])
+    read = ten.roster(everybody())
+
+    def meanwhile() -> Any:
+        make_plan(ten.location, first, now=lambda: NOW)
+        return read()
+
+    second = replace(ten.request([LEFT], roster=meanwhile), run_id=first.run_id)
+    with pytest.raises(AhaConfigurationError, match="one plan per run"):
+        make_plan(ten.location, second, now=lambda: NOW)
+    assert make_plan(ten.location, first, now=lambda: NOW).header["policy"] == first.as_given
+
+
 # --- snapshots that are refused --------------------------------------------------------------------
 
 
