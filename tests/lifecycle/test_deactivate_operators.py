@@ -85,6 +85,21 @@ def test_a_dry_run_is_the_default(admin):
     assert admin.puts == []
 
 
+@pytest.mark.parametrize("unset", [None, "", "None"])
+def test_a_dry_run_that_is_not_set_is_one(admin, unset):
+    assert admin.deactivate(admin.people[:1], dry_run=unset)["outcomes"] == {"dry_run": 1}
+    admin.server.account.edit_user(admin.people[0], enabled=False)
+    assert admin.reactivate(users=admin.people[:1], dry_run=unset)["outcomes"] == {"dry_run": 1}
+    assert admin.puts == []
+
+
+def test_the_ticket_is_in_the_evidence(admin):
+    done = admin.deactivate(admin.people[:1], ticket="SEC-1")
+    undone = admin.reactivate(evidence=done["evidence"], ticket="SEC-2")
+    tickets = [read_evidence(resolve_path(found["evidence"]))[0]["ticket"] for found in (done, undone)]
+    assert tickets == ["SEC-1", "SEC-2"]
+
+
 def test_users_are_disabled_and_enabled_again(admin):
     result = admin.deactivate(admin.people[:3])
     assert result == {
@@ -406,6 +421,36 @@ def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, 
     assert "Nothing was done" in manifest["reason"]
 
 
+def test_an_approval_is_needed_unless_the_dag_says_otherwise(admin, leavers):
+    operator = AhaDeactivateUsersOperator(
+        task_id="t", plan=leavers(dated=1).path, base_path=admin.base, dry_run=False
+    )
+    with pytest.raises(AirflowFailException, match="was not approved"):
+        operator.execute(admin.context("r1"))
+    assert admin.puts == []
+
+
+def test_the_approvers_of_the_writing_task_are_the_ones_who_count(admin, now):
+    planned = Planned(admin)
+    planned.approve(responded_at=now)
+    arguments = {"plan": planned.path, "require_approval": True}
+    with pytest.raises(AirflowFailException, match="not among the approvers"):
+        admin.deactivate(**arguments, approvers=["carl"])
+    assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"deactivated": 2}
+
+
+def test_a_larger_plan_passes_by_its_hash_and_by_no_other(admin, now):
+    planned = Planned(admin)
+    planned.approve(responded_at=now)
+    arguments = {"plan": planned.path, "require_approval": True, "max_users": "1"}
+    for other in (None, "", "ab" * 32):
+        with pytest.raises(AirflowFailException, match="allowed are 1 users"):
+            admin.deactivate(**arguments, approved_plan_sha256=other)
+    assert admin.puts == []
+    found = admin.deactivate(**arguments, approved_plan_sha256=planned.sha256, try_number=2)
+    assert found["outcomes"] == {"deactivated": 2}
+
+
 @pytest.mark.parametrize("name", ["Anonymous", "anonymous", None])
 def test_an_anonymous_approval_counts_on_this_machine_only(admin, now, name, monkeypatch):
     """Nothing but Aha! itself could be asked on another host, so only what tells the host apart is replaced."""
@@ -624,6 +669,44 @@ def test_a_plan_outside_of_the_records_is_not_carried_out(admin, leavers, now, t
     with pytest.raises(AirflowFailException, match="where this package keeps plans"):
         admin.deactivate(plan=str(elsewhere / "plan.json"), require_approval=require_approval)
     assert admin.puts == []
+
+
+class AskedError(Exception):
+    """A person would be asked now."""
+
+
+@needs_3_1
+@pytest.mark.parametrize(("require_approval", "who"), [(True, {"dated": 1}), (False, {"dated": 6})])
+def test_a_person_is_asked_where_the_policy_does_not_allow_it_or_does_not_count(
+    admin, leavers, monkeypatch, require_approval, who
+):
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    def ask(*_: Any) -> None:
+        raise AskedError
+
+    # Airflow's own part needs a scheduler; see tests/airflow/test_approval_on_scheduler.py.
+    monkeypatch.setattr(HITLOperator, "execute", ask)
+    operator = AhaApproveDeactivationsOperator(
+        task_id="approve", plan=leavers(**who).path, require_approval=require_approval, approvers="['bob']"
+    )
+    with pytest.raises(AskedError):
+        operator.execute(admin.context("r1"))
+    assert operator.assigned_users == [{"id": "bob", "name": "bob"}]
+    assert (admin.manifests()[-1]["action"], admin.manifests()[-1]["ended"]) == ("approve", "asked")
+    assert admin.verify() == 0
+
+
+@needs_3_1
+def test_nobody_is_asked_about_a_plan_of_nobody(admin):
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    planned = Planned(admin, rules=[{"class": "named", "ids": [admin.people[0]]}], protected_ids=admin.people[:1])
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    assert operator.execute(admin.context("r1")) == {"choice": None, "plan_sha256": planned.sha256, "struck_out": 0}
+    assert not (Path(planned.path).parent / "approval_request.json").exists()
 
 
 @needs_3_1
