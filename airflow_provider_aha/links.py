@@ -19,11 +19,12 @@ REPORT_KEY = "aha_report"
 # Below it the plugin shows access reviews in Airflow's UI.
 REPORTS_PREFIX = "aha-reports"
 _PAGE = "access_review.html"
-_ADDRESS = re.compile(r"https://[a-z0-9.-]+\.aha\.io|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?")
-_USER_ID = re.compile(r"[0-9]{1,20}")
-_ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Compiled by `re` when a link is first shown: DAG files are parsed far more often.
+_ADDRESS = r"https://[a-z0-9.-]+\.aha\.io|http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?"
+_USER_ID = r"[0-9]{1,20}"
+_ACCOUNT = r"[a-z0-9-]+(?:\.[a-z0-9-]+)*"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_REVIEW = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
 class AhaLink(BaseOperatorLink):
@@ -44,9 +45,9 @@ class AhaLink(BaseOperatorLink):
         # Users of Airflow's API can write XComs: what could lead elsewhere is no link.
         found = found if isinstance(found, dict) else {}
         address, user_id = (str(found.get(name)) for name in ("address", "user_id"))
-        if not _ADDRESS.fullmatch(address):
+        if not re.fullmatch(_ADDRESS, address):
             return ""
-        return f"{address}/users/{user_id}" if _USER_ID.fullmatch(user_id) else f"{address}/settings/account"
+        return f"{address}/users/{user_id}" if re.fullmatch(_USER_ID, user_id) else f"{address}/settings/account"
 
 
 class AccessReportLink(BaseOperatorLink):
@@ -67,7 +68,8 @@ class AccessReportLink(BaseOperatorLink):
         found = XCom.get_value(ti_key=ti_key, key=REPORT_KEY)
         found = found if isinstance(found, dict) else {}
         account, day, review = (str(found.get(name) or "") for name in ("account", "snapshot", "review_id"))
-        if not _ACCOUNT.fullmatch(account) or not (_REVIEW.fullmatch(review) if review else _DAY.fullmatch(day)):
+        named = re.fullmatch(_REVIEW, review) if review else re.fullmatch(_DAY, day)
+        if not named or not re.fullmatch(_ACCOUNT, account):
             return ""
         if served := os.environ.get("AHA_REPORTS_URL"):
             folder = (

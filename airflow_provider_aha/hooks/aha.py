@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook, Variable
 
 from airflow_provider_aha import get_provider_info
-from airflow_provider_aha.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
 from airflow_provider_aha.hooks.common import (
     airflow_user_agent,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_aha.client import AhaClient
+    from airflow_provider_aha.config import ClientConfig
 
 SUBDOMAIN_VARIABLE = "aha_subdomain"
 
@@ -79,6 +79,7 @@ class AhaHook(BaseHook):
 
     def _new_client(self, **changes: Any) -> AhaClient:
         from airflow_provider_aha.client import AhaClient
+        from airflow_provider_aha.config import ClientConfig
 
         connection = self.get_connection(self.aha_conn_id)
         check_type(connection, self.conn_type)
@@ -166,6 +167,8 @@ async def get_async_config(aha_conn_id: str) -> ClientConfig:
     """
     from airflow.providers.common.compat.connection import get_async_connection
     from asgiref.sync import sync_to_async
+
+    from airflow_provider_aha.config import ClientConfig
 
     connection = await get_async_connection(aha_conn_id)
     check_type(connection, AhaHook.conn_type)

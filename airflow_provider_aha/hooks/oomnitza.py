@@ -17,7 +17,6 @@ from airflow_provider_aha.hooks.common import (
     form_widgets,
     mask_key,
 )
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
 
 if TYPE_CHECKING:
     from airflow_provider_aha.oomnitza.client import OomnitzaClient
@@ -66,6 +65,7 @@ class OomnitzaHook(BaseHook):
 
     def _new_client(self, **changes: Any) -> OomnitzaClient:
         from airflow_provider_aha.oomnitza.client import OomnitzaClient
+        from airflow_provider_aha.oomnitza.config import OomnitzaConfig
 
         connection = self.get_connection(self.oomnitza_conn_id)
         check_type(connection, self.conn_type)

@@ -23,7 +23,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.layout import check_changes
-from airflow_provider_aha.triggers.users import CHANGES, SEATS, USER, AhaConditionTrigger
+from airflow_provider_aha.triggers import CHANGES, SEATS, USER
 from airflow_provider_aha.values import is_unset, to_list, to_number, to_text
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class AhaSensor(BaseSensorOperator):
         return found.xcom_value if found else self._wait(deadline)
 
     def _wait(self, deadline: float) -> None:
+        from airflow_provider_aha.triggers.users import AhaConditionTrigger
+
         self.defer(
             trigger=AhaConditionTrigger(
                 aha_conn_id=self.aha_conn_id,

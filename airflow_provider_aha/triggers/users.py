@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
+from airflow_provider_aha.triggers import CHANGES, SEATS, USER
 from airflow_provider_aha.triggers.shared import (
     Pauses,
     SharedAccount,
@@ -20,8 +21,6 @@ from airflow_provider_aha.triggers.shared import (
 
 if TYPE_CHECKING:
     from airflow_provider_aha.watch import ChangesCondition, SeatCondition, UserCondition
-
-USER, SEATS, CHANGES = "user", "seats", "changes"
 
 
 class AhaConditionTrigger(BaseTrigger):
