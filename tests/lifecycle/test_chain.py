@@ -171,15 +171,15 @@ def test_a_later_manifest_tells_of_a_file_that_a_retry_replaced(local):
 def tries(location: Location, *numbers: int) -> RunFolder:
     """Leave an event of each try, and a manifest of each but those that died (negative numbers)."""
     where = folder(location, "r1")
-    for number in numbers:
+    for place, number in enumerate(numbers):
         where.create("start.json", {})
-        where.create(f"events/1/{abs(number)}-outcome-ab.json", {"try": number})
+        where.create(f"events/1/{abs(number)}-outcome-{place}.json", {"try": number})
         if number > 0:
             close_try(where, {"try_number": number})
     return where
 
 
-@pytest.mark.parametrize("name", ["start.json", "events/1/1-outcome-ab.json"])
+@pytest.mark.parametrize("name", ["start.json", "events/1/1-outcome-0.json"])
 def test_a_record_that_was_changed_between_two_tries_is_named(local, name):
     """The second try has hashed it again."""
     where = tries(local, 1)
@@ -189,9 +189,9 @@ def test_a_record_that_was_changed_between_two_tries_is_named(local, name):
 
 
 def test_a_record_that_was_removed_between_two_tries_is_named(local):
-    Path(tries(local, 1).path, "events/1/1-outcome-ab.json").unlink()
+    Path(tries(local, 1).path, "events/1/1-outcome-0.json").unlink()
     tries(local, 2)
-    assert findings(local) == ["dag=d/run=r1/task=t/events/1/1-outcome-ab.json was removed."]
+    assert findings(local) == ["dag=d/run=r1/task=t/events/1/1-outcome-0.json was removed."]
 
 
 def test_an_event_that_was_added_to_a_try_that_had_ended_is_named(local):

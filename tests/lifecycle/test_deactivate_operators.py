@@ -535,6 +535,17 @@ def test_an_answer_that_would_leave_somebody_alone_who_is_not_on_the_plan_is_a_n
 
 
 @needs_3_1
+def test_what_is_approved_is_what_was_shown_and_not_what_lies_there_now(admin):
+    planned = Planned(admin)
+    path = Path(planned.path)
+    path.write_text(path.read_text().replace("named by id", "named by ID"))
+    assert planned.answer(admin.context("r1"))["plan_sha256"] == planned.sha256
+    with pytest.raises(AirflowFailException, match="changed after it had been approved"):
+        admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
+
+
+@needs_3_1
 def test_an_answer_that_airflow_itself_finds_wrong_is_a_no(admin):
     planned = Planned(admin)
     with pytest.raises(AirflowFailException, match="doesn't fit the form"):
