@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,11 +132,12 @@ def test_snapshots_go_after_their_days_with_all_datasets_and_the_report(place):
 def test_a_dry_run_says_the_same_and_deletes_nothing(place):
     place.snapshot(500), place.snapshot(3)
     place.run("r1", YEARS + DAY), place.run("r2", DAY)
+    place.review("a", YEARS + DAY), place.review("b", DAY)
     before = place.files()
     planned = place.prune(dry_run=True)
     assert place.files() == before
     assert planned == place.prune() | {"dry_run": True}
-    assert planned["files"] == 8 + 4
+    assert planned["files"] == 8 + 4 + 3
 
 
 def test_the_newest_snapshot_stays_however_old_it_is(here):
@@ -235,6 +238,28 @@ def test_a_file_is_as_old_as_the_last_manifest_that_names_it(here):
     folder = here.run("r1", DAY, "evidence.parquet")
     here.prune()
     assert here.fs.exists(f"{folder.path}/start.json")
+    assert here.findings() == []
+
+
+def test_a_file_that_a_later_manifest_names_stays_however_old_it_is_itself(here):
+    early = here.run("r1", YEARS - DAY)
+    for path in list_files(here.fs, early.path):
+        here.age(path, YEARS + DAY)
+    assert here.prune()["files"] == 0
+    assert here.findings() == []
+
+
+def test_of_two_that_wrote_at_once_none_is_cut_off(here, monkeypatch):
+    """Both manifests follow the same one, where a store has no conditions."""
+    first = here.run("r1", YEARS + 3 * DAY)
+    last, number = chain._last(here.fs, first.account_path), count(1)
+    names = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{next(number):08x}"))
+    monkeypatch.setattr(chain, "creates_conditionally", lambda _: False)
+    monkeypatch.setattr(chain, "_last", lambda *_: last)
+    monkeypatch.setattr(chain, "uuid", names)
+    here.run("r2", YEARS + DAY), here.run("r3", YEARS - DAY)
+    monkeypatch.undo()
+    assert here.prune()["manifests"] == 1
     assert here.findings() == []
 
 
