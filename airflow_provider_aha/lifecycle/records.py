@@ -106,15 +106,14 @@ def run_path(location: Location, account: str, dag_id: str, run_id: str) -> str:
 
 
 def path_part(text: str) -> str:
-    """Make a text one part of a path, different texts different parts.
+    """Make a text what may follow the ``=`` in the name of a folder, different texts different names.
 
     :param text: an id of Airflow's.
     :raises AhaConfigurationError: when it is empty.
     """
     if not text:
         raise AhaConfigurationError("A run without id has no place for its records.")
-    part = quote(text, safe="")
-    return part.replace(".", "%2E") if set(part) == {"."} else part
+    return quote(text, safe="")
 
 
 def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:

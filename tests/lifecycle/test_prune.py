@@ -106,6 +106,12 @@ class Place:
         paths = {day: [self.layout.dataset(name, day) for name in DATASETS] for day in days}
         return [day for day in days if not all(map(self.fs.exists, paths[day]))]
 
+    def half_reviews(self) -> list[str]:
+        """Return the reviews that look whole, but lack a file."""
+        reviews = read_reviews(self.location, "acme")
+        paths = [f"{one.path}/{file['name']}" for one in reviews for file in one.record["files"].values()]
+        return [path for path in paths if not self.fs.exists(path)]
+
 
 @pytest.fixture
 def place(location: Location) -> Place:
@@ -331,6 +337,7 @@ def test_the_newest_review_stays_and_so_does_one_that_was_submitted_lately(here)
     submitted = {"submitted_at": (NOW - DAY).isoformat(), "file_sha256": "ab", "files": {}}
     create_once(here.fs, f"{folder}/submission.json", sealed(submitted))
     assert here.prune()["reviews"] == ["a"]
+    assert [review.review_id for review in read_reviews(here.location, "acme")] == ["b", "c"]
     assert here.findings() == []
 
 
@@ -417,6 +424,7 @@ class DiedError(BaseException):
 
 def check_that_nothing_is_half_and_the_next_try_ends_it(place: Place) -> None:
     assert place.half_snapshots() == []
+    assert place.half_reviews() == []
     assert place.findings() == []
     place.prune()
     assert place.findings() == []
