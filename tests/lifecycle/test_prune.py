@@ -21,7 +21,7 @@ from airflow_provider_aha.layout import DATASETS, Layout
 from airflow_provider_aha.lifecycle import chain
 from airflow_provider_aha.lifecycle.chain import close_try, verify
 from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files
-from airflow_provider_aha.operators.prune import AhaPruneOperator
+from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
 from airflow_provider_aha.report.reviews import freeze, read_reviews, sealed, verify_reviews
 from airflow_provider_aha.retention import Retention, prune
 from airflow_provider_aha.storage import Location, snapshots, to_json
@@ -527,6 +527,12 @@ def test_the_operator_asks_aha_nothing(operate, here, connected):
     here.snapshot(900, "127.0.0.1"), here.snapshot(1, "127.0.0.1")
     operate(dry_run=False)
     assert connected.requests == []
+
+
+def test_evidence_is_kept_for_seven_whole_years_whichever_they_are():
+    for year in range(2020, 2028):
+        seven = datetime(year + 7, 1, 1, tzinfo=UTC) - datetime(year, 1, 1, tzinfo=UTC)
+        assert timedelta(days=EVIDENCE_DAYS) >= seven
 
 
 def test_nothing_there_is_nothing_to_do(operate):
