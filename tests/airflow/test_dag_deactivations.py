@@ -117,13 +117,13 @@ def test_seats_are_flagged_at_first_and_reported_when_the_time_has_come(dag, run
     run = run_dag(dag)
     assert (run.state, run.xcom("report")["outcomes"]) == ("success", {})
     assert run.xcom("plan")["counts"]["spared"]["grace"] > 0
-    variables(grace_days="0", inactive_days="100")
+    variables(grace_days="0", inactive_days="200")
     run = run_dag(dag)
     assert run.state == "success"
     (outcomes,) = {tuple(run.xcom("report")["outcomes"])}
     assert outcomes == ("dry_run",)
     details = [row["detail"] for row in evidence(run.xcom("report"))]
-    assert all("never seen" in detail or int(detail.split()[3]) >= 100 for detail in details)
+    assert all("never seen" in detail or int(detail.split()[3]) >= 200 for detail in details)
     assert puts(server) == []
 
 

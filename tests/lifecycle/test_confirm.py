@@ -136,6 +136,24 @@ def test_a_reactivation_of_ours_is_no_alarm(watch):
     }
 
 
+def test_a_reactivation_of_ours_whose_answer_was_lost_is_no_alarm(watch, monkeypatch):
+    one = watch.world.people[0]
+    watch.change([one])
+    decision = watch.world.decide([one], {"enabled": True}, "reactivate")
+    update = AhaClient.update_user
+
+    def lost(*arguments: Any) -> None:
+        update(*arguments)
+        raise AhaCancelledError("cancelled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AhaClient, "update_user", lost)
+        with pytest.raises(AhaCancelledError):
+            watch.world.carry_out(decision, "r2")
+    watch.extract()
+    assert watch.confirm()["came_back"] == []
+
+
 def test_who_was_taken_again_after_a_reactivation_is_watched_again(watch):
     one = watch.world.people[0]
     watch.change([one])
