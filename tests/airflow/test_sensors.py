@@ -1,11 +1,18 @@
 """Sensors in DAGs on a real Airflow, by `dag.test()`: waiting on the worker and in a trigger."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_provider_aha.sensors.users import AhaSeatUsageSensor, AhaUsersChangedSensor, AhaUserSensor
 
 FILE = Path(__file__).parent / "dags" / "sensors.py"
 
@@ -86,3 +93,125 @@ def test_a_key_that_is_revoked_ends_the_wait(dags, run_dag, sandbox, soon):
     soon(lambda: sandbox.account.revoke_key(sandbox.key))
     run = run_dag(dags["sensors_user"], {"user": user, "until": "disabled"})
     assert run.state == "failed"
+
+
+@pytest.fixture
+def how(monkeypatch) -> Callable[..., None]:
+    """Call it with further arguments of the sensors, before their file is parsed."""
+    return lambda **options: monkeypatch.setenv("HOW", json.dumps(options))
+
+
+def test_a_sensor_that_is_rescheduled_gives_its_slot_back_and_ends_the_same(
+    registered, how, run_dag, sandbox, soon
+):
+    how(mode="reschedule")
+    user = sandbox.account.user_ids[20]
+    sandbox.account.edit_user(user, enabled=True)
+    soon(lambda: sandbox.account.edit_user(user, enabled=False))
+
+    run = run_dag(registered(FILE)["sensors_user"], {"user": user, "until": "disabled"})
+
+    assert run.state == "success"
+    assert run.xcom("wait")["enabled"] is False
+
+
+@pytest.mark.parametrize(("soft_fail", "state"), [(False, "failed"), (True, "skipped")])
+def test_when_its_time_is_over_a_sensor_fails_or_is_skipped(registered, how, run_dag, sandbox, soft_fail, state):
+    how(timeout=1, soft_fail=soft_fail, retries=3)
+    user = sandbox.account.user_ids[20]
+    sandbox.account.edit_user(user, enabled=True)
+
+    run = run_dag(registered(FILE)["sensors_user"], {"user": user, "until": "disabled"})
+
+    assert run.instance("wait").state == state
+
+
+@pytest.mark.parametrize(
+    ("soft_fail", "ends"),
+    [
+        # Airflow 2 knows only that the trigger failed.
+        (False, {"AirflowSensorTimeout", "TaskDeferralError"}),
+        (True, {"AirflowSkipException"}),
+    ],
+)
+def test_when_its_time_is_over_a_deferred_sensor_fails_or_is_skipped(sandbox, soft_fail, ends):
+    user = sandbox.account.user_ids[20]
+    sandbox.account.edit_user(user, enabled=True)
+    sensor = AhaUserSensor(
+        task_id="wait", user=user, until="disabled", deferrable=True, timeout=7, soft_fail=soft_fail
+    )
+
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    assert 0 < deferred.value.timeout.total_seconds() <= 7
+    # So Airflow goes on when a trigger's time is over.
+    with pytest.raises(AirflowException) as ended:
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+    assert type(ended.value).__name__ in ends
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_is_so_already_is_found_by_one_look_on_the_worker(sandbox, set_connection, deferrable):
+    user = sandbox.account.user_ids[20]
+    sandbox.account.edit_user(user, enabled=False)
+    sensor = AhaUserSensor(task_id="wait", user=user, until="disabled", deferrable=deferrable)
+
+    assert sensor.execute({})["user_id"] == user
+    assert [request.path for request in sandbox.requests] == [f"/api/v1/users/{user}"]
+
+
+SENSORS = [
+    pytest.param(lambda **how: AhaUserSensor(task_id="wait", user="1", **how), id="user"),
+    pytest.param(lambda **how: AhaUsersChangedSensor(task_id="wait", since="/tmp/state.zip", **how), id="changed"),
+    pytest.param(lambda **how: AhaSeatUsageSensor(task_id="wait", threshold=5, **how), id="seats"),
+]
+
+
+@pytest.mark.parametrize("make", SENSORS)
+@pytest.mark.parametrize("interval", [0, 0.5, -5])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_interval_that_would_spin_is_refused_before_the_first_request(sandbox, make, interval, deferrable):
+    # Airflow itself refuses what is below zero.
+    with pytest.raises((AirflowException, ValueError), match="poke_interval"):
+        make(poke_interval=interval, deferrable=deferrable).execute({})
+
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize(
+    ("threshold", "group", "said"),
+    [
+        ("101%", "Engineering", "threshold in percent"),
+        ("0%", "Engineering", "threshold in percent"),
+        ("-5", None, "threshold"),
+        ("90%", None, "needs a group"),
+        ("many", None, "threshold"),
+        ("", None, "threshold is not set"),
+    ],
+)
+def test_a_threshold_that_can_not_be_is_refused_before_the_first_request(sandbox, threshold, group, said):
+    with pytest.raises(AirflowFailException, match=said):
+        AhaSeatUsageSensor(task_id="wait", threshold=threshold, group=group, deferrable=True).execute({})
+
+    assert not sandbox.requests
+
+
+def test_sensors_defer_where_the_configuration_says_so(airflow_db):
+    code = (
+        "from airflow_provider_aha.sensors import users as s\n"
+        "print(s.AhaUserSensor(task_id='a', user='1').deferrable,"
+        " s.AhaUsersChangedSensor(task_id='b', since='/s').deferrable,"
+        " s.AhaSeatUsageSensor(task_id='c', threshold=1).deferrable)"
+    )
+    told = {
+        wanted: subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": wanted},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for wanted in ("True", "False")
+    }
+
+    assert told == {"True": "True True True", "False": "False False False"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_aha.sensors.users import AhaSeatUsageSensor, AhaUsersChangedSensor, AhaUserSensor
 
 how: dict[str, Any] = {"poke_interval": 1, "timeout": 20, "deferrable": os.environ.get("DEFERRABLE") == "True"}
+how |= json.loads(os.environ.get("HOW", "{}"))
 
 with DAG("sensors_user", schedule=None):
     AhaUserSensor(task_id="wait", user="{{ params.user }}", until="{{ params.until }}", **how)
