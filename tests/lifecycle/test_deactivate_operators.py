@@ -491,7 +491,7 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
 
     planned = Planned(admin)
     context = admin.context("r1")
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path, approvers=["7"])
     request = Path(planned.path).parent / "approval_request.json"
     request.write_text(json.dumps({"plan_sha256": planned.sha256}))
     # 3.1 sends what it shows of the DAG's own Params, too.
@@ -501,6 +501,7 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
         operator.execute_complete(context, event)
     record = json.loads((request.parent / "approval.json").read_text())
     assert (record["choice"], record["plan_sha256"]) == (choice, planned.sha256)
+    assert record["approvers"] == ["7"]
     manifest = admin.manifests()[-1]
     assert (manifest["action"], manifest["ended"]) == ("approve", choice)
     assert admin.verify() == 0

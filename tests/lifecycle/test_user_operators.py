@@ -288,7 +288,7 @@ def test_the_word_in_the_dag_cannot_come_from_a_form():
         ({}, "Nothing to change"),
         ({"first_name": "", "enabled": "None"}, "Nothing to change"),
         ({"enabled": "perhaps"}, "enabled must be true or false"),
-        ({"administrator_roles": {"administer_everything": True}}, "administer_everything"),
+        ({"administrator_roles": {"administer_everything": True}}, "administer_everything; there are"),
         ({"administrator_roles": {"administer_billing": None}}, "sets nothing"),
         ({"administrator_roles": "all"}, "JSON object"),
         ({"extra_fields": {"enabled": False}}, "argument of its own"),
