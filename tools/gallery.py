@@ -168,7 +168,7 @@ def shoot(file: Path, target: Path) -> Iterator[str]:
         page.emulate_media(media="print")
         # A browser adds the margins, and begins a new sheet after the charts.
         page.evaluate("document.body.style.padding = '32px 36px'")
-        page.evaluate("document.getElementById('attention').hidden = true")
+        page.evaluate("document.querySelectorAll('#charts ~ section').forEach(one => (one.hidden = true))")
         end = page.locator("#charts").evaluate("charts => charts.getBoundingClientRect().bottom")
         page.screenshot(
             path=target / "paper.png", clip={"x": 0, "y": 0, "width": PAPER["width"], "height": end + 32}

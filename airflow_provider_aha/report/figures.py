@@ -140,6 +140,7 @@ def figures_of(
         "seats_over": None if purchased is None else max(0, len(seated) - purchased),
         "seats_by_activity": {name: sum(person.status == name for person in seated) for name in SEATS},
         "seats_unused": sum(person.unused for person in seated),
+        "seats_never_seen_new": sum(person.status == "never_seen" and not person.unused for person in seated),
         "seats_reclaimable": len(reclaimable),
         "leavers": len(leavers) if has_roster else None,
         "leaving_administrators": sum(bool(person.rights) for person in leavers) if has_roster else None,

@@ -185,7 +185,9 @@ def _renewal(report: Report) -> dict[str, Any]:
         missing = " and ".join(key for key in ("seat_price", "renewal_date") if getattr(terms, key) is None)
         return _tile(report, label, name, f"Not yet saved. Provide {missing} for the money.", of="seats")
     when = f"at the renewal on {terms.renewal_date}" if terms.renewal_date else "provide renewal_date for the day"
-    note = f"{count(values[name], 'seat')}, {when}. Not yet saved."
+    others = values[name] - values["seats_unused"]
+    made_of = f"{values['seats_unused']:,} unused" + (f" and {others:,} more of leavers" if others else "")
+    note = f"{count(values[name], 'seat')} ({made_of}), {when}. Not yet saved."
     if values["seats_given_back"] is not None:
         note += f" Realised within a year: {terms.seat_price.times(values['seats_given_back'])}."
     price, currency = terms.seat_price, terms.seat_price.currency

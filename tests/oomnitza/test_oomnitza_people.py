@@ -15,6 +15,7 @@ from airflow_provider_aha.exceptions import (
     AhaMappingError,
     AhaPermissionError,
     AhaRejectedError,
+    AhaServerError,
 )
 from airflow_provider_aha.mapping.load import load_spec
 from airflow_provider_aha.mapping.targets import oomnitza
@@ -419,6 +420,25 @@ def test_an_instance_that_dies_after_half_leaves_what_it_took_on_record(world, c
     world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox)), try_number=2)
     assert statuses(world) == ["added"] * 40
     assert writes(oomnitza_sandbox) == ["POST"] * 10
+
+
+def test_a_record_on_which_oomnitza_fails_does_not_stop_the_others(world, connect, oomnitza_sandbox):
+    world.land(users(5))
+    oomnitza_sandbox.set_fault("error", status=500, method="POST", after=1, times=2)
+    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
+    assert statuses(world) == ["added", "rejected", "rejected", "added", "added"]
+    outcome = world.outcomes()[1]
+    assert outcome["code"] == "500"
+    assert "failed on this record (500, tried 1 times)" in outcome["reason"]
+
+
+def test_an_instance_that_fails_on_record_after_record_stops_the_push(world, connect, oomnitza_sandbox):
+    world.land(users(40))
+    oomnitza_sandbox.set_fault("error", status=500, method="POST", after=2)
+    with pytest.raises(AhaServerError):
+        world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
+    assert statuses(world) == ["added"] * 2 + ["failed"] * 38
+    assert writes(oomnitza_sandbox) == ["POST"] * 5
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AhaAuthenticationError), (403, AhaPermissionError)])

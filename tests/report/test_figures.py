@@ -1,6 +1,7 @@
 """The figures, computed another way: SQL over the same Parquet."""
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -55,6 +56,19 @@ def test_seats_by_activity_are_what_sql_says(desk, figures):
     query = "select activity_status, count(*) from users where is_enabled and is_paid_seat group by 1"
     expected = dict(desk.sql().execute(query).fetchall())
     assert {name: seats for name, seats in figures["seats_by_activity"].items() if seats} == expected
+
+
+def test_the_chart_the_tile_and_the_sentence_reconcile(desk, figures):
+    seats = figures["seats_by_activity"]
+    unused = sum(seats[name] for name in ("inactive_60", "inactive_90", "never_seen")) - figures["seats_never_seen_new"]
+    assert figures["seats_unused"] == unused
+    page = (desk.folder / "aha" / "reports/account=acme/snapshot=2026-11-20/access_review.html").read_text()
+    others = figures["seats_reclaimable"] - unused
+    assert others > 0
+    assert f"{figures['seats_reclaimable']} seats ({unused} unused and {others} more of leavers)" in re.sub(
+        r"</?span>", "", page
+    )
+    assert f"airflow_provider_aha.verify {desk.folder}/aha</code>" in page
 
 
 def test_leavers_are_those_whose_end_date_is_over(desk, figures):
