@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.layout import CHANGES
 from airflow_provider_aha.sensors.users import AhaSeatUsageSensor, AhaUsersChangedSensor, AhaUserSensor
+from airflow_provider_aha.watch import Account, Watch
 
 FILE = Path(__file__).parent / "dags" / "sensors.py"
 
@@ -215,3 +220,48 @@ def test_sensors_defer_where_the_configuration_says_so(airflow_db):
     }
 
     assert told == {"True": "True True True", "False": "False False False"}
+
+
+# --- the example DAG -----------------------------------------------------------------------------
+
+WATCH_USERS = Path(__file__).parents[2] / "dags" / "aha_watch_users.py"
+
+
+def remember(path: Path) -> None:
+    """Make the state that an earlier run of the DAG would have left."""
+    path.parent.mkdir(parents=True)
+    client = AhaHook().get_conn()
+    watch = Watch(Account(client, connection_id="aha_default"), resolve_path(str(path)), CHANGES)
+    watch.move(watch.look())
+
+
+def instances(run: Any) -> Counter[tuple[str, str]]:
+    return Counter((one.task_id, str(one.state)) for one in run.dag_run.get_task_instances())
+
+
+def test_a_new_administrator_and_a_returning_user_each_start_a_flow_of_their_own(
+    registered, run_dag, sandbox, tmp_path
+):
+    new, back, other = (sandbox.account.user_ids[place] for place in (10, 11, 12))
+    sandbox.account.edit_user(new, enabled=True, administrator=False)
+    sandbox.account.edit_user(back, enabled=False, administrator=False)
+    sandbox.account.edit_user(other, enabled=True)
+    remember(tmp_path / "watch" / "aha_watch_users.zip")
+    sandbox.account.edit_user(new, administrator=True)
+    sandbox.account.edit_user(back, enabled=True)
+    sandbox.account.edit_user(other, enabled=False)
+
+    run = run_dag(registered(WATCH_USERS)["aha_watch_users"], {"aha_output_path": str(tmp_path)})
+
+    assert run.state == "success"
+    assert run.xcom("new_administrators") == [new]
+    assert run.xcom("returning_users") == [back]
+    assert instances(run) == {
+        ("wait_for_a_change", "success"): 1,
+        ("new_administrators", "success"): 1,
+        ("look_at_new_administrator", "success"): 1,
+        ("returning_users", "success"): 1,
+        ("look_at_returning_user", "success"): 1,
+    }
+    looked_at = {request.path for request in sandbox.requests if request.path.startswith("/api/v1/users/")}
+    assert looked_at == {f"/api/v1/users/{user}" for user in (new, back)}

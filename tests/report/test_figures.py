@@ -60,7 +60,9 @@ def test_seats_by_activity_are_what_sql_says(desk, figures):
 
 def test_the_chart_the_tile_and_the_sentence_reconcile(desk, figures):
     seats = figures["seats_by_activity"]
-    unused = sum(seats[name] for name in ("inactive_60", "inactive_90", "never_seen")) - figures["seats_never_seen_new"]
+    unused = (
+        sum(seats[name] for name in ("inactive_60", "inactive_90", "never_seen")) - figures["seats_never_seen_new"]
+    )
     assert figures["seats_unused"] == unused
     page = (desk.folder / "aha" / "reports/account=acme/snapshot=2026-11-20/access_review.html").read_text()
     others = figures["seats_reclaimable"] - unused

@@ -311,8 +311,8 @@ def one_by_one(records: Sequence[Json], send: Callable[[Json], Answer]) -> list[
 
 def _failure(error: AhaError) -> Answer:
     reason = (
-        f"Oomnitza failed on this record (500, tried {error.attempts or 1} times), so it isn't known whether it was "
-        "taken; the next push looks"
+        f"Oomnitza failed on this record (500, tried {error.attempts or 1} times), so it isn't known whether it "
+        "was taken; the next push looks"
     )
     return Answer(REJECTED, reason, code="500")
 
