@@ -28,6 +28,7 @@ class World:
     server: SandboxServer
     waiting: list[str]
     watched: str
+    promoted: str
     group: str
     output: Path
 
@@ -54,6 +55,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for user in waiting:
             server.account.edit_user(user, enabled=True)
         server.account.edit_user(watched, enabled=False)
+        promoted = server.account.user_ids[41]
+        server.account.edit_user(promoted, enabled=True, administrator=False)
         group = server.account.seat_groups()[0]["id"]
         files = [HERE / "dags" / "waiting.py", HERE.parents[1] / "dags" / "aha_on_users_changed.py"]
         with standalone(
@@ -67,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             TEST_STATE=str(place / "watch" / "sensor.zip"),
             TEST_OUTPUT=str(output),
         ) as running:
-            world = World(running, server, waiting, watched, group, output)
+            world = World(running, server, waiting, watched, promoted, group, output)
             running.wait_for("all sensors to be deferred", lambda: world.deferred() == SENSORS + 3)
             if AIRFLOW_V_3_1_PLUS:
                 running.wait_for("the first look of the watcher", (place / "watch" / "watched.zip").exists)
@@ -81,6 +84,7 @@ def test_what_happens_while_the_triggerer_is_dead_is_told_when_it_is_back(world)
     for user in world.waiting:
         account.edit_user(user, enabled=False)
     account.edit_user(world.watched, enabled=True)
+    account.edit_user(world.promoted, administrator=True)
     account.add_user(name="Somebody New", email="Somebody.New@example.com")
     taken = account.seat_group(world.group)["allocated_seats"]
     account.update_seat_group(world.group, {"capacity": taken})
@@ -99,11 +103,11 @@ def test_what_happens_while_the_triggerer_is_dead_is_told_when_it_is_back(world)
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 has no asset watchers")
-def test_a_watcher_starts_one_run_and_that_looks_at_the_user(world):
+def test_a_watcher_starts_one_run_and_that_looks_at_the_users(world):
     world.airflow.wait_for("a run", lambda: world.runs("aha_on_users_changed") == ["success"])
     assert world.airflow.states("aha_on_users_changed") == {
         "new_administrators": "success",
-        "look_at_new_administrator": "skipped",
+        "look_at_new_administrator": "success",
         "returning_users": "success",
         "look_at_returning_user": "success",
     }
