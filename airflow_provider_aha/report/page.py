@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -28,8 +29,8 @@ _CHIPS = {**ATTENTION, "unused": "Unused seats", "never_seen": "Never seen", "ad
 _FLAGS = tuple(_CHIPS)
 STATUS = {
     "active": "Active",
-    "inactive_30": "30+ days",
-    "inactive_60": "60+ days",
+    "inactive_30": "30\N{EN DASH}59 days",
+    "inactive_60": "60\N{EN DASH}89 days",
     "inactive_90": "90+ days",
     "never_seen": "Never seen",
     "unknown": "Unknown",
@@ -55,8 +56,9 @@ def page(report: Report, base_url: str) -> bytes:
         manifest_json=to_json(report.snapshot.manifest).decode(),
         figures=report.figures.values,
         owner=_owner(report),
-        base_url=base_url,
+        verify=f"python -m airflow_provider_aha.verify {shlex.quote(base_url)}",
         open_until=report.made_at + OPEN_FOR,
+        open_days=OPEN_FOR.days,
         expired=report.review.state == EXPIRED,
         carried=len(carried),
         tiles=list(_tiles(report)),
@@ -164,12 +166,9 @@ def _tiles(report: Report) -> Iterator[dict[str, Any]]:
     yield _tile(
         report, "Administrators", "administrators", f"of {count(values['may_sign_in'], 'person', 'people')}"
     )
-    yield _tile(
-        report,
-        "Never seen",
-        "never_seen_long",
-        f"created over {count(terms.never_seen_days, 'day')} ago",
-    )
+    seated = values["seats_by_activity"]["never_seen"] - values["seats_never_seen_new"]
+    note = f"created at least {count(terms.never_seen_days, 'day')} ago; {seated:,} with a paid seat"
+    yield _tile(report, "Never seen", "never_seen_long", note)
     if review.current is None:
         yield _empty("Reviewed", "Open a review: trigger aha_access_review with a review id.")
     else:
@@ -253,10 +252,10 @@ def _fact(name: str, person: Person) -> str:
     return seen
 
 
-def _expired_exclusions(report: Report) -> str:
+def _expired_exclusions(report: Report) -> list[int]:
     if report.exclusions is None:
-        return ""
-    return ", ".join(str(row.row) for row in report.exclusions.expired(report.snapshot.synced_at.date()))
+        return []
+    return [row.row for row in report.exclusions.expired(report.snapshot.synced_at.date())]
 
 
 def _actions(report: Report) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,10 @@ class Price:
     amount: float
     currency: str
 
+    def __str__(self) -> str:
+        """Return the price of one seat, for people."""
+        return f"{self.amount:,.2f}".removesuffix(".00") + f" {self.currency}".rstrip()
+
     def times(self, seats: int) -> str:
         """Return the price of seats, for people, without the currency.
 

@@ -119,9 +119,14 @@ def test_the_whole_story_fits_on_the_first_printed_page(page):
     assert charts["y"] + charts["height"] <= A4_LANDSCAPE["height"]
     assert page.evaluate("getComputedStyle(document.querySelector('#attention')).breakBefore") == "page"
     assert not page.locator("#grid").is_visible()
+    manifest = page.locator("#appendix details pre")
+    assert not manifest.is_visible()
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert '"total_records_last": 500' in manifest.inner_text()
     assert page.locator("#printed tbody tr").count() == 400
     assert "more rows are in access_review.csv" in page.locator("#printed").inner_text()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert not manifest.is_visible()
 
 
 def test_dark_is_dark(page_of, reviewed):

@@ -65,11 +65,13 @@ def test_the_chart_the_tile_and_the_sentence_reconcile(desk, figures):
     )
     assert figures["seats_unused"] == unused
     page = (desk.folder / "aha" / "reports/account=acme/snapshot=2026-11-20/access_review.html").read_text()
+    page = re.sub(r"</?span>", "", page)
     others = figures["seats_reclaimable"] - unused
     assert others > 0
-    assert f"{figures['seats_reclaimable']} seats ({unused} unused and {others} more of leavers)" in re.sub(
-        r"</?span>", "", page
-    )
+    assert f"{figures['seats_reclaimable']} seats ({unused} unused and {others} more of leavers)" in page
+    (seated,) = desk.sql().execute(f"select count(*) from users where {UNUSED} and accessed_at is null").fetchone()
+    assert figures["never_seen_long"] > seated > 0
+    assert f"created at least 60 days ago; {seated} with a paid seat" in page
     assert f"airflow_provider_aha.verify {desk.folder}/aha</code>" in page
 
 

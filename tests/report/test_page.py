@@ -1,11 +1,17 @@
 """What lies in the page and beside it, without a browser."""
 
 import csv
+import html as html_of
 import io
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from airflow_provider_aha.report.build import make_report
+from airflow_provider_aha.storage import Location
 
 
 @pytest.fixture
@@ -64,3 +70,33 @@ def test_a_large_page_carries_what_needs_attention_and_says_so(desk, page_data):
     assert 0 < len(data["rows"]["person"]) < data["total"] == summary["figures"]["rows"]
     with Path(summary["page"]).with_name("access_review.csv").open(encoding="utf-8-sig", newline="") as file:
         assert len(list(csv.DictReader(file))) == summary["figures"]["rows"]
+
+
+def test_the_verify_command_is_one_that_a_shell_understands(desk):
+    base = Location(desk.location.fs, desk.location.path, "/data/our aha; rm -r $HOME")
+    make_report(base, desk.asked(), now=lambda: desk.now)
+    html = (desk.folder / "aha/reports/account=acme/snapshot=2026-11-20/access_review.html").read_text("utf-8")
+    commands = re.findall(r"<(?:code|pre)>(python -m airflow_provider_aha.verify .*?)</", html)
+    assert len(commands) == 2
+    for command in commands:
+        assert shlex.split(html_of.unescape(command))[2:] == ["airflow_provider_aha.verify", base.url]
+
+
+def test_the_appendix_has_definitions_policy_completeness_manifest_and_sign_off(desk):
+    html = Path(desk.report(thresholds={"inactive_days": 45, "review_every_days": 30})["page"]).read_text("utf-8")
+    appendix = html.partition('id="appendix-title"')[2].partition("</section>")[0]
+    manifest = next(desk.folder.glob("aha/manifests/account=*/snapshot=2026-11-20/manifest.json")).read_text()
+    assert json.loads(html_of.unescape(appendix.partition("whole</summary><pre>")[2].partition("</pre>")[0])) == (
+        json.loads(manifest)
+    )
+    text = html_of.unescape(re.sub("<[^>]+>", "", appendix))
+    for said in (
+        "was not seen for 45 days, or was never seen and was created at least 60 days ago",
+        "Due every 30 days. Decisions are taken for 14 days",
+        "Nobody by name: no exclusion file was given.",
+        "By the roster roster, ",
+        "400 seats purchased, 900 EUR each a year, renewed on 2027-01-31",
+        "Aha! reported 500 users on the first page and 500 on the last; 500 came, with 500 different ids",
+        "Second signature",
+    ):
+        assert said in text, said

@@ -160,6 +160,15 @@
   if (age > 7 && !data.review) notice("Old", `This page is ${number(age)} days old.`);
   if (data.review && Date.now() > data.until) notice("Expired", "Decisions can't be submitted any more: open a new review.");
 
+  // --- paper shows what a screen has folded up ----------------------------------------------------
+
+  let unfolded = [];
+  window.addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open])")];
+    for (const one of unfolded) one.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
+
   if (!byId("table")) return;
 
   // --- the rows -----------------------------------------------------------------------------------
@@ -196,14 +205,14 @@
   // Two facts to a column, so that the table fits on a screen.
   const COLUMNS = [
     ["Person", ["person", "email"], 18, (row) => rows.person[row]],
-    ["Access", ["role", "workspace"], 14, (row) => text.workspace(row).toLowerCase() || "\uffff"],
+    ["Access", ["role", "workspace"], 13, (row) => text.workspace(row).toLowerCase() || "\uffff"],
     ["Last seen", ["status", "last_seen"], 9, (row) => people.days[rows.person[row]] ?? 1e9],
     ["Account", ["seat", "account_age"], 8, (row) => people.created[rows.person[row]] ?? 0],
-    ["Sign-in", ["sign_in", "in_roster"], 11, (row) => text.sign_in(row)],
-    ["Suggestion", ["suggestion", "why"], 17, (row) => text.suggestion(row)],
-    ["Decision", ["decision"], 11, (row) => (decisions.get(row) || { decision: "" }).decision],
+    ["Sign-in", ["sign_in", "in_roster"], 13, (row) => text.sign_in(row)],
+    ["Suggestion", ["suggestion", "why"], 18, (row) => text.suggestion(row)],
+    ["Decision", ["decision"], 10, (row) => (decisions.get(row) || { decision: "" }).decision],
     ["Reviewer", ["reviewer"], 8, (row) => (decisions.get(row) || { reviewer: "" }).reviewer],
-    ["Note", ["note"], 9, (row) => (decisions.get(row) || { note: "" }).note],
+    ["Note", ["note"], 8, (row) => (decisions.get(row) || { note: "" }).note],
   ].map(([label, parts, width, order]) => ({ label, parts: parts.filter((part) => data.columns.includes(part)), width, order }))
     .filter((column) => column.parts.length)
     .filter((column) => data.review || !["decision", "reviewer", "note"].includes(column.parts[0]));
