@@ -156,8 +156,8 @@ def world(small_sandbox: SandboxServer, local: Location) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A real S3 server (moto's) with the bucket ``records``."""
+def s3_client() -> Iterator[Any]:
+    """A client of a real S3 server (moto's)."""
     module = pytest.importorskip("moto.server", reason="moto is not installed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     import boto3
@@ -166,10 +166,18 @@ def s3_endpoint() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
-    client.create_bucket(Bucket="records")
-    yield f"http://{host}:{port}"
+    yield boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
     server.stop()
+
+
+@pytest.fixture
+def s3_endpoint(s3_client: Any) -> str:
+    """The address of a server with the bucket ``records``.
+
+    The bucket is made again for each test: all such servers of a process are one, and other tests empty it.
+    """
+    s3_client.create_bucket(Bucket="records")
+    return str(s3_client.meta.endpoint_url)
 
 
 @pytest.fixture

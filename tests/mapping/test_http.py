@@ -232,7 +232,7 @@ def test_a_batch_whose_results_are_missing_stops_the_push(world, endpoint, answe
     assert world.summary()["counts"] == {"failed": 3}
 
 
-@pytest.mark.parametrize("pause", ["7", formatdate(usegmt=True)])
+@pytest.mark.parametrize("pause", ["7", formatdate(usegmt=True)], ids=["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_endpoint_is_waited_for(world, endpoint, status, pause):
     endpoint.reply = lambda seen: (status, {}, {"Retry-After": pause}) if len(endpoint.seen) == 2 else (200, {})
