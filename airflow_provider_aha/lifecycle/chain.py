@@ -23,6 +23,7 @@ from airflow_provider_aha.lifecycle.records import (
     read_all,
     read_files,
     read_record,
+    sealed,
     sha256,
 )
 from airflow_provider_aha.storage import publish_all, staging, to_json
@@ -63,7 +64,7 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
             "files": files,
         }
         # Nothing comes after the newest manifest that would hold its hash.
-        body = to_json({**manifest, "content_sha256": sha256(to_json(manifest))})
+        body = sealed(manifest)
         number = int(name[:8]) + 1 if name else 1
         # Where two writers could both win one name, each has its own, and both follow the same one.
         suffix = "" if creates_conditionally(fs) else f"-{uuid.uuid4().hex[:8]}"

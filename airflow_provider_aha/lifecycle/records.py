@@ -310,6 +310,14 @@ def parse_record(body: bytes, path: str) -> dict[str, Any]:
     return content
 
 
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a record, with a hash of itself: nothing may come after it that would hold its hash.
+
+    :param record: the record.
+    """
+    return to_json({**record, "content_sha256": sha256(to_json(record))})
+
+
 def sha256(body: bytes) -> str:
     """Return the SHA-256 of bytes, hexadecimal.
 

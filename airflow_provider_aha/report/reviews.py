@@ -21,6 +21,7 @@ from airflow_provider_aha.lifecycle.records import (
     parse_record,
     read_files,
     read_record,
+    sealed,
     sha256,
 )
 from airflow_provider_aha.lifecycle.tables import whole
@@ -177,14 +178,6 @@ def files_of(
         name = path.rpartition("/")[2]
         named[f"left over: {name}"] = {"name": name, "sha256": sha256(body)}
     return named
-
-
-def sealed(record: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a record, with a hash of itself: nothing may come after it that would hold its hash.
-
-    :param record: the record.
-    """
-    return to_json({**record, "content_sha256": sha256(to_json(record))})
 
 
 def read_file(location: Location, review: Review, what: str) -> bytes:

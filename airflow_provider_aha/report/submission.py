@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.lifecycle.matching import fold
-from airflow_provider_aha.lifecycle.records import Run, create_once, keep_once, parse_record, sha256
+from airflow_provider_aha.lifecycle.records import Run, create_once, keep_once, parse_record, sealed, sha256
 from airflow_provider_aha.normalize import array_of
 from airflow_provider_aha.report import reviews as review_records
 from airflow_provider_aha.report.actions import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
@@ -262,7 +262,7 @@ def _record(
         "to_do": sum(line.decision != KEEP for line in lines),
         "files": review_records.files_of(location, review.path, files, known),
     }
-    body = review_records.sealed(record)
+    body = sealed(record)
     if not create_once(fs, f"{review.path}/{SUBMISSION}", body):
         raise AhaGuardError(f"Decisions of the review {review.review_id} were submitted meanwhile, and they stay.")
     return parse_record(body, SUBMISSION)

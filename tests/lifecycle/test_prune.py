@@ -20,9 +20,9 @@ from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.layout import DATASETS, Layout
 from airflow_provider_aha.lifecycle import chain
 from airflow_provider_aha.lifecycle.chain import close_try, verify
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files
+from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files, sealed
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
-from airflow_provider_aha.report.reviews import freeze, read_reviews, sealed, verify_reviews
+from airflow_provider_aha.report.reviews import freeze, read_reviews, verify_reviews
 from airflow_provider_aha.retention import Retention, prune
 from airflow_provider_aha.storage import Location, snapshots, to_json
 

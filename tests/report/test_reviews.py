@@ -11,7 +11,7 @@ from importlib.metadata import version
 import pytest
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
-from airflow_provider_aha.lifecycle.records import Run, create_once
+from airflow_provider_aha.lifecycle.records import Run, create_once, sealed
 from airflow_provider_aha.report import reviews
 from airflow_provider_aha.report.actions import CHOICES
 from airflow_provider_aha.report.submission import read_lines, submit
@@ -133,7 +133,7 @@ def test_a_later_review_vouches_for_the_decisions_of_the_ones_before_it(desk, sh
     else:
         record = json.loads(path.read_text()) | {"submitted_by": "dora"}
         del record["content_sha256"]
-        path.write_bytes(reviews.sealed(record))
+        path.write_bytes(sealed(record))
     findings = list(reviews.verify_reviews(desk.location, "acme"))
     assert any("The submission of the review 2026-Q4 was changed or removed" in finding for finding in findings)
 
