@@ -150,8 +150,8 @@ class RateLimiter:
                 return
             now = self._clock.monotonic()
             if remaining > 0 and number:
-                own = sum(1 for moment in self._sent if moment > now - 60.0) - self._in_flight
-                self._crowd.learn(number, remaining, _number(headers.get("X-Ratelimit-Limit")), own)
+                limit = _number(headers.get("X-Ratelimit-Limit"))
+                self._crowd.learn(number, remaining, limit, self._answered_within_a_minute)
             self._remaining = int(remaining)
             self._reset_at = now + reset + self._spread()
 
@@ -209,6 +209,10 @@ class RateLimiter:
         # is free again depends on the server's window and on the other clients.
         return self._look_again if self._in_flight else 0.0
 
+    def _answered_within_a_minute(self) -> int:
+        since = self._clock.monotonic() - 60.0
+        return sum(moment > since for moment in self._sent) - self._in_flight
+
     def _spread(self) -> float:
         # Clients that were held back together don't come back together.
         return random.uniform(0.0, (self._crowd.times - 1.0) * self._interval)
@@ -251,13 +255,13 @@ class _Crowd:
         """How many times slower than alone we are to be."""
         return self.times * _CROWD_ROOM if self.times > 1.0 else 1.0
 
-    def learn(self, number: int, remaining: float, limit: float | None, own: int) -> None:
+    def learn(self, number: int, remaining: float, limit: float | None, own: Callable[[], int]) -> None:
         """Learn from an answer.
 
         :param number: of its place, in the order of sending.
         :param remaining: of the minute's allowance, 1 or more.
         :param limit: the minute's allowance, where the answer tells it.
-        :param own: how many of our requests were answered within a minute.
+        :param own: counts our requests that were answered within a minute; asked only where it decides.
         """
         self._answers = sorted([*self._answers, (number, remaining)])[-_ANSWERS:]
         (first, most), (last, least) = self._answers[0], self._answers[-1]
@@ -265,15 +269,14 @@ class _Crowd:
             # A window has moved on: what was before it can't be compared.
             self._answers = self._answers[-1:]
             return
-        share = (limit - remaining) / max(own, 1) if limit else 1.0
         if first == last:
-            if not self._measured:
-                self.times = _crowd(share)
+            if limit and not self._measured:
+                self.times = _crowd((limit - remaining) / max(own(), 1))
             return
         seen = (most - least) / (last - first)
         if limit and remaining < limit / 10:
             # Old requests of all clients become free again, which hides how fast new ones come.
-            seen = max(seen, share)
+            seen = max(seen, (limit - remaining) / max(own(), 1))
         self.times = max(_crowd(seen), self.times * _CROWD_LEFT if self._measured else 1.0)
         self._measured = True
 
