@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_provider_aha.mapping.targets.base import ADDED, REJECTED, SENT, SKIPPED, UNCHANGED, UPDATED
+from airflow_provider_aha.mapping.targets.base import ADDED, FAILED, REJECTED, SENT, SKIPPED, UNCHANGED, UPDATED
 from airflow_provider_aha.schemas import TIMESTAMP
 
-INVALID, FAILED, PLANNED = "invalid", "failed", "planned"
+INVALID, PLANNED = "invalid", "planned"
 # In the order in which they are told.
 STATUSES = (ADDED, UPDATED, SENT, UNCHANGED, SKIPPED, INVALID, REJECTED, FAILED, PLANNED)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,30 +19,27 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
-    AhaProtocolError,
     AhaRejectedError,
     AhaTargetError,
 )
 from airflow_provider_aha.layout import Layout
 from airflow_provider_aha.lifecycle.records import Run, path_part
 from airflow_provider_aha.mapping.arrays import array_of
-from airflow_provider_aha.mapping.journal import HAS_IT, Acknowledged, Answered, Held, Journal
-from airflow_provider_aha.mapping.outcomes import FAILED, INVALID, OUTCOMES, PLANNED, in_order, totals
+from airflow_provider_aha.mapping.delivery import Delivery
+from airflow_provider_aha.mapping.journal import HAS_IT, Answered, Held, Journal
+from airflow_provider_aha.mapping.outcomes import INVALID, OUTCOMES, PLANNED, in_order, totals
 from airflow_provider_aha.mapping.plan import Chunk, Plan, make_plan
 from airflow_provider_aha.mapping.sent import NOTHING, Sent, read_sent, write_sent
 from airflow_provider_aha.mapping.spec import MappingSpec
 from airflow_provider_aha.mapping.targets.base import (
     ADDED,
-    ANSWERS,
+    FAILED,
     REJECTED,
     UNCHANGED,
     UPDATED,
     Answer,
     Batch,
-    BatchRefusedError,
-    BrokenOffError,
     Extra,
-    SendAgainError,
     Target,
 )
 from airflow_provider_aha.normalize import literal
@@ -63,9 +59,8 @@ from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-# How often a batch is sent, and for how long in all it is waited for.
-_TRIES = 6
-_PATIENCE = 600.0
+# After so many failures in a row it is the target that is at fault, and not the records.
+_FAILED_IN_A_ROW = 5
 _STRING = pa.string()
 _ANSWERED = ("status", "field", "reason", "code", "attempts", "sent_at", "try_number", "batch_id")
 _NOT_SENT = "not sent: the push was broken off before"
@@ -216,24 +211,22 @@ class _Push:
 
     def _send(self, plan: Plan, expected: Mapping[int, Any]) -> None:
         done = self._journal.read()
-        allowed = self._spec.limits.max_reject_percent * plan.meant / 100
-        rejected = plan.counts[INVALID] + done.count(REJECTED)
+        delivery = Delivery(self._target, self._request.clock, self._request.stopped)
+        outcomes = f"{self._place(self._run_path).url}/outcomes.parquet"
+        watch = _Watch(plan, plan.counts[INVALID] + done.count(REJECTED), outcomes)
         for chunk in plan.chunks():
             for batch, keys, records in self._open_batches(plan, chunk, done, expected):
-                for acknowledged in self._deliver(batch, keys, records):
+                for acknowledged in delivery.send(batch, keys, records):
                     self._journal.write(acknowledged)
-                    rejected += sum(answer.status == REJECTED for answer in acknowledged.answers)
-                    if rejected > allowed:
-                        raise self._too_many(rejected, plan.meant)
+                    watch.see(acknowledged.answers)
         self._target.finish()
         self._journal.settle()
-
-    def _too_many(self, rejected: int, meant: int) -> AhaRejectedError:
-        return AhaRejectedError(
-            f"{rejected} of {meant} records are invalid or were rejected, and the mapping allows "
-            f"{self._spec.limits.max_reject_percent:g} %: the push was broken off. Which, and why, is in "
-            f"{self._place(self._run_path).url}/outcomes.parquet."
-        )
+        if watch.failed:
+            self._warnings.append(
+                f"The target failed on {watch.failed} records, however often they were tried. They are sent again "
+                "in the next run."
+            )
+            log.warning(self._warnings[-1])
 
     def _open_batches(
         self, plan: Plan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]
@@ -242,58 +235,13 @@ class _Push:
         keys = plan.keys.slice(chunk.start, chunk.table.num_rows)
         records = plan.records.slice(chunk.start, chunk.table.num_rows)
         waiting = pc.equal(_statuses(chunk, expected), literal(PLANNED, _STRING))
-        waiting = pc.and_(waiting, pc.is_null(done.places(keys, records)))
+        answered = done.column("status", done.places(keys, records))
+        again = pc.or_kleene(pc.is_null(answered), pc.equal(answered, literal(FAILED, _STRING)))
+        waiting = pc.and_(waiting, again)
         rows = pc.indices_nonzero(waiting).to_pylist()
         for batch, part in self._batches(chunk, rows):
             positions = array_of(part, pa.int64())
             yield batch, keys.take(positions), records.take(positions)
-
-    def _deliver(self, batch: Batch, keys: Any, records: Any) -> Iterator[Acknowledged]:
-        """Send a batch until each record has an answer; a refused one is halved until the bad record is alone."""
-        tries, waited = 0, 0.0
-        while batch:
-            if self._request.stopped():
-                raise AhaTargetError("The task was stopped; what was sent until then is kept.")
-            tries += 1
-            cause: AhaError | None = None
-            try:
-                answers = self._target.send(batch)
-            except SendAgainError as error:
-                answers, cause = [], error
-            except BrokenOffError as error:
-                answers, cause = error.answers, error.cause
-            except BatchRefusedError as error:
-                if (middle := len(batch) // 2) > 0:
-                    yield from self._deliver(batch.part(0, middle), keys[:middle], records[:middle])
-                    yield from self._deliver(batch.part(middle, len(batch)), keys[middle:], records[middle:])
-                    return
-                answers = [Answer(REJECTED, error.reason, code=error.code)]
-            number = len(answers)
-            if answers or cause is None:
-                done = batch.part(0, number) if cause else batch
-                _check(answers, done)
-                yield Acknowledged(keys[:number], records[:number], answers, tries, datetime.now(UTC), done.id)
-            if isinstance(cause, SendAgainError):
-                # Whoever answers some of the records at a time isn't stuck.
-                tries = 1 if answers else tries
-                waited += self._wait(cause, tries, waited)
-            elif cause is not None:
-                raise cause
-            batch, keys, records = batch.part(number, len(batch)), keys[number:], records[number:]
-
-    def _wait(self, error: SendAgainError, attempt: int, waited: float) -> float:
-        pause = error.retry_after
-        if pause is None:
-            pause = min(2.0 ** (attempt - 1), 60.0) * random.uniform(0.5, 1.0)
-        if attempt >= _TRIES or waited + pause > _PATIENCE:
-            raise AhaTargetError(
-                f"{error} It was tried {attempt} times; what was acknowledged until then is kept.",
-                status=error.status,
-                attempts=attempt,
-            ) from error
-        log.info("The target asks to wait; the batch is sent again in %.1f s.", pause)
-        self._request.clock.sleep(pause, self._request.stopped)
-        return pause
 
     # --- afterwards --------------------------------------------------------------------------------
 
@@ -354,7 +302,9 @@ class _Push:
             place = pc.if_else(pc.is_null(place), place, literal(None, pa.int32()))
         else:
             # What a try before this one sent is unchanged now; in this run's outcomes it was sent.
-            open_to_answers = pc.or_(planned, pc.equal(status, literal(UNCHANGED, _STRING)))
+            unchanged = pc.equal(status, literal(UNCHANGED, _STRING))
+            was_sent = pc.is_in(done.column("status", place), value_set=array_of(list(HAS_IT), _STRING))
+            open_to_answers = pc.or_(planned, pc.and_(unchanged, was_sent))
             place = pc.if_else(open_to_answers, place, literal(None, pa.int32()))
         answered = pc.is_valid(place)
         answer = {name: done.column(name, place) for name in _ANSWERED}
@@ -460,6 +410,52 @@ class _Push:
         }
 
 
+class _Watch:
+    """Counts what goes wrong with the records of a push, and ends it when that is too much.
+
+    :param plan: the plan.
+    :param rejected: how many are invalid, or were rejected, already.
+    :param outcomes: where the outcomes will be.
+    """
+
+    def __init__(self, plan: Plan, rejected: int, outcomes: str) -> None:
+        self._percent = plan.spec.limits.max_reject_percent
+        self._meant = plan.meant
+        self._rejected = rejected
+        self._outcomes = outcomes
+        self._in_a_row = 0
+        self.failed = 0
+
+    def see(self, answers: Iterable[Answer]) -> None:
+        """Look at what a batch was answered.
+
+        :param answers: its answers.
+        :raises AhaRejectedError: when more was rejected than is allowed.
+        :raises AhaTargetError: when the target failed on more than that, or on one record after the other.
+        """
+        for answer in answers:
+            self._rejected += answer.status == REJECTED
+            self.failed += answer.status == FAILED
+            self._in_a_row = self._in_a_row + 1 if answer.status == FAILED else 0
+            if self._in_a_row == _FAILED_IN_A_ROW:
+                raise AhaTargetError(
+                    f"The target failed on {_FAILED_IN_A_ROW} records in a row ({answer.code}), so that it is the "
+                    "target that has a fault: the push was broken off. What was acknowledged is kept. See "
+                    f"{self._outcomes}."
+                )
+        allowed = self._percent * self._meant / 100
+        if self._rejected + self.failed <= allowed:
+            return
+        words = f"{self._rejected} of {self._meant} records are invalid or were rejected"
+        if self.failed:
+            words += f", on {self.failed} the target failed"
+        kind = AhaRejectedError if self._rejected > allowed else AhaTargetError
+        raise kind(
+            f"{words}, and the mapping allows {self._percent:g} %: the push was broken off. Which, and why, is in "
+            f"{self._outcomes}."
+        )
+
+
 def _counted(columns: Iterable[Any]) -> Counter[str]:
     """Count words; null is none."""
     counts: Counter[str] = Counter()
@@ -517,14 +513,6 @@ def _part_of(target: Target) -> str:
     digest = hashlib.sha256(target.name.encode()).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-")[-60:].strip("-")
     return f"{target.kind}-{words}-{digest}"
-
-
-def _check(answers: Any, batch: Batch) -> None:
-    if len(answers) != len(batch) or any(answer.status not in ANSWERS for answer in answers):
-        raise AhaProtocolError(
-            f"The target answered {len(answers)} of {len(batch)} records, or with a status that doesn't exist: "
-            "its class is wrong."
-        )
 
 
 def _iso(moment: datetime) -> str:

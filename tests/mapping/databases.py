@@ -109,7 +109,7 @@ def mariadb() -> Iterator[dict[str, Any]]:
     with _folder("mysql") as (folder, options):
         data = folder / "data"
         common = ["--no-defaults", f"--datadir={data}"]
-        install_options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        install_options = ["--auth-root-authentication-method=normal"]
         _run([install, *common, *install_options, f"--tmpdir={folder}"], folder, options)
         port = _free_port()
         command = [server, *common, f"--socket={folder}/socket", "--bind-address=127.0.0.1", f"--port={port}"]
@@ -117,7 +117,7 @@ def mariadb() -> Iterator[dict[str, Any]]:
         command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2"]
         with _server(command, folder, options, lambda: _answers(("127.0.0.1", port), _greets)):
             fields = {"conn_type": "mysql", "host": "127.0.0.1", "port": port, "login": "root", "password": ""}
-            yield {**fields, "schema": "mysql", "extra": {"client": "mysql-connector-python"}}
+            yield {**fields, "schema": "test", "extra": {"client": "mysql-connector-python"}}
 
 
 def _free_port() -> int:

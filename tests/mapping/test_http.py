@@ -255,7 +255,7 @@ def test_a_lost_answer_is_asked_for_again_by_the_same_key(world, endpoint):
 
 
 def test_an_endpoint_that_dies_after_half_is_taken_up_where_it_was(world, endpoint):
-    endpoint.reply = lambda seen: (500, {}) if len(endpoint.seen) > 2 else (200, {})
+    endpoint.reply = lambda seen: (502, {}) if len(endpoint.seen) > 2 else (200, {})
     world.land(users(6))
     with pytest.raises(AhaTargetError, match="tried 6 times"):
         world.push(people(), target(batch=True, batch_size=2))
@@ -267,6 +267,65 @@ def test_an_endpoint_that_dies_after_half_is_taken_up_where_it_was(world, endpoi
     assert [[one["email"] for one in body] for body in endpoint.bodies] == [
         ["ada4@example.com", "ada5@example.com"]
     ]
+
+
+def poisoned(seen: Seen) -> Reply:
+    """Fail on what has to do with one person."""
+    return (500, "in the traceback") if "ada3@" in json.dumps(seen.body) else (200, {})
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_record_on_which_the_endpoint_fails_holds_up_nobody(world, endpoint, batch):
+    endpoint.reply = poisoned
+    world.land(users(8))
+    summary = world.push(people(), target(batch=batch))
+    assert summary["counts"] == {"sent": 7, "failed": 1}
+    assert summary["ended"] == "completed"
+    assert "failed on 1 records" in summary["warnings"][0]
+    failed = world.outcomes()[3]
+    assert (failed["sync_key"], failed["status"], failed["code"]) == ("ada3@example.com", "failed", "500")
+    assert failed["reason"].startswith("127.0.0.1 answered 500. It was tried ")
+    bodies = [body if batch else [body] for body in endpoint.bodies]
+    sent = [one["email"] for body in bodies for one in body if "ada3@" not in json.dumps(body)]
+    assert sorted(sent) == sorted(f"ada{number}@example.com" for number in range(8) if number != 3)
+    # Six times with the others or alone, then twice in each half.
+    assert len(bodies) - len([body for body in bodies if "ada3@" not in json.dumps(body)]) == (12 if batch else 6)
+
+    endpoint.reply = lambda seen: (200, {})
+    endpoint.seen.clear()
+    assert world.push(people(), target(batch=batch), try_number=2)["counts"] == {"sent": 8}
+    assert len(endpoint.seen) == 1
+    endpoint.seen.clear()
+    assert world.push(people(), target(batch=batch), run_id="r2")["counts"] == {"unchanged": 8}
+
+
+def test_a_record_that_failed_is_sent_again_in_the_next_run(world, endpoint):
+    endpoint.reply = poisoned
+    world.land(users(8))
+    world.push(people(), target())
+    endpoint.seen.clear()
+    assert world.push(people(), target(), run_id="r2")["counts"] == {"unchanged": 7, "failed": 1}
+    assert {body["email"] for body in endpoint.bodies} == {"ada3@example.com"}
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_endpoint_that_fails_on_everything_stops_the_push(world, endpoint, batch):
+    endpoint.reply = lambda seen: (500, {})
+    world.land(users(40))
+    with pytest.raises(AhaTargetError, match=r"failed on 5 records in a row \(500\)"):
+        world.push(people(), target(batch=batch))
+    assert world.summary()["counts"] == {"failed": 40}
+    assert [one["code"] for one in world.outcomes()] == ["500"] * 5 + [None] * 35
+
+
+def test_failures_count_towards_the_limit_and_a_retry_makes_sense(world, endpoint):
+    endpoint.reply = poisoned
+    world.land(users(8))
+    with pytest.raises(AhaTargetError, match="0 of 8 records are invalid or were rejected, on 1 the target failed"):
+        world.push(mapping(), target())
+    assert world.summary()["counts"] == {"sent": 3, "failed": 5}
+    endpoint.reply = lambda seen: (200, {})
+    assert world.push(mapping(), target(), try_number=2)["counts"] == {"sent": 8}
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AhaAuthenticationError), (403, AhaPermissionError)])

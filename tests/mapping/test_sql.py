@@ -1,5 +1,6 @@
 """Tables of real databases: modes, columns that aren't mapped, types, and what a database refuses."""
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -46,7 +47,7 @@ class Database:
             return psycopg2.connect(host=self.fields["host"], user="aha", dbname="postgres")
         import mysql.connector
 
-        return mysql.connector.connect(host="127.0.0.1", port=self.fields["port"], user="root", database="mysql")
+        return mysql.connector.connect(host="127.0.0.1", port=self.fields["port"], user="root", database="test")
 
     def run(self, *statements: str) -> list[Any]:
         connection = self.connect()
@@ -420,6 +421,68 @@ def test_a_locked_database_is_waited_for(world, database):
 def _impatient(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("PRAGMA busy_timeout = 1")
     return connection
+
+
+def test_a_sqlite_file_that_cannot_be_opened_is_said_at_once(world, set_connection, tmp_path):
+    database = Database("sqlite", {"conn_type": "sqlite", "host": str(tmp_path / "nowhere" / "test.db")})
+    set_connection(conn_id="test_sql", **database.fields)
+    world.land(users(1))
+    with pytest.raises(AhaTargetError, match=r"\(SQLITE_CANTOPEN\): unable to open database file"):
+        world.push(mapping(), database.target())
+    assert world.clock.pauses == []
+
+
+def test_what_a_trigger_refuses_is_a_record_that_the_database_rejects(world, database):
+    refuse = {
+        "postgres": [
+            (
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN IF NEW.name = 'bad' THEN RAISE EXCEPTION 'not him'; END IF; RETURN NEW; END $$"
+            ),
+            "CREATE TRIGGER refuse BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ],
+        "mariadb": [
+            (
+                "CREATE TRIGGER refuse BEFORE INSERT ON people FOR EACH ROW "
+                "IF NEW.name = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not him'; END IF"
+            )
+        ],
+        "sqlite": [
+            (
+                "CREATE TRIGGER refuse BEFORE INSERT ON people WHEN NEW.name = 'bad' "
+                "BEGIN SELECT RAISE(ABORT, 'not him'); END"
+            )
+        ],
+    }
+    database.run(PEOPLE, *refuse[database.kind])
+    world.land([*users(3), user(3, name="bad"), user(4)])
+    summary = world.push(mapping(limits={"max_reject_percent": 50}), database.target())
+    assert summary["counts"] == {"added": 4, "rejected": 1}
+    assert "not him" in world.outcomes()[3]["reason"]
+
+
+def test_a_value_that_an_index_cannot_hold_is_rejected(world, postgres):
+    postgres.run(PEOPLE.replace("name VARCHAR(100)", "name TEXT"), "CREATE INDEX by_name ON people (name)")
+    # Random, so that the index can't compress it.
+    long = "".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(200))
+    world.land([user(0), user(1, name=long), user(2)])
+    summary = world.push(mapping(limits={"max_reject_percent": 50}), postgres.target())
+    assert summary["counts"] == {"added": 2, "rejected": 1}
+    assert world.outcomes()[1]["code"] == "54000"
+
+
+def test_what_a_view_does_not_show_is_rejected(world, database):
+    if database.kind == "sqlite":
+        pytest.skip("SQLite writes to no view")
+    view = "CREATE VIEW people AS SELECT * FROM everybody WHERE name <> 'bad' WITH CHECK OPTION"
+    database.run("DROP VIEW IF EXISTS people", "DROP TABLE IF EXISTS everybody")
+    database.run(PEOPLE.replace("people", "everybody"), view)
+    database.run("INSERT INTO everybody (email, name) VALUES ('ada0@example.com', 'x'), ('ada1@example.com', 'y')")
+    world.land([user(0), user(1, name="bad")])
+    summary = world.push(mapping(mode="update", limits={"max_reject_percent": 50}), database.target())
+    database.run("DROP VIEW people", "DROP TABLE everybody")
+    assert summary["counts"] == {"updated": 1, "rejected": 1}
+    assert world.outcomes()[1]["code"] in ("44000", "1369")
 
 
 def test_two_pushes_at_once_lose_nothing(postgres, tmp_path):

@@ -15,7 +15,7 @@ from airflow_provider_aha.exceptions import (
     AhaMappingError,
     AhaPermissionError,
     AhaRejectedError,
-    AhaServerError,
+    AhaTargetError,
 )
 from airflow_provider_aha.mapping.load import load_spec
 from airflow_provider_aha.mapping.targets import oomnitza
@@ -424,21 +424,50 @@ def test_an_instance_that_dies_after_half_leaves_what_it_took_on_record(world, c
 
 def test_a_record_on_which_oomnitza_fails_does_not_stop_the_others(world, connect, oomnitza_sandbox):
     world.land(users(5))
-    oomnitza_sandbox.set_fault("error", status=500, method="POST", after=1, times=2)
-    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
-    assert statuses(world) == ["added", "rejected", "rejected", "added", "added"]
+    oomnitza_sandbox.set_fault("fails_on", text="ada1@")
+    summary = world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
+    assert statuses(world) == ["added", "failed", "added", "added", "added"]
     outcome = world.outcomes()[1]
     assert outcome["code"] == "500"
-    assert "failed on this record (500, tried 1 times)" in outcome["reason"]
+    assert outcome["reason"] == "Oomnitza failed (500, tried 1 times), so it isn't known whether it was taken"
+    assert summary["ended"] == "completed"
+    assert summary["warnings"] == [
+        "The target failed on 1 records, however often they were tried. They are sent again in the next run."
+    ]
+
+
+def test_a_record_on_which_oomnitza_failed_is_sent_again(world, connect, oomnitza_sandbox):
+    world.land(users(5))
+    oomnitza_sandbox.set_fault("fails_on", text="ada1@")
+    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
+    oomnitza_sandbox.clear_faults()
+    oomnitza_sandbox.forget_requests()
+    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox)), try_number=2)
+    assert statuses(world) == ["added"] * 5
+    assert writes(oomnitza_sandbox) == ["POST"]
+
+
+def test_a_record_that_was_taken_after_all_is_unchanged(world, connect, oomnitza_sandbox):
+    world.land(users(5))
+    oomnitza_sandbox.set_fault("answer_lost", method="POST", after=1, times=1)
+    oomnitza_sandbox.set_fault("error", status=500, method="GET", path="/users/ada1@example.com")
+    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=1)))
+    assert statuses(world) == ["added", "failed", "added", "added", "added"]
+    oomnitza_sandbox.clear_faults()
+    oomnitza_sandbox.forget_requests()
+    world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox)), try_number=2)
+    assert statuses(world) == ["added", "unchanged", "added", "added", "added"]
+    assert writes(oomnitza_sandbox) == []
 
 
 def test_an_instance_that_fails_on_record_after_record_stops_the_push(world, connect, oomnitza_sandbox):
     world.land(users(40))
     oomnitza_sandbox.set_fault("error", status=500, method="POST", after=2)
-    with pytest.raises(AhaServerError):
+    with pytest.raises(AhaTargetError, match="failed on 5 records in a row") as caught:
         world.push(ready(), OomnitzaPeople(connect(oomnitza_sandbox, max_retries=0)))
+    assert not isinstance(caught.value, AhaRejectedError)
     assert statuses(world) == ["added"] * 2 + ["failed"] * 38
-    assert writes(oomnitza_sandbox) == ["POST"] * 5
+    assert writes(oomnitza_sandbox) == ["POST"] * 7
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AhaAuthenticationError), (403, AhaPermissionError)])

@@ -12,6 +12,7 @@ from airflow_provider_aha.exceptions import (
     AhaGuardError,
     AhaProtocolError,
     AhaRejectedError,
+    AhaServerError,
 )
 from airflow_provider_aha.mapping.spec import read_spec
 from airflow_provider_aha.mapping.targets import oomnitza
@@ -330,6 +331,64 @@ def test_a_record_that_oomnitza_refuses_is_found_among_many(push, monkeypatch):
     (rejected,) = [row for row in push.outcomes if row["status"] == "rejected"]
     assert (rejected["user_id"], rejected["reason"]) == ("1013", "this person can have no role")
     assert [user_id for user_id in push.there if not push.roles(user_id)] == ["1013"]
+
+
+def test_a_record_on_which_oomnitza_fails_holds_up_nobody(connect, push):
+    push.known(30)
+    roles = {str(1000 + number): [VIEWER] for number in range(30)}
+    push.server.set_fault("fails_on", text='"1013"')
+
+    def target() -> OomnitzaSaasUsers:
+        return OomnitzaSaasUsers(connect(push.server, max_retries=0), "Aha!", roles=roles)
+
+    assert push(users(30), target=target()) == {"added": 29, "failed": 1}
+    (failed,) = [row for row in push.outcomes if row["status"] == "failed"]
+    assert (failed["user_id"], failed["code"]) == ("1013", "500")
+    assert failed["reason"].startswith("Oomnitza failed (500")
+    assert {user_id for user_id in push.there if push.roles(user_id) == ["viewer"]} == roles.keys() - {"1013"}
+
+    push.server.clear_faults()
+    assert push(users(30), target=target()) == {"updated": 1, "unchanged": 29}
+    assert push.roles("1013") == ["viewer"]
+
+
+def test_one_who_is_gone_and_on_whom_oomnitza_fails_holds_up_nobody(connect, push):
+    push.known(30)
+    push(users(30))
+    bad = push.there["1013"]["saas_user_id"]
+    push.server.set_fault("fails_on", text=f'"{bad}"')
+
+    def target() -> OomnitzaSaasUsers:
+        deactivation = Deactivation({"1000"}, 100, 100)
+        return OomnitzaSaasUsers(connect(push.server, max_retries=0), "Aha!", deactivation=deactivation)
+
+    assert push(users(1), target=target()) == {"unchanged": 1, "updated": 28, "failed": 1}
+    (failed,) = [row for row in push.outcomes if row["status"] == "failed"]
+    assert (failed["user_id"], failed["code"]) == ("1013", "500")
+    assert [user_id for user_id, one in push.there.items() if not one["deactivated"]] == ["1000", "1013"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(422, "422"), (404, "404")])
+def test_a_refusal_of_one_who_is_gone_is_an_outcome(push, status, code):
+    push.known(3)
+    push(users(3))
+    # Both together, and then the first one alone.
+    push.server.set_fault("error", status=status, path="/saas_users/deactivate", times=2)
+    target = OomnitzaSaasUsers(push.client, "Aha!", deactivation=Deactivation({"1000"}, 100, 100))
+    assert push(users(1), target=target) == {"unchanged": 1, "updated": 1, "rejected": 1}
+    assert [row["code"] for row in push.outcomes if row["status"] == "rejected"] == [code]
+
+
+def test_an_instance_that_fails_on_all_who_are_gone_stops_the_push(connect, push):
+    push.known(30)
+    push(users(30))
+    push.server.set_fault("error", status=500, path="/saas_users/deactivate")
+    client = connect(push.server, max_retries=0)
+    with pytest.raises(AhaServerError):
+        push(users(1), target=OomnitzaSaasUsers(client, "Aha!", deactivation=Deactivation({"1000"}, 100, 100)))
+    assert not any(one["deactivated"] for one in push.there.values())
+    # Halves of 25 until the first three stand alone, and no fourth.
+    assert len(push.writes) < 12
 
 
 def test_too_many_refusals_break_it_off(push):

@@ -6,10 +6,14 @@ it raises:
 
 - :class:`SendAgainError`: nothing was decided, the same batch may be sent again after a while.
 - :class:`BatchRefusedError`: nothing of the batch was applied, because of a record in it. The push halves the batch
-  until the record stands alone.
+  until the record stands alone, and is ``rejected``.
+- :class:`BatchFailedError`: the target fails on the batch however often it is tried, perhaps because of a record
+  in it. The push halves it, too; the record that then stands alone has ``failed``, and is sent again by the next
+  try or run. Several in a row stop the push: the records aren't at fault.
 - any other :class:`~airflow_provider_aha.exceptions.AhaError`: the target is broken, or refuses us. The push
-  stops, and keeps what was acknowledged. Wrapped in :class:`BrokenOffError`, it keeps the first records of the
-  batch, too.
+  stops, and keeps what was acknowledged.
+
+Any of them, wrapped in :class:`BrokenOffError`, is about the record that follows those that have an answer.
 """
 
 from __future__ import annotations
@@ -29,37 +33,58 @@ if TYPE_CHECKING:
     from airflow_provider_aha.mapping.spec import MappingSpec
 
 ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED = "added", "updated", "unchanged", "skipped", "rejected"
-SENT = "sent"
-# What a target may say of a record; `sent` where it doesn't tell whether the record was new to it.
-ANSWERS = frozenset({ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED, SENT})
+SENT, FAILED = "sent", "failed"
+# What a target may say of a record: `sent` where it doesn't tell whether the record was new to it, `failed` where
+# nobody knows whether it was taken.
+ANSWERS = frozenset({ADDED, UPDATED, UNCHANGED, SKIPPED, REJECTED, SENT, FAILED})
 
 
 class SendAgainError(AhaTargetError):
     """The target could not take the batch now; the same batch may be sent again.
 
-    ``retry_after`` of the error is how many seconds the target wants to be left alone, where it said so.
+    ``retry_after`` of the error is how many seconds the target wants to be left alone, where it said so. A
+    ``status`` of 500, try after try, counts as :class:`BatchFailedError`.
     """
 
 
-class BatchRefusedError(AhaTargetError):
-    """The target took nothing of the batch because of what is in it, and doesn't say which record it was.
+class BadBatchError(AhaTargetError):
+    """Something in a batch is wrong, and the target doesn't say which record it is.
 
     :param reason: why, for the outcome of the record once it stands alone; it may quote the record.
     :param code: the target's own code, such as ``422``.
     """
 
+    _status: str
+
     def __init__(self, reason: str, *, code: str | None = None) -> None:
-        super().__init__("The target refused a batch.")
+        super().__init__("The target can't take a batch because of something in it.")
         self.reason = reason
         self.code = code
 
+    @property
+    def answer(self) -> Answer:
+        """What becomes of the record that stands alone."""
+        return Answer(self._status, self.reason, code=self.code)
+
+
+class BatchRefusedError(BadBatchError):
+    """The target took nothing of the batch because of what is in it."""
+
+    _status = REJECTED
+
+
+class BatchFailedError(BadBatchError):
+    """The target fails on the batch, however often it was tried, and nobody knows what it took."""
+
+    _status = FAILED
+
 
 class BrokenOffError(AhaTargetError):
-    """The target broke in the middle of a batch whose first records it has acknowledged.
+    """The target broke in the middle of a batch, at the record that follows those which have an answer.
 
-    :param answers: of the first records, in their order.
+    :param answers: of the first records, in their order; perhaps none.
     :param cause: what happened then; :class:`SendAgainError`: the other records are sent again, after a while;
-        any other: the push fails with it.
+        :class:`BadBatchError`: the next record is the bad one; any other: the push fails with it.
     """
 
     def __init__(self, answers: Sequence[Answer], cause: AhaError) -> None:
@@ -219,8 +244,9 @@ class Target(ABC):
 
         :param batch: at most ``batch_size`` records.
         :raises SendAgainError: when the same batch should be sent again.
-        :raises BrokenOffError: when it broke after it had acknowledged the first ones.
+        :raises BrokenOffError: when it knows at which record it broke.
         :raises BatchRefusedError: when one of the records is to blame for all, and none was applied.
+        :raises BatchFailedError: when it fails on the batch, however often it is tried.
         :raises AhaError: when the target is broken, or refuses us.
         """
 

@@ -175,7 +175,7 @@ class HttpTarget(Target):
         try:
             return self._judged(batch, self._exchange({**places, "batch_id": batch.id}, record), 1)[0]
         except BatchRefusedError as error:
-            return Answer(REJECTED, error.reason, code=error.code)
+            return error.answer
 
     # --- the request -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from airflow_provider_aha.mapping.targets.base import (
     UPDATED,
     Answer,
     Batch,
+    BatchFailedError,
     BrokenOffError,
     Target,
     TargetField,
@@ -36,8 +37,6 @@ MANDATORY = ("username", "email", "role")
 CASELESS = frozenset({"username", "email"})
 _TYPES = {"integer": "integer", "int": "integer", "boolean": "boolean", "bool": "boolean", "date": "timestamp"}
 _FRACTION = re.compile(r"\.[0-9]+Z$")
-# So many records in a row on which Oomnitza fails: the records aren't at fault.
-_FAILED_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -285,36 +284,29 @@ def _faults(spec: MappingSpec) -> Iterator[str]:
 def one_by_one(records: Sequence[Json], send: Callable[[Json], Answer]) -> list[Answer]:
     """Send records one after the other; a refused one is rejected, a broken target keeps what was done.
 
-    A record on which Oomnitza fails (500), however often it is tried, is rejected as well; several in a row are
-    no fault of the records.
-
     :param records: the records.
     :param send: sends one.
-    :raises BrokenOffError: when the target broke; records on which it failed last count as not sent.
+    :raises BrokenOffError: when Oomnitza broke.
     """
     answers: list[Answer] = []
-    failed = 0
     for record in records:
         try:
             answers.append(send(record))
-            failed = 0
         except (AhaValidationError, AhaNotFoundError) as error:
             answers.append(refusal(error))
-            failed = 0
         except AhaError as error:
-            failed += 1
-            if error.status != 500 or failed == _FAILED_IN_A_ROW:
-                raise BrokenOffError(answers[: len(answers) - failed + 1], error) from error
-            answers.append(_failure(error))
+            cause = failure(error) if error.status == 500 else error
+            raise BrokenOffError(answers, cause) from error
     return answers
 
 
-def _failure(error: AhaError) -> Answer:
-    reason = (
-        f"Oomnitza failed on this record (500, tried {error.attempts or 1} times), so it isn't known whether it "
-        "was taken; the next push looks"
-    )
-    return Answer(REJECTED, reason, code="500")
+def failure(error: AhaError) -> BatchFailedError:
+    """Return what it means for a push that Oomnitza fails (500) on something that the client has tried enough.
+
+    :param error: the client's.
+    """
+    reason = f"Oomnitza failed (500, tried {error.attempts or 1} times), so it isn't known whether it was taken"
+    return BatchFailedError(reason, code="500")
 
 
 def refusal(error: AhaError) -> Answer:

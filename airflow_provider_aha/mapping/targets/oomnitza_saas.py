@@ -11,11 +11,13 @@ from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
     AhaNotFoundError,
     AhaProtocolError,
+    AhaServerError,
     AhaValidationError,
 )
 from airflow_provider_aha.mapping.spec import INSERT, UPDATE, MappingSpec
 from airflow_provider_aha.mapping.targets.base import (
     ADDED,
+    FAILED,
     REJECTED,
     SKIPPED,
     UNCHANGED,
@@ -27,7 +29,7 @@ from airflow_provider_aha.mapping.targets.base import (
     Target,
     TargetField,
 )
-from airflow_provider_aha.mapping.targets.oomnitza import PeopleIndex, fold, refusal
+from airflow_provider_aha.mapping.targets.oomnitza import PeopleIndex, failure, fold, refusal
 from airflow_provider_aha.oomnitza.client import Json, OomnitzaClient
 
 EXTERNAL_ID, ACTIVE = "user_external_id", "is_active"
@@ -35,6 +37,8 @@ FINDERS = ("username", "email")
 _FIELDS = (EXTERNAL_ID, *FINDERS, ACTIVE)
 _DISABLED = "disabled in Aha!"
 _GONE = "gone from Aha!: to be deactivated"
+# On so many of those who are gone may Oomnitza fail before it is Oomnitza that has a fault.
+_FAILED_AT_MOST = 3
 
 
 class Role(NamedTuple):
@@ -265,17 +269,27 @@ class OomnitzaSaasUsers(Target):
 
         :param batch: the records.
         :raises BatchRefusedError: when Oomnitza refused a step. What was done before it is not repeated.
+        :raises BatchFailedError: when it failed on one, likewise.
         """
         records = batch.records()
         works = [self._decide(record) for record in records]
         try:
             self._carry_out([work for work in works if work.answer.status in (ADDED, UPDATED)])
         except (AhaValidationError, AhaNotFoundError) as error:
-            for record, work in zip(records, works, strict=True):
-                self._told.setdefault(str(record[EXTERNAL_ID]), work.answer)
+            self._remember(records, works)
             answer = refusal(error)
             raise BatchRefusedError(answer.reason or "", code=answer.code) from error
+        except AhaServerError as error:
+            if error.status != 500:
+                raise
+            self._remember(records, works)
+            raise failure(error) from error
         return [self._final(record, work) for record, work in zip(records, works, strict=True)]
+
+    def _remember(self, records: Sequence[Json], works: Sequence[_Work]) -> None:
+        """Keep what records were to become: once the batch is halved, some steps are done already."""
+        for record, work in zip(records, works, strict=True):
+            self._told.setdefault(str(record[EXTERNAL_ID]), work.answer)
 
     def _final(self, record: Json, work: _Work) -> Answer:
         """Return what became of a record; one of a batch that was halved has had some of its steps before."""
@@ -329,10 +343,26 @@ class OomnitzaSaasUsers(Target):
         """Deactivate those who are gone."""
         waiting = [user_id for user_id, answer in self._gone.items() if answer is None]
         for start in range(0, len(waiting), self.batch_size):
-            part = waiting[start : start + self.batch_size]
-            by_id = {_saas_user_id(self._external[user_id][0]): user_id for user_id in part}
-            for saas_user_id, reason in self._client.activate_saas_users(list(by_id), active=False).items():
-                self._gone[by_id[saas_user_id]] = Answer(REJECTED, reason) if reason else Answer(UPDATED)
+            self._deactivate(waiting[start : start + self.batch_size])
+
+    def _deactivate(self, user_ids: Sequence[str]) -> None:
+        """Deactivate users that are gone; one that Oomnitza refuses holds up nobody else."""
+        by_id = {_saas_user_id(self._external[user_id][0]): user_id for user_id in user_ids}
+        try:
+            refusals = self._client.activate_saas_users(list(by_id), active=False)
+        except (AhaValidationError, AhaNotFoundError, AhaServerError) as error:
+            failed = sum(answer is not None and answer.status == FAILED for answer in self._gone.values())
+            if isinstance(error, AhaServerError) and (error.status != 500 or failed == _FAILED_AT_MOST):
+                raise
+            if (middle := len(user_ids) // 2) > 0:
+                self._deactivate(user_ids[:middle])
+                self._deactivate(user_ids[middle:])
+                return
+            is_failure = isinstance(error, AhaServerError)
+            self._gone[user_ids[0]] = failure(error).answer if is_failure else refusal(error)
+            return
+        for saas_user_id, reason in refusals.items():
+            self._gone[by_id[saas_user_id]] = Answer(REJECTED, reason) if reason else Answer(UPDATED)
 
 
 def _check_mapping(spec: MappingSpec) -> None:

@@ -23,14 +23,17 @@ from airflow_provider_aha.mapping.targets.base import (
 )
 from airflow_provider_aha.mapping.targets.dialects import DIALECTS, Dialect, is_a, parse_table
 
-# By SQLSTATE: the data is to blame; another try may do; a right is missing.
-_REFUSED = re.compile(r"2[23]")
+# By SQLSTATE: the data is to blame, or a trigger or view doesn't want it; another try may do; a right is missing.
+_REFUSED = re.compile(r"2[23]|44|54|P0001")
 _BUSY = re.compile(r"08|40|53|55P03|57P|HYT00")
 _FORBIDDEN = re.compile(r"28|42501")
 # MySQL's numbers, which its SQLSTATE says little about.
-_MYSQL_REFUSED = {1048, 1062, 1264, 1265, 1292, 1366, 1406, 1452, 3140, 3819, 4025}
+_MYSQL_REFUSED = {1048, 1062, 1264, 1265, 1292, 1366, 1369, 1406, 1452, 1644, 3140, 3819, 4025}
 _MYSQL_BUSY = {1040, 1158, 1159, 1160, 1161, 1205, 1213, 2002, 2003, 2006, 2013, 2055}
 _MYSQL_FORBIDDEN = {1044, 1045, 1142, 1143, 1227}
+# SQLite has names in place of a SQLSTATE; what isn't among these is wrong with the file.
+_SQLITE_BUSY = re.compile(r"SQLITE_(BUSY|LOCKED)")
+_SQLITE_REFUSED = re.compile(r"SQLITE_(CONSTRAINT|MISMATCH|TOOBIG)")
 _REASON = 500
 
 
@@ -187,22 +190,39 @@ class SqlTarget(Target):
     def _told(self, error: Exception) -> Exception:
         """Say what an error of the driver means for the push."""
         state, number = _codes(error)
-        code = state or (str(number) if number else None)
+        sqlite: str | None = getattr(error, "sqlite_errorname", None)
+        code = state or (str(number) if number else sqlite)
         where = f"the table {self._text} by the connection {self._connection_name}"
         if number in _MYSQL_FORBIDDEN or (state and _FORBIDDEN.match(state)):
             return AhaPermissionError(f"The database refused the use of {where} ({code}): look at user and rights.")
-        refused = state is not None and _REFUSED.match(state)
-        if number in _MYSQL_REFUSED or refused or is_a(error, "IntegrityError", "DataError"):
+        if _is_refusal(error, state, number, sqlite):
             return BatchRefusedError(_words_of(error), code=code)
-        unknown = is_a(error, "OperationalError", "InterfaceError") and state in (None, "HY000")
-        if number in _MYSQL_BUSY or (state and _BUSY.match(state)) or (number is None and unknown):
+        if _is_busy(error, state, number, sqlite):
             # The connection may be gone; the next try opens a new one.
             self.close()
-            return SendAgainError(f"The database could not write to {where} now ({code or type(error).__name__}).")
-        words = f": {_words_of(error).splitlines()[0]}" if state and state.startswith("42") else ""
+            return SendAgainError(
+                f"The database can't be reached, or can't use {where} now ({code or type(error).__name__})."
+            )
+        is_harmless = sqlite or (state and state.startswith("42"))
+        words = f": {_words_of(error).splitlines()[0]}" if is_harmless else ""
         return AhaTargetError(
             f"The database failed on {where} ({code or type(error).__name__}){words}. Look into the database's log."
         )
+
+
+def _is_refusal(error: Exception, state: str | None, number: int | None, sqlite: str | None) -> bool:
+    """Tell whether what was sent is to blame."""
+    by_code = (state and _REFUSED.match(state)) or (sqlite and _SQLITE_REFUSED.match(sqlite))
+    return bool(by_code) or number in _MYSQL_REFUSED or is_a(error, "IntegrityError", "DataError")
+
+
+def _is_busy(error: Exception, state: str | None, number: int | None, sqlite: str | None) -> bool:
+    """Tell whether another try may do; also where the driver doesn't say what it is, as without a connection."""
+    if sqlite:
+        return bool(_SQLITE_BUSY.match(sqlite))
+    if number in _MYSQL_BUSY or (state and _BUSY.match(state)):
+        return True
+    return number is None and state in (None, "HY000") and is_a(error, "OperationalError", "InterfaceError")
 
 
 def _answers(batch: Batch, there: set[int]) -> list[Answer]:

@@ -35,6 +35,12 @@ def _refuse_field(call: Call) -> Answer:
     return Answer.error(call.options["status"], f"Field {call.options['field']} does not exist")
 
 
+def _fail_on(call: Call) -> Answer | None:
+    """Fail, whenever a text is in what was sent."""
+    is_there = str(call.options["text"]).encode() in call.exchange.body
+    return Answer.html(500, "Internal server error") if is_there else None
+
+
 def _hide_count(call: Call) -> Answer:
     """Send a list without its total."""
     return replace(call.answer, headers={**call.answer.headers, "X-Total-Count": None})
@@ -66,6 +72,13 @@ _OWN = (
         methods=_WRITES,
         options={"status": 404, "field": "aha_user_id"},
         before=_refuse_field,
+    ),
+    Kind(
+        "fails_on",
+        "a write that holds `text` is answered with 500, however often it comes",
+        methods=_WRITES,
+        options={"text": "poison"},
+        before=_fail_on,
     ),
     Kind(
         "dies",
