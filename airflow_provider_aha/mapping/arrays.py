@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from airflow_provider_aha import normalize
@@ -64,3 +66,15 @@ def hashes(digests: bytes | bytearray, width: int) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width), len(digests) // width, [None, pa.py_buffer(digests)]
     )
+
+
+def hex_texts(digests: pa.Array) -> pa.Array:
+    """Write hashes as text, without an object for each.
+
+    :param digests: an array of hashes, none of them null.
+    """
+    count, width = len(digests), digests.type.byte_width
+    first = digests.offset * width
+    texts = binascii.hexlify(memoryview(digests.buffers()[1])[first : first + count * width])
+    ends = np.arange(0, (count + 1) * 2 * width, 2 * width, dtype=np.int32)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(texts))

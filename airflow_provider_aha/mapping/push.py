@@ -24,7 +24,7 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.layout import Layout
 from airflow_provider_aha.lifecycle.records import Run, path_part
-from airflow_provider_aha.mapping.arrays import array_of
+from airflow_provider_aha.mapping.arrays import array_of, hex_texts
 from airflow_provider_aha.mapping.delivery import Delivery
 from airflow_provider_aha.mapping.journal import HAS_IT, Answered, Held, Journal
 from airflow_provider_aha.mapping.outcomes import INVALID, OUTCOMES, PLANNED, in_order, totals
@@ -329,7 +329,7 @@ class _Push:
                 answer["sent_at"].cast(TIMESTAMP),
                 answer["try_number"],
                 answer["batch_id"],
-                array_of([digest.hex() for digest in records.to_pylist()], _STRING),
+                hex_texts(records),
             ],
             schema=OUTCOMES,
         )

@@ -343,6 +343,15 @@ def test_another_run_after_a_broken_one_sends_what_is_missing(world):
     assert world.push(mapping(), ListTarget(), run_id="r2")["counts"] == {"added": 15, "unchanged": 20}
 
 
+def test_a_run_that_comes_again_as_its_first_try_has_its_own_outcomes(world):
+    world.land(users(30))
+    world.push(mapping(), ListTarget())
+    world.land([user(number, name="Changed") for number in range(30)])
+    target = ListTarget()
+    assert world.push(mapping(), target)["counts"] == {"added": 30}
+    assert len(target.emails) == 30
+
+
 def test_what_changed_between_two_tries_is_sent_again(world):
     world.land(users(15))
     with pytest.raises(AhaTargetError):
