@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.lifecycle.tables import whole
 from airflow_provider_aha.mapping.arrays import hashes
 from airflow_provider_aha.mapping.lookup import Lookup, mask, same
@@ -102,5 +101,5 @@ def write_sent(location: Location, sent: Sent) -> None:
 def _one(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
     if column.type != _HASH:
-        raise AhaStorageError(f"The column {name} holds no hashes.")
+        raise ValueError(f"The column {name} holds no hashes.")
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -1,9 +1,12 @@
 """Plan, then send: what is sent, when nothing is, and what the outcomes say."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.exceptions import (
@@ -149,11 +152,21 @@ def test_a_user_who_comes_back_is_sent_again(world):
     assert world.push(lenient(), ListTarget(), run_id="r3")["counts"] == {"added": 1, "unchanged": 2}
 
 
-def test_a_record_of_what_was_sent_that_can_not_be_read_sends_everything(world, caplog):
+def _of_texts(body: bytes) -> bytes:
+    table = pq.read_table(pa.BufferReader(body))
+    facts = table.schema.metadata
+    written = io.BytesIO()
+    texts = {name: ["x"] * table.num_rows for name in ("key", "record")}
+    pq.write_table(pa.table(texts).replace_schema_metadata(facts), written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("spoil", [lambda body: b"PAR1 cut short", _of_texts], ids=["cut", "of texts"])
+def test_a_record_of_what_was_sent_that_can_not_be_read_sends_everything(world, caplog, spoil):
     world.land(users(2))
     world.push(mapping(), ListTarget())
     (sent,) = Path(world.location.path).glob("push/*/account=acme/sent/people.parquet")
-    sent.write_bytes(b"PAR1 cut short")
+    sent.write_bytes(spoil(sent.read_bytes()))
     assert world.push(mapping(), ListTarget(), run_id="r2")["counts"] == {"added": 2}
     assert "can't be read, so all records are sent again" in caplog.text
 

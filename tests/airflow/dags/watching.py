@@ -27,5 +27,5 @@ if AIRFLOW_V_3_1_PLUS:
     for change, state in json.loads(os.environ["TEST_WATCHERS"]).items():
         trigger = AhaUsersChangedTrigger(state_path=state, changes=[change], poll_interval=10)
         watched = Asset(f"aha://{change}", watchers=[AssetWatcher(name=f"aha_{change}", trigger=trigger)])
-        with DAG(f"watching_{change}", schedule=[watched], start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False):
+        with DAG(f"watching_{change}", schedule=[watched], start_date=datetime(2026, 1, 1, tzinfo=UTC)):
             keep(change)
