@@ -224,46 +224,18 @@ def build_plan(
     :return: decisions, rows and the header's counts; nothing is written.
     :raises AhaSnapshotError: when the roster knows too few of the users.
     """
-    before, again = before or Carried(), again or EnabledAgain()
-    enabled = population.users.filter(population.users.column("is_enabled"))
-    is_administrator = _any_right(enabled)
-    emails = list(map(fold, enabled.column("email").to_pylist()))
-    names = _Names(population.users, policy)
-    circumstances = Circumstances(
-        as_of=population.synced_at,
-        policy=policy,
-        key_owner_id=str(population.manifest.get("key_owner_id") or ""),
-        exclusions=exclusions,
-        roster=roster,
-        named_by=names.named_by,
-        look_alikes=_look_alikes(enabled, emails, roster),
-        enabled_again=again.moments,
-        flagged_since=before.flagged_since,
-        absent_since=before.absent_since,
-    )
+    again = again or EnabledAgain()
+    judging = _Judging(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+    enabled, is_administrator = judging.users, judging.is_administrator
     owners = _sole_owners(population.roles, enabled)
-    roster_header = None
-    if roster:
-        covered = [email for email in emails if roster.covers(email)]
-        matched = sum(map(roster.knows, covered))
-        roster.check_matches(len(covered), matched, before.load)
-        roster_header = {
-            "name": roster.spec.name,
-            "loaded_at": _iso(roster.loaded_at),
-            "sha256": roster.sha256,
-            "rows": roster.rows,
-            "covered": len(covered),
-            "matched": matched,
-        }
     verdicts: list[Verdict] = []
     rows: list[PlanRow] = []
-    for subject, email in _subjects(enabled, emails, is_administrator):
-        verdict = judge(subject, circumstances)
+    for subject, email, verdict in judging:
         verdicts.append(verdict)
         if verdict.spared_by is None:
             rows.append(_plan_row(subject, email, verdict, owners))
     decisions = _decisions(enabled, is_administrator, verdicts, owners)
-    notes = [*population.notes, *_notes(verdicts, circumstances, again)]
+    notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
     return Draft(
         decisions,
         tuple(rows),
@@ -271,11 +243,88 @@ def build_plan(
             "counts": _counts(population, enabled, is_administrator, verdicts, rows),
             "enabled_users": enabled.num_rows,
             "administrators": _administrators(enabled, is_administrator),
-            "roster": roster_header,
-            "unresolved": names.unresolved(),
+            "roster": judging.roster_header,
+            "unresolved": judging.names.unresolved(),
             "notes": notes,
         },
     )
+
+
+def judge_users(
+    population: Population,
+    policy: Policy,
+    *,
+    roster: Roster | None = None,
+    exclusions: Exclusions | None = None,
+    before: Carried | None = None,
+) -> Iterator[Verdict]:
+    """Judge every enabled user as a plan does, one after the other, for whoever needs no plan.
+
+    :param population: the snapshot; its roles aren't read.
+    :param policy: the rules.
+    :param roster: the roster, for rules of class ``left``.
+    :param exclusions: the exclusion file.
+    :param before: what earlier plans carry on.
+    :return: an iterator, in the order of the users.
+    :raises AhaSnapshotError: when the roster knows too few of the users.
+    """
+    judging = _Judging(
+        population, policy, roster=roster, exclusions=exclusions, before=before, again=EnabledAgain()
+    )
+    return (verdict for _, _, verdict in judging)
+
+
+class _Judging:
+    """Enabled users, and what they are judged by; iterating gives subject, email as it is written, and verdict."""
+
+    def __init__(
+        self,
+        population: Population,
+        policy: Policy,
+        *,
+        roster: Roster | None,
+        exclusions: Exclusions | None,
+        before: Carried | None,
+        again: EnabledAgain,
+    ) -> None:
+        before = before or Carried()
+        self.users = population.users.filter(population.users.column("is_enabled"))
+        self.is_administrator = _any_right(self.users)
+        self.names = _Names(population.users, policy)
+        self.circumstances = Circumstances(
+            as_of=population.synced_at,
+            policy=policy,
+            key_owner_id=str(population.manifest.get("key_owner_id") or ""),
+            exclusions=exclusions,
+            roster=roster,
+            named_by=self.names.named_by,
+            look_alikes=_look_alikes(self.users, roster),
+            enabled_again=again.moments,
+            flagged_since=before.flagged_since,
+            absent_since=before.absent_since,
+        )
+        self.roster_header = _roster_header(self.users, roster, before) if roster else None
+
+    def __iter__(self) -> Iterator[tuple[Subject, str | None, Verdict]]:
+        for subject, email in _subjects(self.users, self.is_administrator):
+            yield subject, email, judge(subject, self.circumstances)
+
+
+def _roster_header(users: pa.Table, roster: Roster, before: Carried) -> dict[str, Any]:
+    covered = matched = 0
+    for _, _, email in _addresses(users):
+        if roster.covers(email):
+            covered += 1
+            matched += roster.knows(email)
+    roster.check_matches(covered, matched, before.load)
+    return {
+        "name": roster.spec.name,
+        "loaded_at": _iso(roster.loaded_at),
+        "sha256": roster.sha256,
+        "rows": roster.rows,
+        "covered": covered,
+        "matched": matched,
+    }
 
 
 def _any_right(users: pa.Table) -> Any:
@@ -285,9 +334,7 @@ def _any_right(users: pa.Table) -> Any:
     return found
 
 
-def _subjects(
-    users: pa.Table, emails: Sequence[str], is_administrator: Any
-) -> Iterator[tuple[Subject, str | None]]:
+def _subjects(users: pa.Table, is_administrator: Any) -> Iterator[tuple[Subject, str | None]]:
     """Yield each user as the rules see it, and the email as Aha! writes it."""
     for start in range(0, users.num_rows, _BATCH):
         batch = users.slice(start, _BATCH)
@@ -296,18 +343,23 @@ def _subjects(
         )
         created, accessed = (milliseconds(batch.column(name)) for name in ("created_at", "accessed_at"))
         flags = is_administrator.slice(start, _BATCH).to_pylist()
-        folded = emails[start : start + _BATCH]
-        subjects = map(Subject, ids, folded, names, created, accessed, days, paid, flags)
+        subjects = map(Subject, ids, map(fold, written), names, created, accessed, days, paid, flags)
         yield from zip(subjects, written, strict=True)
 
 
-def _look_alikes(users: pa.Table, folded: Sequence[str], roster: Roster | None) -> frozenset[str]:
+def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the id of each user, and the email as Aha! writes it and as it is compared."""
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        for user_id, email in zip(*(batch.column(name).to_pylist() for name in ("id", "email")), strict=True):
+            yield user_id, email, fold(email)
+
+
+def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:
     """Return the users whose address is in the roster by another spelling only."""
     if roster is None:
         return frozenset()
-    columns = (users.column(name).to_pylist() for name in ("id", "email"))
-    triples = zip(*columns, folded, strict=True)
-    return frozenset(user_id for user_id, email, text in triples if roster.only_looks_like(email, text))
+    return frozenset(user_id for user_id, email, text in _addresses(users) if roster.only_looks_like(email, text))
 
 
 class _Names:
@@ -384,12 +436,17 @@ def _plan_row(subject: Subject, email: str | None, verdict: Verdict, owners: Cou
         first_flagged_at=_iso_or_none(verdict.first_flagged_at),
         leave_date=departure.leave_date.isoformat() if departure and departure.leave_date else None,
         left_at=_iso_or_none(departure.left_at if departure else None),
-        seen_after_leave=_seen_after_leave(subject.accessed_at, verdict),
+        seen_after_leave=seen_after_leave(subject.accessed_at, verdict),
         sole_owner_of=None if owners is None else owners[subject.user_id],
     )
 
 
-def _seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
+def seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
+    """Tell whether somebody was seen after the last day that the roster says.
+
+    :param accessed_at: when last seen; milliseconds since 1970.
+    :param verdict: with what the roster says.
+    """
     left_at = verdict.departure.left_at if verdict.departure else None
     return bool(left_at and accessed_at is not None and accessed_at >= left_at.timestamp() * 1000)
 
@@ -409,7 +466,7 @@ def _decisions(
         "first_flagged_at": [_iso_or_none(v.first_flagged_at) for v in verdicts],
         "absent_since": [_iso_or_none(v.absent_since) for v in verdicts],
         "leave_date": [day.isoformat() if day else None for day in dates],
-        "seen_after_leave": [_seen_after_leave(*pair) for pair in zip(accessed, verdicts, strict=True)],
+        "seen_after_leave": [seen_after_leave(*pair) for pair in zip(accessed, verdicts, strict=True)],
         "sole_owner_of": [None if owners is None else owners[user_id] for user_id in ids],
     }
     columns = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.storage import ANY_ERROR, Location, storage_errors, to_json
+from airflow_provider_aha.storage import ANY_ERROR, Location, file_hash, storage_errors, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -116,12 +117,12 @@ def path_part(text: str) -> str:
     return quote(text, safe="")
 
 
-def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
+def create_once(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
     """Create a file whole, and only where there is none.
 
     :param fs: the path's filesystem.
     :param path: the file.
-    :param content: its bytes.
+    :param content: its bytes, or a local file with them.
     :return: False when there is one already.
     :raises AhaStorageError: when it can't be written.
     """
@@ -129,6 +130,7 @@ def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
         try:
             if is_local(fs):
                 return _create_local(Path(path), content)
+            content = content.read_bytes() if isinstance(content, Path) else content
             if creates_conditionally(fs):
                 fs.pipe_file(path, content, mode="create")
                 return True
@@ -142,25 +144,27 @@ def create_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
         return True
 
 
-def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes) -> tuple[str, str]:
+def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes | Path) -> tuple[str, str]:
     """Write a file of a record that isn't finished yet, under another name where a try that died left one.
 
     :param fs: the folder's filesystem.
     :param folder: where.
     :param name: the name that the file should have.
-    :param body: its bytes.
+    :param body: its bytes, or a local file with them.
     :return: the name that it has, and its SHA-256.
     :raises AhaStorageError: when it can't be written.
     """
     stem, _, suffix = name.rpartition(".")
+    digest = file_hash(body.open("rb"))[0] if isinstance(body, Path) else sha256(body)
     for number in range(2, 1000):
         path = f"{folder}/{name}"
         if create_once(fs, path, body):
             break
-        if _read(fs, path) == body:
+        there = _read(fs, path)
+        if there is not None and sha256(there) == digest:
             break
         name = f"{stem}-{number}.{suffix}"
-    return name, sha256(body)
+    return name, digest
 
 
 def creates_conditionally(fs: AbstractFileSystem) -> bool:
@@ -183,12 +187,16 @@ def _protocols(fs: AbstractFileSystem) -> set[str]:
     return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
-def _create_local(path: Path, content: bytes) -> bool:
+def _create_local(path: Path, content: bytes | Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         with beside.open("wb") as stream:
-            stream.write(content)
+            if isinstance(content, Path):
+                with content.open("rb") as source:
+                    shutil.copyfileobj(source, stream)
+            else:
+                stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         # A link, unlike a rename, fails where the name is taken.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from airflow_provider_aha.layout import Layout
 from airflow_provider_aha.lifecycle.evidence import DISABLED, ENABLED, FILE, read_evidence
 from airflow_provider_aha.lifecycle.records import list_files
-from airflow_provider_aha.report.reviews import Review, read_decisions
+from airflow_provider_aha.normalize import array_of, literal
+from airflow_provider_aha.report.reviews import Review, decision_batches
 from airflow_provider_aha.report.rows import WORKSPACE, Access
 from airflow_provider_aha.report.snapshot import days_between, moment_of
 from airflow_provider_aha.storage import Location
@@ -68,7 +72,12 @@ class Actions:
 
 
 def read_actions(
-    location: Location, account: str, *, since: datetime, synced_at: datetime, enabled: set[str]
+    location: Location,
+    account: str,
+    *,
+    since: datetime,
+    synced_at: datetime,
+    enabled_among: Callable[[set[str]], set[str]],
 ) -> Actions:
     """Sum up the evidence of a period.
 
@@ -76,7 +85,7 @@ def read_actions(
     :param account: the account.
     :param since: the first moment of the period; UTC.
     :param synced_at: when the snapshot was read; UTC.
-    :param enabled: ids of the users who may sign in by the snapshot.
+    :param enabled_among: of some ids, returns those of users who may sign in by the snapshot.
     :raises AhaSnapshotError: when evidence can't be read.
     """
     rows = [row for row in _evidence(location, account) if _moment(row) >= since]
@@ -87,6 +96,7 @@ def read_actions(
             last[row["user_id"]] = row
     taken = {user_id: _moment(row) for user_id, row in last.items() if row["outcome"] in DISABLED}
     seen = {user_id for user_id, moment in taken.items() if moment < synced_at}
+    enabled = enabled_among(seen)
     hours = [row["hours_to_disable"] for row in rows if row["hours_to_disable"] is not None]
     return Actions(
         since=since,
@@ -100,7 +110,7 @@ def read_actions(
         median_hours=round(median(hours), 1) if hours else None,
         verified=len(seen - enabled),
         unverified=len(taken.keys() - seen),
-        came_back=frozenset(seen & enabled),
+        came_back=frozenset(enabled),
     )
 
 
@@ -156,27 +166,49 @@ def worklist(
     :param synced_at: when its snapshot was read; UTC.
     :return: one task per row with something to do, oldest first.
     """
-    ranks = {row.key: row.role_rank for row in access}
-    present = {key.partition(".")[0] for key in ranks}
-    found: dict[str, Task] = {}
+    found: dict[str, tuple[Review, Mapping[str, Any]]] = {}
     for review in reviews:
-        if review.submitted_at is None:
-            continue
-        for row in read_decisions(location, review).to_pylist():
-            found.pop(row["row_key"], None)
-            if row["decision"] != KEEP:
-                state = _state(row, ranks, present) if review.submitted_at < synced_at else WAITING
-                found[row["row_key"]] = Task(
-                    review_id=review.review_id,
-                    row_key=row["row_key"],
-                    user_id=row["user_id"],
-                    decision=row["decision"],
-                    where=", ".join(text for text in (row["role_name"], row["workspace_name"]) if text),
-                    decided_at=review.submitted_at,
-                    age_days=max(0, days_between(review.submitted_at, synced_at)),
-                    state=state,
-                )
-    return list(found.values())
+        if review.submitted_at is not None:
+            for row in _decisions(location, review, found.keys()):
+                found.pop(row["row_key"], None)
+                if row["decision"] != KEEP:
+                    found[row["row_key"]] = review, row
+    if not found:
+        return []
+    users = {row["user_id"] for _, row in found.values()}
+    ranks = {row.key: row.role_rank for row in access if row.person.user_id in users}
+    present = {key.partition(".")[0] for key in ranks}
+    return [_task(review, row, ranks, present, synced_at) for review, row in found.values()]
+
+
+def _decisions(location: Location, review: Review, open_keys: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the decisions that leave something to do, and those that end what an earlier review left."""
+    for batch in decision_batches(location, review):
+        counts = pc.not_equal(batch.column("decision"), literal(KEEP, pa.string()))
+        if open_keys:
+            ends = pc.is_in(batch.column("row_key"), value_set=array_of(list(open_keys), pa.string()))
+            counts = pc.or_(counts, ends)
+        yield from batch.filter(counts).to_pylist()
+
+
+def _task(
+    review: Review,
+    row: Mapping[str, Any],
+    ranks: Mapping[str, int | None],
+    present: set[str],
+    synced_at: datetime,
+) -> Task:
+    decided_at = review.submitted_at or synced_at
+    return Task(
+        review_id=review.review_id,
+        row_key=row["row_key"],
+        user_id=row["user_id"],
+        decision=row["decision"],
+        where=", ".join(text for text in (row["role_name"], row["workspace_name"]) if text),
+        decided_at=decided_at,
+        age_days=max(0, days_between(decided_at, synced_at)),
+        state=_state(row, ranks, present) if decided_at < synced_at else WAITING,
+    )
 
 
 def _state(row: Mapping[str, Any], ranks: Mapping[str, int | None], present: set[str]) -> str:

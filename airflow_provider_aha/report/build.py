@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,24 +20,25 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotEr
 from airflow_provider_aha.layout import Layout
 from airflow_provider_aha.lifecycle.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lifecycle.history import carried
-from airflow_provider_aha.lifecycle.records import parse_record, sha256
+from airflow_provider_aha.lifecycle.records import parse_record
 from airflow_provider_aha.lifecycle.roster import Roster
-from airflow_provider_aha.normalize import literal
+from airflow_provider_aha.normalize import array_of, literal
 from airflow_provider_aha.report import reviews as review_records
 from airflow_provider_aha.report.actions import Actions, Task, read_actions, worklist
 from airflow_provider_aha.report.figures import (
+    Counts,
     Figures,
+    HeatMap,
     Reviewing,
     basics,
     figures_of,
-    heat_map,
     reviewing,
     sentence,
     trend,
 )
-from airflow_provider_aha.report.people import Background, Person, judge_people
+from airflow_provider_aha.report.people import Background, any_right, judge_people
 from airflow_provider_aha.report.reviews import Review, read_reviews
-from airflow_provider_aha.report.rows import RIGHT, Access, population, to_parquet
+from airflow_provider_aha.report.rows import RIGHT, Access, read_roles, write_population
 from airflow_provider_aha.report.snapshot import (
     Snapshot,
     earlier_days,
@@ -43,9 +47,18 @@ from airflow_provider_aha.report.snapshot import (
     read_trend,
     trend_days,
 )
+from airflow_provider_aha.report.staged import Staged
 from airflow_provider_aha.report.terms import Terms
 from airflow_provider_aha.report.text import cell
-from airflow_provider_aha.storage import Location, publish_all, read_json, staging, to_json
+from airflow_provider_aha.storage import (
+    Location,
+    file_hash,
+    publish_all,
+    read_json,
+    staging,
+    storage_errors,
+    to_json,
+)
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -107,11 +120,10 @@ class Report:
 
     :param snapshot: the snapshot.
     :param terms: thresholds, prices, what is shown.
-    :param people: who may sign in, ordered by name.
-    :param rows: the population.
-    :param population_sha256: hash of the population as it is frozen.
-    :param known_before: keys of the last review's rows; None without one.
-    :param compared_review: the id of that review.
+    :param staged: who may sign in, ordered by name, and the population.
+    :param population: the population as it is frozen, a local file.
+    :param population_sha256: its hash.
+    :param compared_review: the id of the review before; None without one.
     :param figures: the figures.
     :param review: where the review stands.
     :param freezing: the review that this report opens.
@@ -126,10 +138,9 @@ class Report:
 
     snapshot: Snapshot
     terms: Terms
-    people: Sequence[Person] = field(repr=False)
-    rows: Sequence[Access] = field(repr=False)
+    staged: Staged = field(repr=False)
+    population: Path
     population_sha256: str
-    known_before: frozenset[str] | None = field(repr=False)
     compared_review: str | None
     figures: Figures
     review: Reviewing
@@ -157,9 +168,9 @@ class Report:
 
         :param row: the row.
         """
-        if self.known_before is None:
+        if self.compared_review is None:
             return ""
-        return "same" if row.key in self.known_before else "new"
+        return "same" if self.staged.is_known(row.key) else "new"
 
     def needs_attention(self, row: Access) -> bool:
         """Tell whether a page that can't carry all rows carries this one.
@@ -185,19 +196,16 @@ def make_report(
     mine = _opened_before(location, asked, reviews)
     if mine is not None:
         return _summary_of(location, mine)
-    report = gather(location, asked, reviews, now())
-    files = render(report, location.url)
-    layout = Layout(location.path, asked.account)
-    if asked.review_id is not None:
-        review = _freeze(location, asked, report, files)
-        log.info("The review %s is open, with %d rows: %s", asked.review_id, len(report.rows), review.path)
-    folder = layout.report(report.snapshot.day)
-    with staging() as place:
-        staged = {f"{folder}/{name}": place / name for name in (PAGE, TABLE, SUMMARY)}
-        for path, body in zip(staged.values(), files.values(), strict=True):
-            path.write_bytes(body)
-        publish_all(location.fs, staged)
-    return {**summary_of(report, files), "page": f"{location.url}{folder.removeprefix(location.path)}/{PAGE}"}
+    with staging() as place, closing(Staged(place)) as staged:
+        report = gather(location, asked, reviews, now(), staged, place)
+        files, summary = render(report, location.url, place)
+        if asked.review_id is not None:
+            review = _freeze(location, asked, report, files)
+            rows = report.figures.values["rows"]
+            log.info("The review %s is open, with %d rows: %s", asked.review_id, rows, review.path)
+        folder = Layout(location.path, asked.account).report(report.snapshot.day)
+        publish_all(location.fs, {f"{folder}/{name}": path for name, path in files.items()})
+    return {**summary, "page": f"{location.url}{folder.removeprefix(location.path)}/{PAGE}"}
 
 
 def _opened_before(location: Location, asked: Asked, reviews: Sequence[Review]) -> Review | None:
@@ -220,28 +228,35 @@ def _summary_of(location: Location, review: Review) -> dict[str, Any]:
     return {**summary, "page": f"{location.url}{review.path.removeprefix(location.path)}/{page}"}
 
 
-def gather(location: Location, asked: Asked, reviews: Sequence[Review], now: datetime) -> Report:
-    """Read and judge all that a report shows; nothing is written.
+def gather(
+    location: Location, asked: Asked, reviews: Sequence[Review], now: datetime, staged: Staged, place: Path
+) -> Report:
+    """Read and judge all that a report shows; nothing is written below the base path.
 
     :param location: the base path.
     :param asked: of what.
     :param reviews: the account's reviews, oldest first.
     :param now: this moment; UTC.
+    :param staged: where people and rows are kept; empty.
+    :param place: a local folder for the population.
     """
     terms, account = asked.terms, asked.account
     exclusions = load_exclusions(asked.exclusions) if asked.exclusions else None
     roster = asked.roster() if asked.roster else None
     snapshot = read_snapshot(location, account)
     days = earlier_days(location, account, snapshot.day)
-    enabled = set(snapshot.users.filter(may_have_access(snapshot.users)).column("id").to_pylist())
     actions = read_actions(
         location,
         account,
         since=snapshot.synced_at - timedelta(days=terms.review_every_days),
         synced_at=snapshot.synced_at,
-        enabled=enabled,
+        enabled_among=partial(_enabled_among, snapshot),
     )
-    known = _last_population(location, reviews)
+    compared = reviews[-1] if reviews else None
+    if compared:
+        administrators_before: frozenset[str] | None = _read_last(location, compared, staged)
+    else:
+        administrators_before = _administrators_before(location, account, days)
     background = Background(
         roster=roster,
         exclusions=exclusions,
@@ -252,32 +267,36 @@ def gather(location: Location, asked: Asked, reviews: Sequence[Review], now: dat
             unused_rules=["unused"],
             roster=roster.spec.name if roster else None,
         ),
-        administrators_before=_administrators_before(location, account, days, known),
+        administrators_before=administrators_before,
         came_back=actions.came_back,
     )
-    people = judge_people(snapshot, terms, background)
-    rows = list(population(people, snapshot))
+    staged.add_people(judge_people(snapshot, terms, background))
+    staged.add_roles(read_roles(snapshot))
+    staged.order()
+    counts, heat_map, file = Counts(), HeatMap(), place / "population.parquet"
+    write_population(counts.watch_rows(heat_map.watch(staged.rows())), file)
+    deque(counts.watch_people(staged.people()), maxlen=0)
+    sole_owned = staged.sole_owned()
     where = reviewing(
         reviews,
         now=now,
         first_day=(days or [snapshot.day])[0],
         every=timedelta(days=terms.review_every_days),
-        freezing=(asked.review_id, len(rows)) if asked.review_id else None,
+        freezing=(asked.review_id, counts.rows) if asked.review_id else None,
     )
-    tasks = worklist(location, reviews, rows, snapshot.synced_at)
+    tasks = worklist(location, reviews, staged.rows(), snapshot.synced_at)
     return Report(
         snapshot=snapshot,
         terms=terms,
-        people=people,
-        rows=rows,
-        population_sha256=sha256(to_parquet(rows)),
-        known_before=frozenset(known.column("row_key").to_pylist()) if known is not None else None,
-        compared_review=reviews[-1].review_id if known is not None else None,
+        staged=staged,
+        population=file,
+        population_sha256=file_hash(file.open("rb"))[0],
+        compared_review=compared.review_id if compared else None,
         figures=figures_of(
             snapshot,
-            people,
-            rows,
+            counts,
             terms,
+            sole_owned=len(sole_owned),
             review=where,
             tasks=tasks,
             has_roster=roster is not None,
@@ -288,23 +307,34 @@ def gather(location: Location, asked: Asked, reviews: Sequence[Review], now: dat
         tasks=tasks,
         actions=actions,
         trend=trend(_points(location, snapshot, days), terms),
-        heat_map=heat_map(rows, snapshot, people),
+        heat_map=heat_map.result(set(sole_owned)),
         exclusions=exclusions,
         made_at=now,
         roster={"name": roster.spec.name, "rows": roster.rows, "sha256": roster.sha256} if roster else None,
     )
 
 
-def _last_population(location: Location, reviews: Sequence[Review]) -> Any:
-    return review_records.read_population(location, reviews[-1]) if reviews else None
+def _enabled_among(snapshot: Snapshot, ids: set[str]) -> set[str]:
+    users = snapshot.users.filter(may_have_access(snapshot.users))
+    mask = pc.is_in(users.column("id"), value_set=array_of(list(ids), pa.string()))
+    return set(users.column("id").filter(mask).to_pylist())
 
 
-def _administrators_before(
-    location: Location, account: str, days: Sequence[str], known: Any
-) -> frozenset[str] | None:
-    if known is not None:
-        rights = known.filter(pc.equal(known.column("kind"), literal(RIGHT, pa.string())))
-        return frozenset(rights.column("user_id").to_pylist())
+def _read_last(location: Location, review: Review, staged: Staged) -> frozenset[str]:
+    """Keep the keys of a review's rows, and return who had an administrator right in it."""
+    found: set[str] = set()
+
+    def keys() -> Iterator[str]:
+        for batch in review_records.population_batches(location, review, ("row_key", "user_id", "kind")):
+            rights = pc.equal(batch.column("kind"), literal(RIGHT, pa.string()))
+            found.update(batch.column("user_id").filter(rights).to_pylist())
+            yield from batch.column("row_key").to_pylist()
+
+    staged.add_known(keys())
+    return frozenset(found)
+
+
+def _administrators_before(location: Location, account: str, days: Sequence[str]) -> frozenset[str] | None:
     if not days:
         return None
     try:
@@ -312,9 +342,7 @@ def _administrators_before(
     except AhaSnapshotError as error:
         log.warning("The snapshot %s is not compared with: %s", days[-1], error)
         return None
-    flags = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
-    columns = zip(*(users.column(name).to_pylist() for name in ("id", *flags)), strict=True)
-    return frozenset(user_id for user_id, *rights in columns if any(rights))
+    return frozenset(users.filter(any_right(users)).column("id").to_pylist())
 
 
 def _before(location: Location, account: str, days: Sequence[str], terms: Terms) -> dict[str, Any] | None:
@@ -335,26 +363,31 @@ def _points(location: Location, snapshot: Snapshot, days: Sequence[str]) -> Iter
     yield snapshot.day, snapshot.users
 
 
-def render(report: Report, base_url: str) -> dict[str, bytes]:
+def render(report: Report, base_url: str, place: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     """Make the page and what lies beside it.
 
     :param report: what they show.
     :param base_url: the base path as its user writes it, for the verify command.
-    :return: bytes of page, table and summary by name.
+    :param place: a local folder for them.
+    :return: page, table and summary as local files by name, and what the summary says.
     """
     from airflow_provider_aha.report.page import page
 
-    # Line by line: as one text, a single emoji in it would make all of it four times as large.
-    table = b"".join(line.encode() for line in chain(["\ufeff"], csv_lines(report)))
-    files = {PAGE: page(report, base_url), TABLE: table}
-    return {**files, SUMMARY: to_json(summary_of(report, files))}
+    files = {name: place / name for name in (PAGE, TABLE, SUMMARY)}
+    with storage_errors(str(place)):
+        files[PAGE].write_bytes(page(report, base_url))
+        with files[TABLE].open("wb") as table:
+            table.writelines(line.encode() for line in chain(["\ufeff"], csv_lines(report)))
+        summary = summary_of(report, {name: file_hash(files[name].open("rb"))[0] for name in (PAGE, TABLE)})
+        files[SUMMARY].write_bytes(to_json(summary))
+    return files, summary
 
 
-def summary_of(report: Report, files: Mapping[str, bytes]) -> dict[str, Any]:
+def summary_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
     """Return the figures as data; without names and emails.
 
     :param report: the report.
-    :param files: the files that it vouches for.
+    :param files: the files that it vouches for: SHA-256 by name.
     """
     snapshot, review = report.snapshot, report.review
     return {
@@ -380,11 +413,11 @@ def summary_of(report: Report, files: Mapping[str, bytes]) -> dict[str, Any]:
         },
         "actions": report.actions.to_json(),
         "provider_version": package_version(),
-        "files": {name: sha256(body) for name, body in files.items() if name != SUMMARY},
+        "files": dict(files),
     }
 
 
-def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str, bytes]) -> Review:
+def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str, Path]) -> Review:
     snapshot = report.snapshot
     facts = {
         "review_id": asked.review_id,
@@ -392,16 +425,16 @@ def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str
         "sandbox": snapshot.sandbox,
         "created_at": _iso(report.made_at),
         "snapshot": {"day": snapshot.day, "synced_at": _iso(snapshot.synced_at), "sha256": snapshot.sha256},
-        "people": len(report.people),
-        "rows": len(report.rows),
+        "people": report.figures.values["may_sign_in"],
+        "rows": report.figures.values["rows"],
         "population_sha256": report.population_sha256,
         "dag_id": asked.dag_id,
         "run_id": asked.run_id,
         "requested_by": asked.requested_by,
         "provider_version": package_version(),
     }
-    frozen = {
-        review_records.POPULATION: ("population.parquet", to_parquet(report.rows)),
+    frozen: dict[str, tuple[str, bytes | Path]] = {
+        review_records.POPULATION: ("population.parquet", report.population),
         "page": (PAGE, files[PAGE]),
         "table": (TABLE, files[TABLE]),
         "summary": (SUMMARY, files[SUMMARY]),
@@ -416,7 +449,7 @@ def csv_lines(report: Report) -> Iterator[str]:
     :param report: the report.
     """
     yield _line(CSV_COLUMNS)
-    for row in report.rows:
+    for row in report.staged.rows():
         person = row.person
         yield _line(
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.normalize import literal
 from airflow_provider_aha.report.actions import DONE, Task, oldest
-from airflow_provider_aha.report.people import ATTENTION, KEEP, Person, any_right, sole_owners, unused_seats
+from airflow_provider_aha.report.people import ATTENTION, KEEP, Person, any_right, unused_seats
 from airflow_provider_aha.report.reviews import OPEN, Review, last_submitted
 from airflow_provider_aha.report.rows import WORKSPACE, Access
 from airflow_provider_aha.report.snapshot import Snapshot, may_have_access
@@ -101,12 +101,72 @@ class Figures:
     attention: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class Counts:
+    """Counts people and rows, one after the other.
+
+    :param people: people by what holds for them; see :func:`_facts`.
+    :param rows: how many rows there are.
+    :param workspaces: ids of the workspaces in them.
+    """
+
+    people: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    workspaces: set[str] = field(default_factory=set)
+
+    def watch_people(self, people: Iterable[Person]) -> Iterator[Person]:
+        """Yield people, and count them.
+
+        :param people: them.
+        """
+        for person in people:
+            self.people.update(_facts(person))
+            yield person
+
+    def watch_rows(self, rows: Iterable[Access]) -> Iterator[Access]:
+        """Yield rows, and count them.
+
+        :param rows: them.
+        """
+        for row in rows:
+            self.rows += 1
+            if row.workspace_id:
+                self.workspaces.add(row.workspace_id)
+            yield row
+
+
+def _facts(person: Person) -> Iterator[str]:
+    yield "people"
+    yield from (f"flag:{flag}" for flag in person.flags)
+    if person.never_seen:
+        yield "never_seen"
+    if person.suggestion != KEEP:
+        yield "suggested"
+    if person.rights:
+        yield "administrators"
+    if person.is_leaver:
+        yield "leavers"
+        if person.rights:
+            yield "leaving_administrators"
+        if person.occupies_seat:
+            yield "leaver_seats"
+    if person.occupies_seat:
+        yield "seats"
+        yield f"seat:{person.status}"
+        if person.unused:
+            yield "unused"
+        elif person.status == "never_seen":
+            yield "never_seen_new"
+        if person.unused or person.is_leaver:
+            yield "reclaimable"
+
+
 def figures_of(
     snapshot: Snapshot,
-    people: Sequence[Person],
-    rows: Sequence[Access],
+    counts: Counts,
     terms: Terms,
     *,
+    sole_owned: int,
     review: Reviewing,
     tasks: Sequence[Task],
     has_roster: bool,
@@ -115,51 +175,46 @@ def figures_of(
     """Compute all figures.
 
     :param snapshot: the snapshot.
-    :param people: who may sign in.
-    :param rows: the population.
+    :param counts: of who may sign in, and of the population.
     :param terms: thresholds and prices.
+    :param sole_owned: how many workspaces only one person owns.
     :param review: where the review stands.
     :param tasks: what reviews have decided.
     :param has_roster: whether it is known who left.
     :param before: the summary of the report before, or what is known of the snapshot before.
     """
-    seated = [person for person in people if person.occupies_seat]
-    leavers = [person for person in people if person.is_leaver]
-    reclaimable = [person for person in seated if person.unused or person.is_leaver]
-    purchased = terms.seats_purchased
+    people, purchased = counts.people, terms.seats_purchased
+    in_use = people["seats"]
     values: dict[str, Any] = {
         "users": snapshot.users.num_rows,
-        "may_sign_in": len(people),
-        "disabled": snapshot.users.num_rows - len(people),
+        "may_sign_in": people["people"],
+        "disabled": snapshot.users.num_rows - people["people"],
         "enabled_unknown": snapshot.users.column("is_enabled").null_count,
-        "rows": len(rows),
-        "workspaces": len({row.workspace_id for row in rows if row.workspace_id}),
-        "seats_in_use": len(seated),
+        "rows": counts.rows,
+        "workspaces": len(counts.workspaces),
+        "seats_in_use": in_use,
         "seats_purchased": purchased,
-        "seats_free": None if purchased is None else max(0, purchased - len(seated)),
-        "seats_over": None if purchased is None else max(0, len(seated) - purchased),
-        "seats_by_activity": {name: sum(person.status == name for person in seated) for name in SEATS},
-        "seats_unused": sum(person.unused for person in seated),
-        "seats_never_seen_new": sum(person.status == "never_seen" and not person.unused for person in seated),
-        "seats_reclaimable": len(reclaimable),
-        "leavers": len(leavers) if has_roster else None,
-        "leaving_administrators": sum(bool(person.rights) for person in leavers) if has_roster else None,
-        "leaver_seats": sum(person.occupies_seat for person in leavers) if has_roster else None,
-        "administrators": sum(bool(person.rights) for person in people),
-        "never_seen_long": sum(person.never_seen for person in people),
-        "suggested": sum(person.suggestion != KEEP for person in people),
-        "sole_owned_workspaces": sum(
-            map(len, sole_owners(snapshot.roles, {person.user_id for person in people}).values())
-        ),
+        "seats_free": None if purchased is None else max(0, purchased - in_use),
+        "seats_over": None if purchased is None else max(0, in_use - purchased),
+        "seats_by_activity": {name: people[f"seat:{name}"] for name in SEATS},
+        "seats_unused": people["unused"],
+        "seats_never_seen_new": people["never_seen_new"],
+        "seats_reclaimable": people["reclaimable"],
+        "leavers": people["leavers"] if has_roster else None,
+        "leaving_administrators": people["leaving_administrators"] if has_roster else None,
+        "leaver_seats": people["leaver_seats"] if has_roster else None,
+        "administrators": people["administrators"],
+        "never_seen_long": people["never_seen"],
+        "suggested": people["suggested"],
+        "sole_owned_workspaces": sole_owned,
         "reviewed": review.reviewed,
         "review_rows": review.rows,
         "decisions_open": review.open_decisions,
         "tasks_open": sum(task.state != DONE for task in tasks),
         "tasks_done": sum(task.state == DONE for task in tasks),
         "oldest_task_days": oldest(tasks),
-        **_money(snapshot, terms, len(reclaimable), before),
+        **_money(snapshot, terms, people["reclaimable"], before),
     }
-    attention = Counter(flag for person in people for flag in person.flags)
     compared = dict((before or {}).get("figures") or {})
     return Figures(
         values=values,
@@ -169,7 +224,7 @@ def figures_of(
             if isinstance(values[name], int) and isinstance(compared.get(name), int)
         },
         compared_with=str(before["snapshot"]) if before else None,
-        attention={name: attention[name] for name in ATTENTION},
+        attention={name: people[f"flag:{name}"] for name in ATTENTION},
     )
 
 
@@ -235,35 +290,45 @@ def trend(points: Iterable[tuple[str, pa.Table]], terms: Terms) -> list[dict[str
     return found
 
 
-def heat_map(rows: Iterable[Access], snapshot: Snapshot, people: Sequence[Person], top: int = 15) -> dict[str, Any]:
-    """Count people by workspace and role.
+class HeatMap:
+    """Counts people by workspace and role, one row of the population after the other."""
 
-    :param rows: the population.
-    :param snapshot: the snapshot.
-    :param people: who may sign in.
-    :param top: so many workspaces, those with most people, have a row of their own.
-    :return: names of roles (most rights first), rows of counts, and how many of them are of one workspace alone;
-        another one folds the rest.
-    """
-    counts: dict[str, Counter[str]] = {}
-    names: dict[str, str] = {}
-    ranks: dict[str, int] = {}
-    for row in rows:
-        if row.kind == WORKSPACE and row.workspace_id:
-            counts.setdefault(row.workspace_id, Counter())[row.role_name] += 1
-            names[row.workspace_id] = row.workspace_name or row.workspace_id
-            ranks.setdefault(row.role_name, row.role_rank or 99)
-    sole = {name for owned in sole_owners(snapshot.roles, {p.user_id for p in people}).values() for name in owned}
-    ordered = sorted(counts, key=lambda key: (-sum(counts[key].values()), names[key]))
-    shown = [
-        {"workspace": names[key], "sole_owner": names[key] in sole, "counts": dict(counts[key])}
-        for key in ordered[:top]
-    ]
-    if rest := ordered[top:]:
-        folded = sum((counts[key] for key in rest), Counter[str]())
-        shown.append({"workspace": f"{len(rest)} more workspaces", "sole_owner": False, "counts": dict(folded)})
-    roles = sorted(ranks, key=lambda name: (ranks[name], name))
-    return {"roles": roles, "rows": shown, "alone": min(len(ordered), top)}
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {}
+        self._names: dict[str, str] = {}
+        self._ranks: dict[str, int] = {}
+
+    def watch(self, rows: Iterable[Access]) -> Iterator[Access]:
+        """Yield rows, and count them.
+
+        :param rows: them.
+        """
+        for row in rows:
+            if row.kind == WORKSPACE and row.workspace_id:
+                self._counts.setdefault(row.workspace_id, Counter())[row.role_name] += 1
+                self._names[row.workspace_id] = row.workspace_name or row.workspace_id
+                self._ranks.setdefault(row.role_name, row.role_rank or 99)
+            yield row
+
+    def result(self, sole_owned: Collection[str], top: int = 15) -> dict[str, Any]:
+        """Return what was counted.
+
+        :param sole_owned: names of the workspaces that only one person owns.
+        :param top: so many workspaces, those with most people, have a row of their own.
+        :return: names of roles (most rights first), rows of counts, and how many of them are of one workspace
+            alone; another one folds the rest.
+        """
+        counts, names, ranks = self._counts, self._names, self._ranks
+        ordered = sorted(counts, key=lambda key: (-sum(counts[key].values()), names[key]))
+        shown = [
+            {"workspace": names[key], "sole_owner": names[key] in sole_owned, "counts": dict(counts[key])}
+            for key in ordered[:top]
+        ]
+        if rest := ordered[top:]:
+            folded = sum((counts[key] for key in rest), Counter[str]())
+            shown.append({"workspace": f"{len(rest)} more workspaces", "sole_owner": False, "counts": dict(folded)})
+        roles = sorted(ranks, key=lambda name: (ranks[name], name))
+        return {"roles": roles, "rows": shown, "alone": min(len(ordered), top)}
 
 
 def sentence(figures: Figures, *, overdue: bool) -> str:

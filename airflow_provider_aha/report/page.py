@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from airflow_provider_aha.report.actions import CHOICES, DONE
+from airflow_provider_aha.report.actions import CHOICES, DONE, Task
 from airflow_provider_aha.report.build import CSV_COLUMNS, Report, day_of
 from airflow_provider_aha.report.figures import SEATS
 from airflow_provider_aha.report.people import ATTENTION, Person
@@ -44,9 +46,8 @@ def page(report: Report, base_url: str) -> bytes:
     :param base_url: the base path as its user writes it.
     :return: HTML, UTF-8.
     """
-    carried = report.rows
-    if len(carried) > report.terms.max_rows:
-        carried = [row for row in report.rows if report.needs_attention(row)]
+    carried, wanted = _carried(report)
+    open_tasks = [task for task in report.tasks if task.state != DONE]
     scripts = _scripts()
     html: str = _template().render(
         report=report,
@@ -61,13 +62,14 @@ def page(report: Report, base_url: str) -> bytes:
         open_days=OPEN_FOR.days,
         expired=report.review.state == EXPIRED,
         carried=len(carried),
+        wanted=wanted,
         tiles=list(_tiles(report)),
         groups=list(_groups(report)),
         expired_exclusions=_expired_exclusions(report),
         actions=list(_actions(report)),
-        tasks=[task for task in report.tasks if task.state != DONE],
+        tasks=open_tasks,
         tasks_shown=_TASKS,
-        people={person.user_id: person for person in report.people},
+        people=_people_of(report, open_tasks[:_TASKS]),
         choices=CHOICES,
         style=_asset("page.css").replace("{{font}}", _font()),
         data=script_json(_data(report, carried)),
@@ -75,6 +77,21 @@ def page(report: Report, base_url: str) -> bytes:
         allowed=" ".join(map(_source, scripts)),
     )
     return html.encode()
+
+
+def _carried(report: Report) -> tuple[list[Access], int]:
+    """Return the rows that the page carries, and how many it would if it were not for its size."""
+    rows, most = report.staged.rows(), report.terms.max_rows
+    if (total := report.figures.values["rows"]) <= most:
+        return list(rows), total
+    wanted = filter(report.needs_attention, rows)
+    carried = list(islice(wanted, most))
+    return carried, len(carried) + sum(1 for _ in wanted)
+
+
+def _people_of(report: Report, tasks: Sequence[Task]) -> dict[str, Person]:
+    found = {task.user_id: report.staged.person(task.user_id) for task in tasks}
+    return {user_id: person for user_id, person in found.items() if person}
 
 
 @cache
@@ -132,7 +149,7 @@ def count(value: int, one: str, many: str | None = None) -> str:
 
 def _owner(report: Report) -> str:
     owner_id = report.snapshot.manifest.get("key_owner_id")
-    owner = next((person for person in report.people if person.user_id == owner_id), None)
+    owner = report.staged.person(owner_id)
     return owner.name if owner else f"user {owner_id}"
 
 
@@ -233,14 +250,19 @@ def _change(report: Report, name: str) -> str:
 
 def _groups(report: Report) -> Iterator[dict[str, Any]]:
     """Yield who needs attention, by reason."""
-    for name, title in ATTENTION.items():
-        people = [person for person in report.people if name in person.flags]
-        if name == "leaver":
+    shown: dict[str, list[Person]] = {name: [] for name in ATTENTION}
+    totals: Counter[str] = Counter()
+    for person in report.staged.people():
+        for name in person.flags:
             # Who was seen after leaving is a leaver, too; one place is enough.
-            people = [person for person in people if "seen_after_leave" not in person.flags]
-        if people:
-            shown = [{"person": person, "fact": _fact(name, person)} for person in people[:_NAMED]]
-            yield {"name": name, "title": title, "people": shown, "total": len(people)}
+            if name != "leaver" or "seen_after_leave" not in person.flags:
+                totals[name] += 1
+                if len(shown[name]) < _NAMED:
+                    shown[name].append(person)
+    for name, title in ATTENTION.items():
+        if totals[name]:
+            people = [{"person": person, "fact": _fact(name, person)} for person in shown[name]]
+            yield {"name": name, "title": title, "people": people, "total": totals[name]}
 
 
 def _fact(name: str, person: Person) -> str:
@@ -310,8 +332,8 @@ def _data(report: Report, carried: Sequence[Access]) -> dict[str, Any]:
         "flags": _FLAGS,
         "attention": list(ATTENTION),
         "chips": {name: text for name, text in _CHIPS.items() if name in flagged},
-        "total": len(report.rows),
-        "hasBefore": report.known_before is not None,
+        "total": report.figures.values["rows"],
+        "hasBefore": report.compared_review is not None,
         "people": _people_data(people, words, _milliseconds(snapshot.synced_at)),
         "rows": _rows_data(report, carried, places, words),
         "words": words.texts(),

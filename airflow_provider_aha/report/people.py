@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,10 +13,10 @@ import pyarrow.compute as pc
 from airflow_provider_aha.lifecycle.exclusions import Exclusions
 from airflow_provider_aha.lifecycle.history import Carried
 from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher, fold
-from airflow_provider_aha.lifecycle.planning import build_plan
+from airflow_provider_aha.lifecycle.planning import judge_users, seen_after_leave
 from airflow_provider_aha.lifecycle.population import Population, milliseconds
 from airflow_provider_aha.lifecycle.roster import Roster
-from airflow_provider_aha.lifecycle.rules import LEFT, LeftRule, Policy, Rule, UnusedRule
+from airflow_provider_aha.lifecycle.rules import LEFT, LeftRule, Policy, Rule, UnusedRule, Verdict
 from airflow_provider_aha.normalize import literal
 from airflow_provider_aha.report.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.report.terms import Terms
@@ -26,6 +25,9 @@ from airflow_provider_aha.report.terms import Terms
 _NOT_LEFT = frozenset({"not_covered", "absent_once", "only_absent"})
 _FALSE, _TRUE = (literal(flag, pa.bool_()) for flag in (False, True))
 KEEP, REVOKE_ACCOUNT, LOOK = "keep", "revoke account", "look"
+_WORTH_A_LOOK = frozenset({"came_back", "new_administrator", "same_email", "leaver"})
+# Python objects are made for so many users at a time.
+_BATCH = 10_000
 
 # What puts a user under "needs attention", in this order.
 ATTENTION = {
@@ -140,8 +142,10 @@ def any_right(users: pa.Table) -> Any:
     return found
 
 
-def judge_people(snapshot: Snapshot, terms: Terms, background: Background) -> list[Person]:
-    """Describe everybody who may sign in, ordered by name.
+def judge_people(snapshot: Snapshot, terms: Terms, background: Background) -> Iterator[Person]:
+    """Describe everybody who may sign in, in the order of the snapshot.
+
+    What depends on others is judged by :func:`judged_with`, when all are known.
 
     :param snapshot: the snapshot.
     :param terms: the thresholds.
@@ -153,13 +157,38 @@ def judge_people(snapshot: Snapshot, terms: Terms, background: Background) -> li
     users = everybody.filter(mask).set_column(
         everybody.schema.get_field_index("is_enabled"), "is_enabled", mask.filter(mask)
     )
-    people = list(_people(users, terms))
-    _suggest(people, users, snapshot, terms, background)
-    _flag(people, snapshot, background)
-    return sorted(people, key=lambda person: (fold(person.name), person.user_id))
+    flag = _Flags(snapshot, background)
+    for person, verdict in zip(_people(users, terms), _verdicts(users, snapshot, terms, background), strict=True):
+        _suggest(person, verdict, background.roster)
+        flag(person)
+        yield person
+
+
+def judged_with(person: Person, *, same_email: bool, sole_owner: bool) -> Person:
+    """Complete what is known of somebody by what is known of all.
+
+    :param person: the person; changed.
+    :param same_email: whether somebody else has the same email.
+    :param sole_owner: whether a workspace has no other owner who may sign in.
+    """
+    if same_email:
+        person.flags.add("same_email")
+    if sole_owner and (person.is_leaver or person.suggestion != KEEP):
+        person.flags.add("sole_owner")
+    if person.suggestion == KEEP and person.flags & _WORTH_A_LOOK:
+        person.suggestion = LOOK
+        person.why = person.why or "; ".join(
+            text.lower() for name, text in ATTENTION.items() if name in person.flags
+        )
+    return person
 
 
 def _people(users: pa.Table, terms: Terms) -> Iterator[Person]:
+    for start in range(0, users.num_rows, _BATCH):
+        yield from _some_people(users.slice(start, _BATCH), terms)
+
+
+def _some_people(users: pa.Table, terms: Terms) -> Iterator[Person]:
     unused, never = (mask.to_pylist() for mask in unused_seats(users, terms))
     texts = ("id", "name", "email", "activity_status", "days_inactive", "occupies_seat")
     columns = [users.column(name).to_pylist() for name in texts]
@@ -195,84 +224,55 @@ def _rights(flags: Sequence[bool | None]) -> tuple[str, ...]:
     return named or (("is_administrator",) if flags[0] else ())
 
 
-def _suggest(
-    people: Iterable[Person], users: pa.Table, snapshot: Snapshot, terms: Terms, background: Background
-) -> None:
+def _verdicts(users: pa.Table, snapshot: Snapshot, terms: Terms, background: Background) -> Iterator[Verdict]:
     """Judge everybody by the rules that also make plans."""
-    roster = background.roster
     rules: list[Rule] = [
         UnusedRule("unused", terms.inactive_days, True, terms.never_seen_days, 0, include_administrators=True)
     ]
-    if roster:
+    if background.roster:
         rules.append(LeftRule("left", absence=True))
-    draft = build_plan(
-        Population(snapshot.manifest, snapshot.synced_at, users, snapshot.roles, {}),
+    return judge_users(
+        Population(snapshot.manifest, snapshot.synced_at, users, None, {}),
         Policy(tuple(rules), protect_patterns=UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
-        roster=roster,
+        roster=background.roster,
         exclusions=background.exclusions,
         before=background.carried,
     )
-    names = ("class", "detail", "spared_by", "leave_date", "seen_after_leave")
-    columns = (draft.decisions.column(name).to_pylist() for name in names)
-    for person, user_class, detail, spared_by, leave_date, seen in zip(people, *columns, strict=True):
-        if roster:
-            email = fold(person.email)
-            person.in_roster = ("yes" if roster.knows(email) else "no") if roster.covers(email) else "not covered"
-        if user_class == LEFT and spared_by not in _NOT_LEFT:
-            person.flags.add("leaver")
-            person.leave_date = leave_date
-            if seen:
-                person.flags.add("seen_after_leave")
-        detail = detail.partition(", flagged since")[0]
-        if spared_by is None:
-            person.suggestion, person.why = REVOKE_ACCOUNT, detail
-        elif user_class is not None and spared_by not in _NOT_LEFT:
-            person.why = f"{detail}; {spared_by.replace('_', ' ')}"
 
 
-def _flag(people: Sequence[Person], snapshot: Snapshot, background: Background) -> None:
-    emails = Counter(fold(person.email) for person in people if person.email)
-    owned = sole_owners(snapshot.roles, {person.user_id for person in people})
-    service = UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)
-    expired = background.exclusions.expired(snapshot.synced_at.date()) if background.exclusions else []
-    before = background.administrators_before
-    for person in people:
+def _suggest(person: Person, verdict: Verdict, roster: Roster | None) -> None:
+    if roster:
+        email = fold(person.email)
+        person.in_roster = ("yes" if roster.knows(email) else "no") if roster.covers(email) else "not covered"
+    if verdict.user_class == LEFT and verdict.spared_by not in _NOT_LEFT:
+        person.flags.add("leaver")
+        last_day = verdict.departure.leave_date if verdict.departure else None
+        person.leave_date = last_day.isoformat() if last_day else None
+        if seen_after_leave(person.accessed_at, verdict):
+            person.flags.add("seen_after_leave")
+    detail = verdict.detail.partition(", flagged since")[0]
+    if verdict.spared_by is None:
+        person.suggestion, person.why = REVOKE_ACCOUNT, detail
+    elif verdict.user_class is not None and verdict.spared_by not in _NOT_LEFT:
+        person.why = f"{detail}; {verdict.spared_by.replace('_', ' ')}"
+
+
+class _Flags:
+    """Marks somebody with what speaks against the account, by what is known of this person alone."""
+
+    def __init__(self, snapshot: Snapshot, background: Background) -> None:
+        exclusions = background.exclusions
+        self._background = background
+        self._service = UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)
+        self._expired = exclusions.expired(snapshot.synced_at.date()) if exclusions else []
+
+    def __call__(self, person: Person) -> None:
         who = (person.user_id, person.email, person.name)
+        before = self._background.administrators_before
         found = {
-            "came_back": person.user_id in background.came_back,
+            "came_back": person.user_id in self._background.came_back,
             "new_administrator": bool(person.rights) and before is not None and person.user_id not in before,
-            "same_email": emails[fold(person.email)] > 1,
-            "sole_owner": bool(owned[person.user_id]) and (person.is_leaver or person.suggestion != KEEP),
-            "service_account": service.match(*who) is not None,
-            "expired_exclusion": any(row.matcher.match(*who) for row in expired),
+            "service_account": self._service.match(*who) is not None,
+            "expired_exclusion": any(row.matcher.match(*who) for row in self._expired),
         }
         person.flags |= {name for name, holds in found.items() if holds}
-        if person.suggestion == KEEP and person.flags & {"came_back", "new_administrator", "same_email", "leaver"}:
-            person.suggestion = LOOK
-            person.why = person.why or "; ".join(
-                text.lower() for name, text in ATTENTION.items() if name in person.flags
-            )
-
-
-def sole_owners(roles: pa.Table, enabled: set[str]) -> Mapping[str, list[str]]:
-    """Name the workspaces of each user that have no other owner who may sign in.
-
-    :param roles: a ``user_roles`` table.
-    :param enabled: ids of those who may sign in.
-    :return: names of workspaces by user id.
-    """
-    owners: dict[str, set[str]] = defaultdict(set)
-    names: dict[str, str] = {}
-    owned = roles.filter(
-        pc.fill_null(pc.equal(roles.column("role"), literal("product_owner", pa.string())), _FALSE)
-    )
-    columns = (owned.column(name).to_pylist() for name in ("user_id", "workspace_id", "workspace_name"))
-    for user_id, workspace_id, name in zip(*columns, strict=True):
-        names[workspace_id] = name or workspace_id
-        if user_id in enabled:
-            owners[workspace_id].add(user_id)
-    found: dict[str, list[str]] = defaultdict(list)
-    for workspace_id, users in owners.items():
-        if len(users) == 1:
-            found[next(iter(users))].append(names[workspace_id])
-    return found

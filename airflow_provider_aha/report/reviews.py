@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,8 @@ ANCHOR = "anchor.json"
 POPULATION, DECISIONS = "population", "decisions"
 # A review that is older describes people who have moved on.
 OPEN_FOR = timedelta(days=14)
+# Python objects are made of so many rows at a time.
+_BATCH = 10_000
 OPEN, SUBMITTED, EXPIRED = "open", "submitted", "expired"
 
 
@@ -131,12 +134,12 @@ def find_review(location: Location, account: str, review_id: str) -> Review | No
     return next((review for review in read_reviews(location, account) if review.path == path), None)
 
 
-def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tuple[str, bytes]]) -> Review:
+def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tuple[str, bytes | Path]]) -> Review:
     """Freeze a review; nothing of it is ever replaced.
 
     :param location: the base path.
     :param facts: who, when, of which snapshot; with ``account`` and ``review_id``.
-    :param files: name and bytes by what they are.
+    :param files: name, and bytes or a local file, by what they are.
     :raises AhaConfigurationError: when there is a review of this id.
     """
     account, review_id = str(facts["account"]), str(facts["review_id"])
@@ -201,15 +204,28 @@ def read_population(location: Location, review: Review) -> pa.Table:
     return parse_parquet(read_file(location, review, POPULATION))
 
 
-def read_decisions(location: Location, review: Review) -> pa.Table:
-    """Read the decisions of a submitted review.
+def population_batches(location: Location, review: Review, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of the population of a review, some rows at a time.
+
+    :param location: the base path.
+    :param review: the review.
+    :param columns: which columns.
+    :raises AhaSnapshotError: when it is missing or another one.
+    """
+    with pq.ParquetFile(pa.BufferReader(read_file(location, review, POPULATION))) as file:
+        yield from file.iter_batches(batch_size=_BATCH, columns=list(columns), use_threads=False)
+
+
+def decision_batches(location: Location, review: Review) -> Iterator[pa.RecordBatch]:
+    """Yield the decisions of a submitted review, some at a time.
 
     :param location: the base path.
     :param review: the review.
     :raises AhaSnapshotError: when they are missing or others.
     """
     files = (review.submission or {}).get("files") or {}
-    return parse_parquet(_checked(location, review.path, files, DECISIONS))
+    with pq.ParquetFile(pa.BufferReader(_checked(location, review.path, files, DECISIONS))) as file:
+        yield from file.iter_batches(batch_size=_BATCH, use_threads=False)
 
 
 def parse_parquet(body: bytes) -> pa.Table:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.normalize import array_of, literal
+from airflow_provider_aha.normalize import array_of
 from airflow_provider_aha.report.people import RIGHTS, Person
 from airflow_provider_aha.report.snapshot import Snapshot
+from airflow_provider_aha.storage import storage_errors
 
 POPULATION = pa.schema(
     [
@@ -32,11 +33,10 @@ POPULATION = pa.schema(
     ]
 )
 WORKSPACE, CUSTOM, RIGHT, ACCOUNT = "workspace", "custom", "right", "account"
-_TEXT = pa.string()
-_EMPTY = literal("", _TEXT)
 _NO_ROLE, _ANY_RIGHT = "No role", "Administrator"
-_ORDER = ("place", "name", "rank")
 _COLUMNS = ("role_kind", "workspace_id", "workspace_name", "role_id", "role_name", "role_rank")
+# So many rows are made a part of the file at a time.
+_BATCH = 8192
 
 
 @dataclass(slots=True)
@@ -63,56 +63,84 @@ class Access:
     role_rank: int | None
 
 
-def population(people: Sequence[Person], snapshot: Snapshot) -> Iterator[Access]:
+class Role(NamedTuple):
+    """A role that grants something.
+
+    :param place: the place of its user among the people.
+    :param kind: ``workspace`` or ``custom``.
+    :param workspace_id: where.
+    :param workspace_name: its name.
+    :param role_id: the role's id.
+    :param role_name: the role's name.
+    :param role_rank: Aha!'s number of the role.
+    """
+
+    place: int
+    kind: str
+    workspace_id: str | None
+    workspace_name: str | None
+    role_id: str | None
+    role_name: str | None
+    role_rank: int | None
+
+
+def read_roles(snapshot: Snapshot) -> Iterator[tuple[Any, ...]]:
+    """Yield the roles of a snapshot that grant something, for :meth:`...staged.Staged.add_roles`.
+
+    :param snapshot: the snapshot.
+    :return: tuples of the user's id, what a :class:`Role` has after its place, and whether it owns the workspace.
+    """
+    names = ("user_id", *_COLUMNS, "role")
+    for batch in snapshot.role_batches(names):
+        for *facts, role in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+            # `none` is no access, and no row.
+            if role != "none":
+                yield (*facts, role == "product_owner")
+
+
+def population(people: Iterable[Person], roles: Iterator[Role]) -> Iterator[Access]:
     """Yield the rows, ordered as the people are.
 
-    A role that grants nothing (``none``) is no access, and no row.
-
     :param people: the people.
-    :param snapshot: the snapshot with their roles.
+    :param roles: their roles, in the same order.
     """
-    place = {person.user_id: number for number, person in enumerate(people)}
-    roles = snapshot.roles
-    granted = pc.not_equal(pc.fill_null(roles.column("role"), _EMPTY), literal("none", pa.string()))
-    roles = roles.filter(
-        pc.and_(granted, pc.is_in(roles.column("user_id"), value_set=array_of(list(place), _TEXT)))
-    )
-    numbers = array_of([place[user_id] for user_id in roles.column("user_id").to_pylist()], pa.int64())
-    order = pc.sort_indices(
-        pa.Table.from_arrays(
-            [pa.chunked_array([numbers]), roles.column("workspace_name"), roles.column("role_rank")], names=_ORDER
-        ),
-        sort_keys=[(name, "ascending") for name in _ORDER],
-    )
-    columns = [roles.column(name).take(order).to_pylist() for name in _COLUMNS]
-    found = zip(numbers.take(order).to_pylist(), *columns, strict=True)
-    following = next(found, None)
-    for number, person in enumerate(people):
+    following = next(roles, None)
+    for place, person in enumerate(people, start=1):
         yield from (
             Access(person, f"u{person.user_id}.{name}", RIGHT, None, None, name, RIGHTS.get(name, _ANY_RIGHT), None)
             for name in person.rights
         )
         bare = not person.rights
-        while following is not None and following[0] == number:
+        while following is not None and following.place == place:
             bare = False
-            yield _role(person, *following[1:])
-            following = next(found, None)
+            yield _role(person, following)
+            following = next(roles, None)
         if bare:
             yield Access(person, f"u{person.user_id}.account", ACCOUNT, None, None, None, _NO_ROLE, None)
 
 
-def _role(
-    person: Person, kind: str, workspace_id: str, workspace: str, role_id: str, name: str, rank: int
-) -> Access:
+def _role(person: Person, role: Role) -> Access:
+    _, kind, workspace_id, workspace, role_id, name, rank = role
     key = f"u{person.user_id}.{kind[0]}{workspace_id or ''}.r{role_id or ''}"
     return Access(person, key, kind, workspace_id, workspace or workspace_id, role_id, name or role_id or "", rank)
 
 
-def to_parquet(rows: Sequence[Access]) -> bytes:
-    """Encode a population as it is frozen in a review.
+def write_population(rows: Iterable[Access], path: Path) -> int:
+    """Write a population as it is frozen in a review.
 
     :param rows: the rows.
+    :param path: a local file.
+    :return: how many rows there are.
     """
+    count, rest = 0, iter(rows)
+    with storage_errors(str(path)), pq.ParquetWriter(path, POPULATION, compression="zstd") as writer:
+        while batch := list(islice(rest, _BATCH)):
+            writer.write_table(_table(batch))
+            count += len(batch)
+    return count
+
+
+def _table(rows: Sequence[Access]) -> pa.Table:
     values: Mapping[str, Sequence[Any]] = {
         "row_key": [row.key for row in rows],
         "user_id": [row.person.user_id for row in rows],
@@ -126,7 +154,4 @@ def to_parquet(rows: Sequence[Access]) -> bytes:
         },
     }
     columns = [array_of(values[field.name], field.type) for field in POPULATION]
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, POPULATION, compression="zstd") as writer:
-        writer.write_table(pa.Table.from_arrays(columns, schema=POPULATION))
-    return buffer.getvalue()
+    return pa.Table.from_arrays(columns, schema=POPULATION)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -25,6 +25,11 @@ _TREND = (
     *("is_enabled", "occupies_seat", "activity_status", "days_inactive", "created_at", "synced_at"),
     *("is_administrator", "administers_account", "administers_billing", "administers_configuration"),
 )
+_USERS = (
+    *("id", "name", "email", *_TREND, "accessed_at", "is_paid_seat"),
+    *("identity_provider_type", "identity_provider_name"),
+)
+_BATCH = 10_000
 _TRUE = literal(True, pa.bool_())
 
 
@@ -34,14 +39,14 @@ class Snapshot:
 
     :param manifest: its manifest.
     :param synced_at: when it was read; UTC.
-    :param users: its ``users``, enabled and disabled.
-    :param roles: its ``user_roles``.
+    :param users: of its ``users``, enabled and disabled, what a report reads.
+    :param location: the base path.
     """
 
     manifest: Mapping[str, Any]
     synced_at: datetime
     users: pa.Table = field(repr=False)
-    roles: pa.Table = field(repr=False)
+    location: Location = field(repr=False)
 
     @property
     def account(self) -> str:
@@ -57,6 +62,16 @@ class Snapshot:
     def sandbox(self) -> bool:
         """Whether it is of a sandbox."""
         return bool(self.manifest.get("sandbox"))
+
+    def role_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield its ``user_roles``, some at a time.
+
+        :param columns: which columns.
+        :raises AhaSnapshotError: when it has none, or others than its manifest names.
+        """
+        layout = Layout(self.location.path, self.account)
+        with open_dataset(self.location.fs, layout, self.manifest, "user_roles") as file:
+            yield from file.iter_batches(batch_size=_BATCH, columns=list(columns), use_threads=False)
 
     @property
     def sha256(self) -> dict[str, str]:
@@ -83,10 +98,8 @@ def read_snapshot(location: Location, account: str, day: str | None = None) -> S
         day = days[-1]
     manifest = read_manifest(location.fs, layout, day)
     with open_dataset(location.fs, layout, manifest, "users") as file:
-        users = whole(file)
-    with open_dataset(location.fs, layout, manifest, "user_roles") as file:
-        roles = whole(file)
-    return Snapshot(manifest, moment_of(manifest["started_at"]), users, roles)
+        users = whole(file, _USERS)
+    return Snapshot(manifest, moment_of(manifest["started_at"]), users, location)
 
 
 def earlier_days(location: Location, account: str, day: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,12 +19,14 @@ from airflow_provider_aha.lifecycle.writes import carry_out
 from airflow_provider_aha.report.actions import DONE, OPEN, WAITING, worklist
 from airflow_provider_aha.report.people import Background, judge_people
 from airflow_provider_aha.report.reviews import read_reviews
-from airflow_provider_aha.report.rows import population
+from airflow_provider_aha.report.rows import read_roles
 from airflow_provider_aha.report.snapshot import read_snapshot
+from airflow_provider_aha.report.staged import Staged
 from airflow_provider_aha.report.submission import submit
 from airflow_provider_aha.report.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.storage import staging
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
 W1, W2 = "6100000000000000001", "6100000000000000002"
@@ -80,8 +83,12 @@ def decided(small):
         if after is not None:
             desk.extract(Account.from_users(after), desk.now + timedelta(days=3))
         snapshot = read_snapshot(desk.location, "acme")
-        rows_now = population(judge_people(snapshot, Terms(), Background()), snapshot)
-        tasks = worklist(desk.location, read_reviews(desk.location, "acme"), rows_now, snapshot.synced_at)
+        with staging() as place, closing(Staged(place)) as staged:
+            staged.add_people(judge_people(snapshot, Terms(), Background()))
+            staged.add_roles(read_roles(snapshot))
+            staged.order()
+            reviews = read_reviews(desk.location, "acme")
+            tasks = worklist(desk.location, reviews, staged.rows(), snapshot.synced_at)
         return {(int(task.user_id[-2:]), task.decision): (task.state, task.age_days) for task in tasks}
 
     return states

@@ -63,11 +63,27 @@ def test_a_page_without_data_says_what_to_provide(small, someone):
 
 
 def test_a_large_page_carries_what_needs_attention_and_says_so(desk, page_data):
+    whole = page_data(Path(desk.report()["page"]))
+    total = len(whole["rows"]["person"])
+    summary = desk.report(thresholds={"max_rows": total - 1})
+    assert summary["figures"]["rows"] == total
+    page = page_data(Path(summary["page"]))
+    shown = len(page["rows"]["person"])
+    html = Path(summary["page"]).read_text("utf-8")
+    assert f"This page carries the {shown:,} rows that need attention. All {total:,} are in" in html
+    assert 0 < shown < page["total"] == total
+    lacking = {page["people"]["id"][n] for n in page["rows"]["person"]} ^ set(whole["people"]["id"])
+    by_id = dict(zip(whole["people"]["id"], range(len(whole["people"]["id"])), strict=True))
+    assert all(not whole["people"]["flags"][by_id[one]] & (1 << len(whole["attention"])) - 1 for one in lacking)
+    assert all(whole["words"][whole["people"]["suggestion"][by_id[one]]] == "keep" for one in lacking)
+
+
+def test_a_page_has_no_more_rows_than_it_may_even_of_those_that_need_attention(desk, page_data):
     summary = desk.report(thresholds={"max_rows": 100})
     html = Path(summary["page"]).read_text("utf-8")
-    assert "This page carries the" in html
+    assert re.search(r"This page carries 100 of the [\d,]+ rows that need attention", html)
     data = page_data(Path(summary["page"]))
-    assert 0 < len(data["rows"]["person"]) < data["total"] == summary["figures"]["rows"]
+    assert len(data["rows"]["person"]) == 100
     with Path(summary["page"]).with_name("access_review.csv").open(encoding="utf-8-sig", newline="") as file:
         assert len(list(csv.DictReader(file))) == summary["figures"]["rows"]
 
