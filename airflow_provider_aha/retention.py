@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle.chain import PRUNED, anchor_at, close_try, expired
+from airflow_provider_aha.lifecycle.chain import PRUNED, PRUNED_REVIEWS, anchor_at, close_try, expired
 from airflow_provider_aha.lifecycle.journal import timestamp
 from airflow_provider_aha.lifecycle.records import Run, RunFolder, is_local, list_files
 from airflow_provider_aha.report.build import SUMMARY
 from airflow_provider_aha.report.reviews import FILE as REVIEW_FILE
-from airflow_provider_aha.report.reviews import anchor_reviews, expired_reviews
+from airflow_provider_aha.report.reviews import anchor_reviews, expired_reviews, read_anchor
 from airflow_provider_aha.storage import ANY_ERROR, Location, storage_errors
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class _Prune:
         self._account = account
         self._layout = Layout(location.path, account)
         self._run = run
+        self._folder = RunFolder(location, account, run)
         self._dry_run = dry_run
         self._done = _Pruned()
 
@@ -124,6 +125,9 @@ class _Prune:
         reviews = expired_reviews(self._location, self._account, before)
         self._done.reviews = [review.review_id for review in reviews]
         if reviews and not self._dry_run:
+            # Said first, as of runs: else whoever writes an anchor could hide what is missing before it.
+            last = {"review_id": reviews[-1].review_id, "sha256": reviews[-1].sha256}
+            close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED_REVIEWS: last})
             anchor_reviews(self._location, self._account, reviews)
         for review in reviews:
             self._delete(_first(REVIEW_FILE, list_files(self._fs, review.path, debris=True)))
@@ -143,7 +147,7 @@ class _Prune:
                 yield folders[folder]
 
     def _evidence(self, before: datetime) -> None:
-        folder = RunFolder(self._location, self._account, self._run)
+        folder = self._folder
         gone = expired(self._fs, folder.account_path, before)
         unlisted = [path for path in gone.unlisted if _modified(self._fs, path) < before]
         self._done.manifests = len(gone.manifests)
@@ -157,7 +161,11 @@ class _Prune:
                 "unlisted_files": len(unlisted),
             }
             # Said first, done afterwards: what is missing without a manifest that says so was removed by somebody.
-            path, digest = close_try(folder, {"action": "prune", **asdict(self._run), PRUNED: what})
+            facts = {"action": "prune", **asdict(self._run), PRUNED: what}
+            if anchor := read_anchor(self._location, self._account):
+                # The manifest that says so may be among those that go.
+                facts[PRUNED_REVIEWS] = {name: anchor.get(name) for name in ("review_id", "sha256")}
+            path, digest = close_try(folder, facts)
             log.info("Manifest %s, SHA-256 %s", path, digest)
             if gone.last:
                 anchor_at(self._fs, folder.account_path, gone)

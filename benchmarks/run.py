@@ -463,6 +463,27 @@ def deactivate(_rounds: int) -> Section:
     )
 
 
+def report(rounds: int) -> Section:
+    output = script("report", "--runs", str(rounds))
+    facts = re.findall(r"^(\d+) users +([\d.]+) s CPU, page ([\d.]+) MB, peak ([\d.]+) MB", output, re.MULTILINE)
+    if len(facts) != 2:
+        sys.exit("benchmarks/report.py failed.")
+    more = figure(r"^more memory +(-?[\d.]+) MB", output)
+    cpu, page = float(facts[0][1]), float(facts[0][2])
+    return Section(
+        "Access review: the page, the table and the population of a report",
+        f"`benchmarks/report.py`: each report in a process of its own, CPU without imports; median of {rounds} "
+        "rounds. A page carries at most 100,000 rows.",
+        ["users", "CPU s", "page MB", "peak MB"],
+        [[f"{int(users):,}", *others] for users, *others in facts],
+        [
+            Target("CPU time of the report of 20,000 users", "under 5 s", f"{cpu:.2f} s", cpu < 5),
+            Target("Its page", "under 8 MB", f"{page:.1f} MB", page < 8),
+            Target("Memory of 200,000 users above that", "at most 150 MB", f"{more:.0f} MB", more <= 150),
+        ],
+    )
+
+
 def push(rounds: int) -> Section:
     output = script("push", "--rounds", str(rounds))
     cells = [
@@ -533,10 +554,11 @@ MEASURES: dict[str, Callable[[int], Section | None]] = {
     "plan": plan,
     "deactivate": deactivate,
     "push": push,
+    "report": report,
     "imports": imports,
 }
 ONCE = ("large", "together", "deactivate")
-ROUNDS = {"cpu": 5, "pace": 3, "size": 3, "plan": 5, "push": 3, "imports": 15} | dict.fromkeys(ONCE, 1)
+ROUNDS = {"cpu": 5, "pace": 3, "size": 3, "plan": 5, "push": 3, "report": 3, "imports": 15} | dict.fromkeys(ONCE, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # prune's own manifest, further on in the chain, says the same under ``pruned``.
 ANCHOR = "anchor.json"
 PRUNED = "pruned"
+# What a prune says of the reviews that it takes away, with which their chain begins: ``{"review_id": ..., ...}``.
+PRUNED_REVIEWS = "pruned_reviews"
 _AT_ONCE = 64
 # What each try makes anew from its journal; all other files are written once.
 _REPLACED = f"/{evidence.FILE}"
@@ -207,6 +209,19 @@ def pruned_up_to(fs: AbstractFileSystem, account_path: str) -> str | None:
     with suppress(AhaSnapshotError, KeyError):
         return next(iter(_anchor(_manifests(fs, account_path))), None)
     return None
+
+
+def pruned_reviews(fs: AbstractFileSystem, account_path: str) -> list[Mapping[str, Any]]:
+    """Return up to which reviews manifests say that a prune has deleted them; :func:`verify` says if they hold.
+
+    :param fs: the account folder's filesystem.
+    :param account_path: the folder of the account's records.
+    """
+    found = []
+    for path, body in _manifests(fs, account_path).items():
+        with suppress(AhaSnapshotError):
+            found.append(parse_record(body, path).get(PRUNED_REVIEWS))
+    return [one for one in found if isinstance(one, dict)]
 
 
 def _manifests(fs: AbstractFileSystem, account_path: str) -> dict[str, bytes]:

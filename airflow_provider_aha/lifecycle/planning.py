@@ -288,7 +288,9 @@ class _Judging:
         again: EnabledAgain,
     ) -> None:
         before = before or Carried()
-        self.users = population.users.filter(population.users.column("is_enabled"))
+        enabled, users = population.users.column("is_enabled"), population.users
+        # A copy of a large table only where it is another one.
+        self.users = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
         self.is_administrator = _any_right(self.users)
         self.names = _Names(population.users, policy)
         self.circumstances = Circumstances(

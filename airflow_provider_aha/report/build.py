@@ -315,9 +315,9 @@ def gather(
 
 
 def _enabled_among(snapshot: Snapshot, ids: set[str]) -> set[str]:
-    users = snapshot.users.filter(may_have_access(snapshot.users))
-    mask = pc.is_in(users.column("id"), value_set=array_of(list(ids), pa.string()))
-    return set(users.column("id").filter(mask).to_pylist())
+    users = snapshot.users
+    wanted = pc.is_in(users.column("id"), value_set=array_of(list(ids), pa.string()))
+    return set(users.column("id").filter(pc.and_(may_have_access(users), wanted)).to_pylist())
 
 
 def _read_last(location: Location, review: Review, staged: Staged) -> frozenset[str]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.layout import Layout
+from airflow_provider_aha.lifecycle.chain import pruned_reviews
 from airflow_provider_aha.lifecycle.plan import read_bytes
 from airflow_provider_aha.lifecycle.records import (
     create_once,
@@ -254,8 +255,11 @@ def verify_reviews(location: Location, account: str) -> Iterator[str]:
     :return: a sentence for each finding.
     """
     folder = Layout(location.path, account).reviews
-    anchor = read_record(location.fs, f"{folder}/{ANCHOR}") or {}
+    anchor = read_anchor(location, account)
     expected = (anchor.get("review_id"), anchor.get("sha256"))
+    said = pruned_reviews(location.fs, Layout(location.path, account).deactivations) if anchor else []
+    if anchor and expected not in {(one.get("review_id"), one.get("sha256")) for one in said}:
+        yield f"{folder}/{ANCHOR} is of no prune: no manifest says that reviews up to {expected[0]} were deleted."
     reviews = read_reviews(location, account)
     # What a prune that was cut off has left is its next try's.
     leaving = tuple(f"{Layout(location.path, account).review(one)}/" for one in anchor.get("gone") or ())
@@ -308,12 +312,21 @@ def expired_reviews(location: Location, account: str, before: datetime) -> list[
     return list(takewhile(lambda review: max(review.created_at, review.submitted_at or before) <= before, reviews))
 
 
+def read_anchor(location: Location, account: str) -> dict[str, Any]:
+    """Return with which review the chain of reviews begins, of those that a prune has deleted; empty without one.
+
+    :param location: the base path.
+    :param account: the account.
+    """
+    return read_record(location.fs, f"{Layout(location.path, account).reviews}/{ANCHOR}") or {}
+
+
 def anchor_reviews(location: Location, account: str, gone: Sequence[Review]) -> None:
     """Let the chain of reviews begin after those that are about to be deleted.
 
     :param location: the base path.
     :param account: the account.
-    :param gone: them, oldest first.
+    :param gone: them, oldest first; a manifest says so already.
     """
     last = gone[-1]
     anchor = {

@@ -22,7 +22,7 @@ from airflow_provider_aha.lifecycle import chain
 from airflow_provider_aha.lifecycle.chain import close_try, verify
 from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files, sealed
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
-from airflow_provider_aha.report.reviews import freeze, read_reviews, verify_reviews
+from airflow_provider_aha.report.reviews import anchor_reviews, freeze, read_reviews, verify_reviews
 from airflow_provider_aha.retention import Retention, prune
 from airflow_provider_aha.storage import Location, snapshots, to_json
 
@@ -330,6 +330,30 @@ def test_reviews_go_from_the_oldest_on_and_the_rest_still_holds(place):
     assert place.prune()["reviews"] == []
 
 
+def test_an_anchor_of_reviews_that_no_prune_has_left_is_found(here):
+    for review_id, days in (("a", 3), ("b", 2), ("c", 1)):
+        here.review(review_id, days * DAY)
+    gone = read_reviews(here.location, "acme")[:1]
+    anchor_reviews(here.location, "acme", gone)
+    here.fs.rm(gone[0].path, recursive=True)
+    (finding,) = here.findings()
+    assert "anchor.json is of no prune: no manifest says that reviews up to a were deleted" in finding
+
+
+def test_the_anchor_of_reviews_outlives_the_manifest_that_said_it_first(here):
+    for review_id, age in (("a", YEARS + DAY), ("b", 2 * DAY), ("c", DAY)):
+        here.review(review_id, age)
+    here.prune()
+    assert here.findings() == []
+    here.run("r1", timedelta(0))
+    later = NOW + YEARS + 400 * DAY
+    # Both reviews that are left stay: one is the newest, and the other is submitted then.
+    submitted = {"submitted_at": later.isoformat(), "file_sha256": "ab", "files": {}}
+    create_once(here.fs, f"{here.layout.review('b')}/submission.json", sealed(submitted))
+    prune(here.location, "acme", RUN, Retention(400 * DAY, YEARS), dry_run=False, now=later)
+    assert here.findings() == []
+
+
 def test_the_newest_review_stays_and_so_does_one_that_was_submitted_lately(here):
     here.review("a", YEARS + 3 * DAY)
     folder = here.review("b", YEARS + 2 * DAY)
@@ -397,9 +421,8 @@ def furnish(place: Place) -> None:
     place.run("r1", YEARS + 2 * DAY), place.run("r2", YEARS + DAY), place.run("r3", DAY)
 
 
-# Files of snapshots; anchor (its temporary file is removed, too) and files of reviews; the same of runs, and the
-# manifest of the prune.
-STEPS = 2 * 8 + (2 + 2 * 3) + (1 + 2 + 2 * 4)
+# Files of snapshots; manifest, anchor (its temporary file is removed, too) and files of reviews; the same of runs.
+STEPS = 2 * 8 + (1 + 2 + 2 * 3) + (1 + 2 + 2 * 4)
 
 
 def kill_a_prune(place: Place, passes: int) -> None:

@@ -5,7 +5,6 @@ import http.server
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -361,13 +360,10 @@ def test_nobody_and_somebody(page_of, small, someone, users):
 
 @pytest.mark.slow
 def test_twenty_thousand_users(page_of, large_desk):
-    begun = time.process_time()
     summary = large_desk.report()
-    took = time.process_time() - begun
     file = Path(summary["page"])
     assert summary["figures"]["rows"] > 60_000
     assert file.stat().st_size < 8_000_000
-    assert took < 5
     page = page_of(file)
     assert shown(page) == summary["figures"]["rows"]
     for name, value in (("search", "smith"), ("search", "e"), ("role", "Viewer"), ("chip", "unused"), ("", "")):

@@ -88,6 +88,24 @@ def test_a_page_has_no_more_rows_than_it_may_even_of_those_that_need_attention(d
         assert len(list(csv.DictReader(file))) == summary["figures"]["rows"]
 
 
+@pytest.mark.parametrize(("days", "is_overdue"), [(14, True), (15, False)])
+def test_page_and_figures_say_when_no_review_was_ever_submitted_in_time(desk, days, is_overdue):
+    summary = desk.report(thresholds={"review_every_days": days})
+    html = Path(summary["page"]).read_text("utf-8")
+    assert json.loads(Path(summary["page"]).with_name("access_summary.json").read_bytes())["control"] == {
+        "review_every_days": days,
+        "current_review": None,
+        "state": None,
+        "last_submitted_at": None,
+        # The first snapshot is of 2026-11-06.
+        "due_on": f"2026-11-{6 + days}",
+        "overdue": is_overdue,
+    }
+    assert ("A review was due on 2026-11-20" in html) is is_overdue
+    assert ("none has been submitted yet" in html) is is_overdue
+    assert summary["sentence"].endswith("; the review is overdue.") is is_overdue
+
+
 def test_the_verify_command_is_one_that_a_shell_understands(desk):
     base = Location(desk.location.fs, desk.location.path, "/data/our aha; rm -r $HOME")
     make_report(base, desk.asked(), now=lambda: desk.now)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -168,6 +169,19 @@ def test_the_newest_review_cannot_be_made_none_by_taking_its_record_away(desk, s
     (path,) = desk.folder.glob("aha/reviews/**/review.json")
     path.unlink()
     assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 5
+
+
+@pytest.mark.parametrize(("days", "is_overdue"), [(29, True), (30, False)])
+def test_a_submitted_review_is_overdue_when_the_next_one_is_late(desk, sheet, days, is_overdue):
+    sheet.submit()
+    desk.now += timedelta(days=30)
+    summary = desk.report(run_id="r2", thresholds={"review_every_days": days})
+    html = Path(summary["page"]).read_text("utf-8")
+    # Submitted an hour after it was opened.
+    assert summary["control"]["last_submitted_at"] == "2026-11-20T07:00:00.000Z"
+    assert summary["control"]["overdue"] is is_overdue
+    assert ("the last one was submitted on 2026-11-20" in html) is is_overdue
+    assert ("the review is overdue" in summary["sentence"]) is is_overdue
 
 
 # --- what a spreadsheet does ---------------------------------------------------------------------
