@@ -246,6 +246,21 @@ def test_a_busy_endpoint_is_waited_for(world, endpoint, status, pause):
     assert keys[1] == keys[2]
 
 
+def test_an_endpoint_that_is_busy_before_every_record_is_not_given_up(world, endpoint):
+    seen_before: set[str] = set()
+
+    def reply(seen: Seen) -> Reply:
+        email = seen.body["email"]
+        status = 200 if email in seen_before else 503
+        seen_before.add(email)
+        return status, {}
+
+    endpoint.reply = reply
+    world.land(users(12))
+    assert world.push(people(), target())["counts"] == {"sent": 12}
+    assert len(world.clock.pauses) == 12
+
+
 def test_a_lost_answer_is_asked_for_again_by_the_same_key(world, endpoint):
     endpoint.reply = lambda seen: None if len(endpoint.seen) == 1 else (200, {})
     world.land(users(2))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def test_every_row_has_an_outcome(world):
     rows = [user(1), user(2, is_enabled=False), user(3, email=None), user(4, email=" ADA4@Example.com")]
     world.land(rows)
     spec = lenient(filter=[{"field": "is_enabled", "op": "eq", "value": True}])
+    began = datetime.now(UTC)
     summary = world.push(spec, target)
     assert summary["counts"] == {"added": 2, "skipped": 1, "invalid": 1}
+    assert began - timedelta(milliseconds=1) <= world.outcomes()[0]["sent_at"] <= datetime.now(UTC)
     assert target.emails == ["ada1@example.com", "ada4@example.com"]
     assert [row["user_id"] for row in world.outcomes()] == ["1001", "1002", "1003", "1004"]
     found = world.outcomes()[2]

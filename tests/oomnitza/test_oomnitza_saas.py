@@ -213,6 +213,7 @@ def test_disabled_and_gone_users_are_deactivated_when_asked(push):
     left = Deactivation({str(1000 + number) for number in range(11)})
     rows = [user(number, is_enabled=number != 3) for number in range(11)]
     assert push(rows, deactivation=left) == {"unchanged": 10, "updated": 2}
+    assert push.world.summary(f"r{push.runs}")["expected"] == {}
     off = [user_id for user_id, one in push.there.items() if one["deactivated"]]
     assert off == ["1003", "1011"]
     gone = push.outcomes[-1]
@@ -239,6 +240,7 @@ def test_a_dry_run_names_who_would_be_deactivated(push):
     push(users(6))
     push(users(5), ready(launched=False), deactivation=Deactivation({str(1000 + number) for number in range(5)}))
     assert [(row["status"], row["expected"]) for row in push.outcomes][-1] == ("planned", "updated")
+    assert push.world.summary(f"r{push.runs}")["expected"] == {"updated": 1, "unchanged": 5}
     assert not any(one["deactivated"] for one in push.there.values())
 
 
