@@ -286,15 +286,39 @@ def snapshots(fs: AbstractFileSystem, layout: Layout) -> list[str]:
     :param layout: account and base path.
     :raises AhaStorageError: when the path can't be read.
     """
-    with storage_errors(layout.manifests, ANY_ERROR):
+    days = (snapshot_of(f"/{name}") for name in names_in(fs, layout.manifests))
+    return sorted(day for day in days if day and is_there(fs, layout.manifest(day)))
+
+
+def names_in(fs: AbstractFileSystem, folder: str) -> set[str]:
+    """Return the names of what lies in a folder; a folder that isn't there has nothing in it.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
         # A listing that this process has kept lacks what others wrote since.
         fs.invalidate_cache()
         try:
-            folders = fs.ls(layout.manifests, detail=False)
+            return {str(path).rstrip("/").rpartition("/")[2] for path in fs.ls(folder, detail=False)}
         except FileNotFoundError:
-            return []
-        days = (snapshot_of(str(folder).rstrip("/")) for folder in folders)
-        return sorted(day for day in days if day and fs.exists(layout.manifest(day)))
+            return set()
+
+
+def is_there(fs: AbstractFileSystem, path: str) -> bool:
+    """Tell whether there is such a file or folder, where fsspec's ``exists`` takes any error for a no.
+
+    :param fs: the path's filesystem.
+    :param path: the path.
+    :raises AhaStorageError: when the filesystem doesn't say.
+    """
+    with storage_errors(path, ANY_ERROR):
+        try:
+            fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 @contextmanager

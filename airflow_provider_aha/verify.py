@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
@@ -29,13 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _verify(given: str) -> int:
     from airflow_provider_aha.lifecycle.chain import pruned_up_to, verify
     from airflow_provider_aha.report.reviews import verify_reviews
+    from airflow_provider_aha.storage import is_there
 
     location = resolve_path(given if "://" in given else str(Path(given).absolute()))
     fs, path = location.fs, location.path
     name = path.rpartition("/")[2]
-    accounts = [path] if name.startswith("account=") else sorted(fs.glob(f"{path}/deactivations/account=*"))
-    accounts = [account for account in accounts if fs.exists(account)]
-    reviewed = [] if accounts == [path] else sorted(fs.glob(f"{path}/reviews/account=*"))
+    if name.startswith("account="):
+        accounts, reviewed = [path] if is_there(fs, path) else [], []
+    else:
+        accounts, reviewed = (_accounts(fs, f"{path}/{kind}") for kind in ("deactivations", "reviews"))
     if not accounts and not reviewed:
         print(f"There is no record below {given}.", file=sys.stderr)
         return 2
@@ -50,6 +53,12 @@ def _verify(given: str) -> int:
     names = {folder.rpartition("/")[2] for folder in (*accounts, *reviewed)}
     print(f"{len(names)} account(s), {len(findings)} finding(s).")
     return 1 if findings else 0
+
+
+def _accounts(fs: Any, folder: str) -> list[str]:
+    from airflow_provider_aha.storage import names_in
+
+    return [f"{folder}/{name}" for name in sorted(names_in(fs, folder)) if name.startswith("account=")]
 
 
 if __name__ == "__main__":

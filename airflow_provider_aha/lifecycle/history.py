@@ -21,7 +21,9 @@ from airflow_provider_aha.lifecycle.records import (
     START,
     account_path,
     create_once,
+    list_files,
     parse_record,
+    read_files,
     read_record,
     sha256,
 )
@@ -30,12 +32,10 @@ from airflow_provider_aha.lifecycle.roster import Load
 from airflow_provider_aha.lifecycle.tables import whole
 from airflow_provider_aha.normalize import literal
 from airflow_provider_aha.storage import (
-    ANY_ERROR,
     Location,
     open_dataset,
     read_manifest,
     snapshots,
-    storage_errors,
     to_json,
 )
 
@@ -228,12 +228,9 @@ def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> list[dict[
     """Return the entries of recent plans, newest first."""
     index = f"{folder}/plans"
     oldest, newest = (f"{moment:%Y%m%dT%H%M%S%f}" for moment in (as_of - _CARRIED_FOR, as_of))
-    with storage_errors(index, ANY_ERROR):
-        fs.invalidate_cache()
-        paths = fs.find(index) if fs.exists(index) else []
-        recent = [path for path in paths if oldest <= path.rpartition("/")[2][: len(newest)] <= newest]
-        bodies = fs.cat(recent) if recent else {}
-    return [parse_record(bodies[path], path) for path in sorted(recent, reverse=True)]
+    paths = list_files(fs, index)
+    recent = [path for path in paths if oldest <= path.rpartition("/")[2][: len(newest)] <= newest]
+    return [parse_record(body, path) for path, body in read_files(fs, recent[::-1]).items()]
 
 
 def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dict[str, Any], pa.Table] | None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.storage import ANY_ERROR, Location, file_hash, storage_errors, to_json
+from airflow_provider_aha.storage import ANY_ERROR, Location, file_hash, is_there, storage_errors, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 START = "start.json"
 # Where an object is created only if there is none, in one step.
 _CONDITIONAL_PUTS = frozenset({"file", "s3", "s3a"})
+# Where `find` is one listing of the store's own; elsewhere fsspec's walks, and passes over what can't be listed.
+_FINDS = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def create_once(fs: AbstractFileSystem, path: str, content: bytes | Path) -> boo
             # A request whose answer was lost is sent again by the store's own client, and meets itself.
             return not is_local(fs) and _read(fs, path) == content
         fs.invalidate_cache()
-        if fs.exists(path):
+        if is_there(fs, path):
             return False
         fs.pipe_file(path, content)
         return True
@@ -256,7 +258,7 @@ def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True, debris
         else:
             # What this process has listed before lacks what others have written since.
             fs.invalidate_cache()
-            found = fs.find(folder, maxdepth=None if deep else 1) if fs.exists(folder) else []
+            found = fs.find(folder) if deep and _protocols(fs) & _FINDS else _find_by_listing(fs, folder, deep=deep)
         return sorted(path for path in found if debris or not _is_debris(path))
 
 
@@ -269,6 +271,20 @@ def _find_local(folder: str, *, deep: bool) -> Iterator[str]:
         yield from (f"{path}/{name}" for name in names)
         if not deep:
             return
+
+
+def _find_by_listing(fs: AbstractFileSystem, folder: str, *, deep: bool) -> Iterator[str]:
+    try:
+        entries = fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        # There is none, or it is gone between two looks.
+        return
+    for entry in entries:
+        name = str(entry["name"]).rstrip("/")
+        if entry["type"] != "directory":
+            yield name
+        elif deep and name != folder:
+            yield from _find_by_listing(fs, name, deep=deep)
 
 
 def _is_debris(path: str) -> bool:

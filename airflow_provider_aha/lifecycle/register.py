@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.lifecycle.journal import EFFECTIVE, histories, timestamp
 from airflow_provider_aha.lifecycle.records import RunFolder, create_once, parse_record, read_all
-from airflow_provider_aha.storage import ANY_ERROR, storage_errors, to_json
+from airflow_provider_aha.storage import names_in, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -114,23 +114,13 @@ def entered(folder: RunFolder, now: datetime, days: int) -> list[str]:
 
 def _read(fs: AbstractFileSystem, account_path: str, now: datetime, days: int) -> Iterator[tuple[str, Entry]]:
     root = f"{account_path}/register"
-    present = _folders(fs, root)
+    present = names_in(fs, root)
     for back in range(-1, days + 2):
         day = f"{now - timedelta(days=back):%Y-%m-%d}"
         bodies = read_all(fs, f"{root}/{day}") if day in present else {}
         for path, body in bodies.items():
             if not path.endswith(_END):
                 yield path, _entry(account_path, path, parse_record(body, path), ended=_end(path) in bodies)
-
-
-def _folders(fs: AbstractFileSystem, root: str) -> set[str]:
-    with storage_errors(root, ANY_ERROR):
-        # What this process has listed before lacks what others have written since.
-        fs.invalidate_cache()
-        try:
-            return {str(path).rstrip("/").rpartition("/")[2] for path in fs.ls(root, detail=False)}
-        except FileNotFoundError:
-            return set()
 
 
 def _end(path: str) -> str:

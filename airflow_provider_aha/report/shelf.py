@@ -18,7 +18,7 @@ from airflow_provider_aha.lifecycle.records import parse_record, sha256
 from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE
 from airflow_provider_aha.report.reviews import find_review, read_file, read_reviews
 from airflow_provider_aha.report.text import visible
-from airflow_provider_aha.storage import ANY_ERROR, Location, read_json, storage_errors
+from airflow_provider_aha.storage import Location, names_in, read_json
 
 FILES = {PAGE: "text/html; charset=utf-8", TABLE: "text/csv; charset=utf-8", SUMMARY: "application/json"}
 SNAPSHOT, REVIEW = "snapshot", "review"
@@ -68,15 +68,8 @@ def accounts(location: Location) -> list[str]:
 
 def _names(location: Location, folder: str, key: str) -> Iterator[str]:
     """Yield what stands in the names of folders such as ``key=value``."""
-    with storage_errors(folder, ANY_ERROR):
-        location.fs.invalidate_cache()
-        try:
-            paths = location.fs.ls(folder, detail=False)
-        except FileNotFoundError:
-            return
-    for path in paths:
-        match = re.fullmatch(rf"{key}=([^/]+)", str(path).rstrip("/").rpartition("/")[2])
-        if match:
+    for found in names_in(location.fs, folder):
+        if match := re.fullmatch(rf"{key}=([^/]+)", found):
             yield match[1]
 
 

@@ -10,7 +10,7 @@ import random
 import shutil
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -137,13 +137,17 @@ def _hurried(chance: random.Random) -> dict[str, Any]:
 # --- a run -----------------------------------------------------------------------------------------------
 
 
-def play(seed: int, arena: Arena) -> None:
+Play = Callable[[random.Random, Arena], None]
+
+
+def play(seed: int, arena: Arena, plays: Sequence[Play] = ()) -> None:
     """Play the run of a seed.
 
+    :param plays: what else there is to play.
     :raises AssertionError: when something doesn't hold; the sentence names the seed and the faults.
     """
     chance = random.Random(seed)
-    kind = chance.choice((read, land, deactivate, deactivate, push))
+    kind = chance.choice((read, land, deactivate, deactivate, push, *plays))
     failed: list[str] = []
 
     def work() -> None:

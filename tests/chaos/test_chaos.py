@@ -12,9 +12,12 @@ import pytest
 
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox, SandboxServer
 from tests.chaos.chaos import Arena, play
+from tests.chaos.storage import deactivate_on_a_failing_store, land_on_a_failing_store, push_to_a_file
+from tests.chaos.targets import push_to_http, push_to_sql
 
 FIRST = int(os.environ.get("CHAOS_SEED", "0"))
 RUNS = int(os.environ.get("CHAOS_RUNS", "80"))
+PLAYS = (push_to_http, push_to_sql, push_to_a_file, land_on_a_failing_store, deactivate_on_a_failing_store)
 # A part is what one worker of pytest takes at a time.
 PART = 40
 PARTS = [range(start, min(start + PART, FIRST + RUNS)) for start in range(FIRST, FIRST + RUNS, PART)]
@@ -34,4 +37,4 @@ def arena(servers: tuple[SandboxServer, OomnitzaSandbox], tmp_path: Path) -> Are
 @pytest.mark.parametrize("seeds", PARTS, ids=[f"{part.start}-{part.stop - 1}" for part in PARTS])
 def test_whatever_happens_what_a_run_says_is_true(arena: Arena, seeds: range):
     for seed in seeds:
-        play(seed, arena)
+        play(seed, arena, PLAYS)

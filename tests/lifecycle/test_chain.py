@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.lifecycle.chain import close_try, verify
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, sha256
+from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files, sha256
 from airflow_provider_aha.lifecycle.writes import files_elsewhere
 from airflow_provider_aha.storage import Location, to_json
 
@@ -330,11 +331,30 @@ def test_the_chain_goes_on_after_everything_was_pruned(local):
 
 def test_records_that_cannot_be_read_are_an_error_of_their_own():
     class Broken(MemoryFileSystem):
-        def exists(self, *_: object, **__: object) -> bool:
+        def find(self, *_: object, **__: object) -> list[str]:
             raise PermissionError("denied")
 
     with pytest.raises(AhaStorageError):
         list(verify(Broken(), "/a"))
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_folder(local):
+    class Lame(LocalFileSystem):
+        """As a network drive; fsspec's own `find` passes over what its `ls` fails on."""
+
+        protocol = "lame"
+
+        def ls(self, path: str, *arguments: Any, **options: Any) -> Any:
+            if path.rstrip("/").endswith("/b"):
+                raise PermissionError(13, "Permission denied", path)
+            return super().ls(path, *arguments, **options)
+
+    for name in ("a/1", "b/2"):
+        create_once(local.fs, f"{local.path}/{name}", b"x")
+    with pytest.raises(AhaStorageError, match="Permission denied"):
+        list_files(Lame(), local.path)
+    assert [path.rpartition("/")[2] for path in list_files(Lame(), f"{local.path}/a")] == ["1"]
+    assert list_files(Lame(), f"{local.path}/c") == []
 
 
 # --- real runs -----------------------------------------------------------------------------------

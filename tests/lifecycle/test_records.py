@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -173,7 +173,10 @@ def test_an_unreachable_store_is_a_storage_error() -> None:
         def cat_file(self, *_: object, **__: object) -> bytes:
             raise RuntimeError("credentials")
 
-        def exists(self, *_: object, **__: object) -> bool:
+        def info(self, *_: object, **__: object) -> dict[str, Any]:
+            raise RuntimeError("credentials")
+
+        def find(self, *_: object, **__: object) -> list[str]:
             raise RuntimeError("credentials")
 
     actions: list[Callable[[], object]] = [

@@ -1,5 +1,6 @@
 """A JSON endpoint on a real socket: what it is sent, what its answers mean, and what is never sent twice."""
 
+import gzip
 import json
 import logging
 import threading
@@ -18,6 +19,7 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaTargetError,
 )
+from airflow_provider_aha.mapping.targets.http import Endpoint as HttpEndpoint
 from airflow_provider_aha.mapping.targets.http import HttpTarget
 from tests.mapping.conftest import mapping, user, users
 
@@ -420,11 +422,41 @@ def test_what_a_header_can_not_hold_is_rejected(world, endpoint, name):
     assert len(endpoint.seen) == 1
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", None])
-def test_what_would_lead_to_another_path_is_rejected(world, endpoint, name):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("..", "name can't stand in a path"),
+        (".", "name can't stand in a path"),
+        ("", "name can't stand in a path"),
+        (None, "name is null, and the request needs it"),
+    ],
+)
+def test_what_would_lead_to_another_path_is_rejected(world, endpoint, name, reason):
     world.land([user(1, name=name)])
     assert world.push(people(), target(path="/people/{name}/seat"))["counts"] == {"rejected": 1}
+    assert world.outcomes()[0]["reason"] == reason
     assert endpoint.seen == []
+
+
+def test_a_status_that_counts_as_a_success_is_one_whatever_it_means_elsewhere(world, endpoint):
+    endpoint.reply = lambda seen: (403, {})
+    world.land(users(2))
+    assert world.push(people(), target(success={"statuses": [403]}))["counts"] == {"sent": 2}
+
+
+def test_a_compressed_answer_is_read(world, endpoint):
+    body = gzip.compress(json.dumps({"errors": ["größer als erlaubt"]}).encode())
+    endpoint.reply = lambda seen: (200, body, {"Content-Encoding": "gzip"})
+    world.land(users(1))
+    assert world.push(people(), target(success={"errors": "errors"}))["counts"] == {"rejected": 1}
+    outcome = world.outcomes()[0]
+    assert (outcome["code"], outcome["reason"]) == ("200", '["größer als erlaubt"]')
+
+
+def test_an_endpoint_that_is_shown_shows_no_secret():
+    secret = {"X-Key": "sesame"}
+    proxies = {"http": "http://u:sesame@p"}
+    assert "sesame" not in repr(HttpEndpoint("http://h", headers=secret, password="sesame", proxies=proxies))
 
 
 @pytest.mark.parametrize(
