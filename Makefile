@@ -91,9 +91,7 @@ types: $(ENV)/.dev ## Check the types
 
 .PHONY: audit
 audit: $(VENV)/boot/.done ## Look every pinned version up among the known vulnerabilities; asks PyPI
-	@$(UV) tool run --quiet --python $(VENV)/boot/bin/python --from pip-audit==2.10.1 pip-audit --strict --no-deps \
-	  --disable-pip --progress-spinner off $(foreach v,$(VERSIONS) lowest scale,-r constraints/airflow-$(v).txt) \
-	  || { echo 'Either a version above is vulnerable, or PyPI could not be asked.' >&2; exit 1; }
+	@$(VENV)/boot/bin/python tools/audit.py --uv $(UV) $(ARGS)
 
 .PHONY: bench
 bench: $(ENV)/.test ## Measure

@@ -144,10 +144,19 @@ def play(seed: int, arena: Arena, plays: Sequence[Play] = ()) -> None:
     """Play the run of a seed.
 
     :param plays: what else there is to play.
-    :raises AssertionError: when something doesn't hold; the sentence names the seed and the faults.
+    :raises AssertionError: when something doesn't hold; the sentence names the sort, the seed and the faults.
     """
-    chance = random.Random(seed)
-    kind = chance.choice((read, land, deactivate, deactivate, push, *plays))
+    # What is played is drawn apart: so another sort of play changes nothing in the runs of the others.
+    kind = random.Random(seed).choice((read, land, deactivate, deactivate, push, *plays))
+    replay(kind, seed, arena)
+
+
+def replay(kind: Play, seed: int, arena: Arena) -> None:
+    """Play a run of a certain sort.
+
+    :raises AssertionError: as :func:`play`.
+    """
+    chance = random.Random(f"{kind.__name__} {seed}")
     failed: list[str] = []
 
     def work() -> None:
