@@ -21,6 +21,7 @@ NONE, SOME, NOT_ASKED = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Look the versions up, and say what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uv", required=True, help="the program uv")
     parser.add_argument("--report", action="store_true", help="end in 0 whatever is found")
@@ -50,6 +51,7 @@ def findings(uv: str) -> set[str] | None:
 
 
 def lines(dependency: dict[str, Any], where: str) -> list[str]:
+    """Write down what is known of a version that a file of constraints pins."""
     return [
         f"{dependency['name']} {dependency['version']} ({where}): {one['id']}, "
         f"mended in {', '.join(one['fix_versions']) or 'no version yet'}"

@@ -19,6 +19,7 @@ from airflow_provider_aha.mapping.targets.files import FORMATS, FileTarget
 from airflow_provider_aha.storage import Location, open_dataset, read_manifest
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
+from tests.chaos.targets import outcomes_of
 from tests.mapping.conftest import World as Pushes
 from tests.mapping.conftest import mapping, users
 
@@ -63,6 +64,10 @@ def land_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> None:
             store.mend()
         is_whole = check_snapshots(arena, known)
         assert is_whole[f"{now - timedelta(days=1):%Y-%m-%d}"]
+        today = f"{now:%Y-%m-%d}"
+        if len(before) == 1 and Path(Layout(arena.location.path, chaos.ACCOUNT).manifest(today)).exists():
+            # Where there was none, it is absent or whole.
+            assert check_snapshots(arena, [*known, {"snapshot": today}])[today]
         again = landed(client, store, now)
     assert all(check_snapshots(arena, [again, *known]).values())
     assert chaos.table(arena, again, "users")
@@ -155,6 +160,9 @@ def push_to_a_file(chance: random.Random, arena: chaos.Arena) -> None:
             assert after not in (before, None)
             assert summary["counts"] == {"sent": summary["rows"]}
         elif after != before:
+            check_whole(place, kind, number)
+        outcomes = outcomes_of(pushes, f"r{number}") or {}
+        if any(row["status"] == "sent" for row in outcomes.values()):
             check_whole(place, kind, number)
         bodies.append(after)
     pushes.push(mapping(limits=lenient), FileTarget(store.location(place), kind), run_id="last")
