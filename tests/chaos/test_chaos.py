@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox, SandboxServer
-from tests.chaos.chaos import Arena, play
+from tests.chaos.chaos import Arena, Play, play, replay
 from tests.chaos.storage import deactivate_on_a_failing_store, land_on_a_failing_store, push_to_a_file
 from tests.chaos.targets import push_to_http, push_to_sql
 
 FIRST = int(os.environ.get("CHAOS_SEED", "0"))
 RUNS = int(os.environ.get("CHAOS_RUNS", "80"))
+# Runs that once found something: what came of it is in the log of their commit.
+REGRESSIONS = ((deactivate_on_a_failing_store, 19),)
 PLAYS = (push_to_http, push_to_sql, push_to_a_file, land_on_a_failing_store, deactivate_on_a_failing_store)
 # A part is what one worker of pytest takes at a time.
 PART = 40
@@ -32,6 +34,13 @@ def servers() -> Iterator[tuple[SandboxServer, OomnitzaSandbox]]:
 @pytest.fixture
 def arena(servers: tuple[SandboxServer, OomnitzaSandbox], tmp_path: Path) -> Arena:
     return Arena(*servers, tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"), REGRESSIONS, ids=[f"{kind.__name__}-{seed}" for kind, seed in REGRESSIONS]
+)
+def test_what_was_found_once_stays_mended(arena: Arena, kind: Play, seed: int):
+    replay(kind, seed, arena)
 
 
 @pytest.mark.parametrize("seeds", PARTS, ids=[f"{part.start}-{part.stop - 1}" for part in PARTS])

@@ -548,3 +548,14 @@ def test_another_database_is_written_row_by_row(world, postgres, mode, counts, r
     assert world.push(mapping(mode=mode), dry, dry_run=True)["expected"] == counts
     assert world.push(mapping(mode=mode), target)["counts"] == counts
     assert postgres.rows("people", "name") == rows
+
+
+def test_moments_reach_another_database_in_utc_and_none_stays_none(world, postgres):
+    postgres.run("CREATE TABLE people (email VARCHAR(100) PRIMARY KEY, seen timestamp)")
+    seen = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
+    world.land([user(0, accessed_at=seen), user(1, accessed_at=None)])
+    target = SqlTarget(postgres.connect, dialect="other", placeholder="%s", connection="test", table="people")
+    fields = {"email": {"source": "email", "required": True, "unique": True}, "seen": "accessed_at"}
+    assert world.push(mapping(fields=fields), target)["counts"] == {"added": 2}
+    rows = [("ada0@example.com", seen.replace(tzinfo=None)), ("ada1@example.com", None)]
+    assert postgres.rows("people", "email", "seen") == rows

@@ -153,6 +153,32 @@ def test_a_moment_is_the_same_however_oomnitza_writes_it(world, target, client, 
     assert world.push(ready(), OomnitzaPeople(client), run_id="r2")["counts"] == {status: 1}
 
 
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("2026-08-01", "unchanged"),
+        (1_785_542_400, "unchanged"),
+        ("2026-08-02", "updated"),
+        ("2026-07-31", "updated"),
+    ],
+)
+def test_a_day_is_the_same_however_oomnitza_writes_it(world, target, client, people, value, status):
+    day = {"source": "accessed_at", "type": "date"}
+    spec = ready(fields=fields(aha_accessed_at=day))
+    world.land([user(0, accessed_at=datetime(2026, 8, 1, 3, 40, tzinfo=UTC))])
+    world.push(spec, target)
+    people(0)["aha_accessed_at"] = value
+    assert world.push(spec, OomnitzaPeople(client), run_id="r2")["counts"] == {status: 1}
+
+
+def test_an_address_that_somebody_else_has_now_finds_nobody_of_before(world, target, client, people):
+    world.land(users(1))
+    world.push(ready(), target)
+    world.land([user(0, email="married@example.com"), user(1, email="ada0@example.com")])
+    assert world.push(ready(), OomnitzaPeople(client), run_id="r2")["counts"] == {"added": 1, "updated": 1}
+    assert people(0)["aha_user_id"] == "1001"
+
+
 def test_an_empty_value_leaves_what_is_there(world, target, client, people):
     world.land(users(1))
     world.push(ready(), target)
