@@ -143,7 +143,10 @@ def test_airflow_2_lists_the_widgets(form):
 def test_form_that_the_user_interface_asks_for(form):
     """3.1 runs the hook's methods with wtforms and FAB replaced by mocks, 3.2 and later read the metadata."""
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+    from airflow.providers_manager import ProvidersManager
 
+    # It keeps a hook that it has loaded before without FAB, and with it a form without fields.
+    ProvidersManager()._cleanup()
     (meta,) = [hook for hook in HookMetaService.hook_meta_data() if hook.connection_type == form.conn_type]
     assert meta.hook_name == form.label
     fields: Any = meta.extra_fields
