@@ -147,6 +147,7 @@ def test_fields(field, fault):
         ({"source": "email", "unique": True}, "fields.email.required: "),
         ({"source": "email", "required": True}, "fields.email.unique: "),
         ({"const": "x", "required": True}, "fields.email.unique: "),
+        ({"source": "extra_json", "type": "json", "required": True, "unique": True}, "fields.email.type: "),
     ],
 )
 def test_the_sync_key_must_be_fit_for_it(key, fault):
