@@ -190,7 +190,8 @@ def make_report(
     :param now: the clock; UTC.
     :return: the summary as it was written, with the page's address as ``page``.
     :raises AhaConfigurationError: when there is a review of this id already.
-    :raises AhaSnapshotError: when something that the report stands on is missing or was changed.
+    :raises AhaSnapshotError: when something that the report stands on is missing or was changed, or when the roster
+        is too old or too short to say who left.
     """
     reviews = read_reviews(location, asked.account)
     mine = _opened_before(location, asked, reviews)
@@ -257,16 +258,19 @@ def gather(
         administrators_before: frozenset[str] | None = _read_last(location, compared, staged)
     else:
         administrators_before = _administrators_before(location, account, days)
+    before = carried(
+        location,
+        account,
+        as_of=snapshot.synced_at,
+        unused_rules=["unused"],
+        roster=roster.spec.name if roster else None,
+    )
+    if roster:
+        roster.check(before.load, now)
     background = Background(
         roster=roster,
         exclusions=exclusions,
-        carried=carried(
-            location,
-            account,
-            as_of=snapshot.synced_at,
-            unused_rules=["unused"],
-            roster=roster.spec.name if roster else None,
-        ),
+        carried=before,
         administrators_before=administrators_before,
         came_back=actions.came_back,
     )

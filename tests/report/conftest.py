@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -62,6 +63,8 @@ class Desk:
             writer = csv.writer(file)
             writer.writerow(["number", "mail", "end"])
             writer.writerows([number, mail, left.get(mail, "")] for number, mail in enumerate(people, 1))
+        written = (self.now - timedelta(hours=1)).timestamp()
+        os.utime(self.folder / "roster.csv", (written, written))
         domains = sorted({mail.rpartition("@")[2] for mail in people})
         spec = RosterSpec.read(
             {

@@ -2,13 +2,14 @@
 
 import csv
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.report.people import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.storage import Location
@@ -57,6 +58,23 @@ def look(small):
         return groups, rows, html
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [({"max_age_hours": 0.5}, "is 1 hours old; allowed are 0.5"), ({"min_rows": 1000}, "a complete one has 1000")],
+)
+def test_a_roster_from_which_nobody_would_plan_makes_no_page(desk, change, sentence):
+    read = desk.given["roster"]
+
+    def stale():
+        roster = read()
+        return replace(roster, spec=replace(roster.spec, **change))
+
+    desk.given["roster"] = stale
+    with pytest.raises(AhaSnapshotError, match=sentence):
+        desk.report()
+    assert not list(desk.folder.glob("aha/reports/**/*.html"))
 
 
 def test_an_exclusion_that_has_expired_is_named_and_protects_nobody(look, someone):

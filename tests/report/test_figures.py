@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -96,3 +97,30 @@ def test_changes_are_against_the_snapshot_before(desk):
     seats = sum(bool(seat) for seat in pq.read_table(before, partitioning=None)["occupies_seat"].to_pylist())
     assert summary["compared_with"] == "2026-11-13"
     assert summary["changes"]["seats_in_use"] == summary["figures"]["seats_in_use"] - seats
+
+
+def test_never_seen_counts_from_the_day_that_the_account_was_created(small, someone):
+    # The snapshot is of 05:00 on 2026-11-20; 60 days before it was 05:00 on 2026-09-21.
+    moments = ("2026-09-21T05:00:00.000Z", "2026-09-21T05:00:01.000Z", "2026-11-01T00:00:00.000Z")
+    users = [
+        someone(number, "Ada", accessed_at=None, created_at=created) for number, created in enumerate(moments, 10)
+    ]
+    figures = small(users).report()["figures"]
+    assert (figures["never_seen_long"], figures["seats_unused"], figures["seats_never_seen_new"]) == (1, 1, 2)
+
+
+def test_without_decisions_nothing_is_reviewed_and_nothing_waits(desk):
+    desk.report("2026-Q4")
+    figures = desk.report(run_id="r2")["figures"]
+    assert (figures["reviewed"], figures["decisions_open"]) == (0, figures["rows"])
+    assert (figures["tasks_open"], figures["tasks_done"], figures["oldest_task_days"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shown"),
+    [("saml", "Okta", "Okta (saml)"), (None, "Okta", "Okta"), ("saml", None, "saml"), (None, None, "")],
+)
+def test_how_somebody_signs_in_is_told_as_far_as_it_is_known(small, someone, page_data, kind, name, shown):
+    desk = small([someone(10, "Ada", identity_provider={"type": kind, "name": name})])
+    data = page_data(Path(desk.report()["page"]))
+    assert data["words"][data["people"]["signIn"][0]] == shown
