@@ -157,7 +157,10 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": ["airflow_provider_aha.triggers.users", "airflow_provider_aha.triggers.watcher"],
             },
         ],
-        "extra-links": ["airflow_provider_aha.links.AhaLink", "airflow_provider_aha.links.AccessReportLink"],
+        "extra-links": [
+            "airflow_provider_aha.operators.links.AhaLink",
+            "airflow_provider_aha.operators.links.AccessReportLink",
+        ],
         "transfers": [
             {
                 "source-integration-name": "Aha!",

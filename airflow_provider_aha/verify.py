@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(given: str) -> int:
-    from airflow_provider_aha.lifecycle.chain import pruned_up_to, verify
-    from airflow_provider_aha.report.reviews import verify_reviews
-    from airflow_provider_aha.storage import is_there
+    from airflow_provider_aha.record.chain import pruned_up_to, verify
+    from airflow_provider_aha.review.records import verify_reviews
+    from airflow_provider_aha.store.store import is_there
 
     location = resolve_path(given if "://" in given else str(Path(given).absolute()))
     fs, path = location.fs, location.path
@@ -56,7 +56,7 @@ def _verify(given: str) -> int:
 
 
 def _accounts(fs: Any, folder: str) -> list[str]:
-    from airflow_provider_aha.storage import names_in
+    from airflow_provider_aha.store.store import names_in
 
     return [f"{folder}/{name}" for name in sorted(names_in(fs, folder)) if name.startswith("account=")]
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import requests
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.carry_out import carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.lifecycle.chain import close_try
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.writes import carry_out
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.run import Run, RunFolder
 
 PER_SECOND, PER_MINUTE = 20, 300
 KEY = "sandbox-key"

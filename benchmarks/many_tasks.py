@@ -18,8 +18,8 @@ from airflow_provider_aha.sandbox.testing import SandboxServer
 
 TASK = """
 import sys, time
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
 with AhaClient(ClientConfig(sys.argv[1], "acme", sys.argv[2])) as client:
     users = sum(1 for _ in client.iter_users())
     print(users, client.requests_sent, client.rereads)

@@ -44,9 +44,9 @@ def main() -> int:
 
 def prepare(folder: str, users: int, now: datetime) -> None:
     """Land a snapshot of yesterday, plan from it, and land another one."""
-    from airflow_provider_aha.client import AhaClient
-    from airflow_provider_aha.config import ClientConfig
-    from airflow_provider_aha.extract import extract
+    from airflow_provider_aha.api.client import AhaClient
+    from airflow_provider_aha.api.config import ClientConfig
+    from airflow_provider_aha.datasets.extract import extract
     from airflow_provider_aha.hooks.paths import resolve_path
     from airflow_provider_aha.sandbox.testing import SandboxServer
 
@@ -85,11 +85,11 @@ def child(arguments: list[str]) -> dict[str, float]:
 def plan(folder: str, run_id: str, moment: str) -> dict[str, float]:
     """Make one plan; the clock starts when everything is imported."""
     begin = time.perf_counter()
+    from airflow_provider_aha.access.decide.planning import Request, make_plan
+    from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
     from airflow_provider_aha.hooks.paths import resolve_path
-    from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-    from airflow_provider_aha.lifecycle.planning import Request, make_plan
-    from airflow_provider_aha.lifecycle.roster import RosterSpec, load_roster
-    from airflow_provider_aha.lifecycle.rules import Policy, as_given, read_rules
+    from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+    from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 
     location = resolve_path(folder)
     imported = time.perf_counter()

@@ -68,9 +68,9 @@ def land(base: Path, count: int, marker: str) -> Path:
     import pyarrow as pa
     import pyarrow.json as pj
 
-    from airflow_provider_aha.layout import Layout
-    from airflow_provider_aha.schemas import USERS
-    from airflow_provider_aha.storage import DatasetWriter, to_json
+    from airflow_provider_aha.datasets.schemas import USERS
+    from airflow_provider_aha.store.layout import Layout
+    from airflow_provider_aha.store.store import DatasetWriter, to_json
 
     def row(number: int) -> bytes:
         return orjson.dumps(
@@ -119,11 +119,11 @@ def ours(base: str, host: str, run_id: str) -> None:
     import psycopg2
     from fsspec.implementations.local import LocalFileSystem
 
-    from airflow_provider_aha.lifecycle.records import Run
-    from airflow_provider_aha.mapping.load import load_spec
-    from airflow_provider_aha.mapping.push import Request, push
-    from airflow_provider_aha.mapping.targets.sql import SqlTarget
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.push.mapping.load import load_spec
+    from airflow_provider_aha.push.push import Request, push
+    from airflow_provider_aha.push.targets.sql import SqlTarget
+    from airflow_provider_aha.record.run import Run
+    from airflow_provider_aha.store.store import Location
 
     location = Location(LocalFileSystem(), base, base)
     target = SqlTarget(
@@ -143,7 +143,7 @@ def pandas(base: str, host: str, _: str) -> None:
     import pandas as pd
     import sqlalchemy
 
-    from airflow_provider_aha.layout import Layout
+    from airflow_provider_aha.store.layout import Layout
 
     users = pd.read_parquet(
         Layout(base, ACCOUNT).dataset("users", DAY), columns=list(COLUMNS.values()), partitioning=None

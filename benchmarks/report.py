@@ -51,9 +51,9 @@ def measured(users: int, runs: int) -> dict[str, float]:
 
 
 def land(folder: str, users: int) -> None:
-    from airflow_provider_aha.client import AhaClient
-    from airflow_provider_aha.config import ClientConfig
-    from airflow_provider_aha.extract import extract
+    from airflow_provider_aha.api.client import AhaClient
+    from airflow_provider_aha.api.config import ClientConfig
+    from airflow_provider_aha.datasets.extract import extract
     from airflow_provider_aha.hooks.paths import resolve_path
     from airflow_provider_aha.sandbox.testing import SandboxServer
 
@@ -71,7 +71,7 @@ def make(folder: str) -> dict[str, float]:
     from airflow_provider_aha.hooks.paths import resolve_path
     from airflow_provider_aha.report import page
     from airflow_provider_aha.report.build import Asked, make_report
-    from airflow_provider_aha.report.terms import Terms
+    from airflow_provider_aha.review.terms import Terms
 
     assert page
     location, began = resolve_path(folder), time.process_time()

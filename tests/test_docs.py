@@ -144,7 +144,7 @@ def test_every_test_that_the_threat_model_names_exists():
 
 @pytest.mark.parametrize("dataset", ["users", "user_roles", "user_role_summary", "user_changes"])
 def test_columns_are_documented_as_they_are(dataset):
-    from airflow_provider_aha.schemas import BY_DATASET
+    from airflow_provider_aha.datasets.schemas import BY_DATASET
 
     (documented,) = (rows for rows in tables(section("docs/datasets.md", f"`{dataset}`")) if "column" in rows[0])
     found = [
@@ -157,14 +157,14 @@ def test_columns_are_documented_as_they_are(dataset):
 
 
 def test_every_dataset_has_a_section():
-    from airflow_provider_aha.layout import DATASETS
-    from airflow_provider_aha.schemas import BY_DATASET
+    from airflow_provider_aha.datasets.schemas import BY_DATASET
+    from airflow_provider_aha.store.layout import DATASETS
 
     assert set(BY_DATASET) == set(DATASETS) == set(re.findall(r"^## `(\w+)`$", text("docs/datasets.md"), re.M))
 
 
 def test_words_of_the_datasets_are_documented():
-    from airflow_provider_aha.normalize import _STATUS, WORKSPACE_ROLES
+    from airflow_provider_aha.datasets.users import _STATUS, WORKSPACE_ROLES
 
     status = {code_names(row["status"])[0] for row in tables(section("docs/datasets.md", "`users`"))[1]}
     assert status == set(_STATUS)
@@ -174,7 +174,7 @@ def test_words_of_the_datasets_are_documented():
 
 
 def test_layout_is_documented_as_it_is():
-    from airflow_provider_aha.layout import DATASETS, Layout
+    from airflow_provider_aha.store.layout import DATASETS, Layout
 
     layout = Layout("<base path>", "mycompany")
     day = "2026-08-01"
@@ -189,12 +189,12 @@ def test_layout_is_documented_as_it_is():
 def landed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     from fsspec.implementations.local import LocalFileSystem
 
-    from airflow_provider_aha.client import AhaClient
-    from airflow_provider_aha.config import ClientConfig
-    from airflow_provider_aha.extract import extract
-    from airflow_provider_aha.layout import DATASETS
+    from airflow_provider_aha.api.client import AhaClient
+    from airflow_provider_aha.api.config import ClientConfig
+    from airflow_provider_aha.datasets.extract import extract
     from airflow_provider_aha.sandbox.testing import SandboxServer
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.store.layout import DATASETS
+    from airflow_provider_aha.store.store import Location
 
     base = tmp_path_factory.mktemp("base")
     with SandboxServer(users=30) as aha:
@@ -213,7 +213,7 @@ def test_keys_of_the_manifest_are_documented_as_they_are(landed):
 
 
 def test_decisive_keys_are_documented():
-    from airflow_provider_aha.normalize import REQUIRED_KEYS
+    from airflow_provider_aha.datasets.users import REQUIRED_KEYS
 
     named = code_names(section("docs/completeness.md", "When Aha! leaves something out"))
     assert set(REQUIRED_KEYS) <= set(named)
@@ -243,8 +243,8 @@ def test_fields_of_the_connections_are_documented_as_they_are(page, fields, labe
 
 
 def test_ready_mapping_of_oomnitzas_people_is_documented_as_it_is():
-    from airflow_provider_aha.mapping.load import load_spec
-    from airflow_provider_aha.mapping.targets.oomnitza import check_people_mapping
+    from airflow_provider_aha.push.mapping.load import load_spec
+    from airflow_provider_aha.push.targets.oomnitza.people import check_people_mapping
 
     spec = load_spec("oomnitza_people", {"role": 25}, lambda path: None)  # type: ignore[arg-type, return-value]
     check_people_mapping(spec)
@@ -260,7 +260,7 @@ def test_ready_mapping_of_oomnitzas_people_is_documented_as_it_is():
 
 
 def test_fields_of_saas_users_and_grains_of_roles_are_documented():
-    from airflow_provider_aha.mapping.targets.oomnitza_saas import _FIELDS
+    from airflow_provider_aha.push.targets.oomnitza.saas import _FIELDS
     from airflow_provider_aha.transfers.to_oomnitza import DISTINCT, NO_ROLES, PER_WORKSPACE
 
     fields, grains = tables(section("docs/push/oomnitza.md", "SaaS users and roles"))
@@ -276,7 +276,7 @@ def test_faults_of_the_oomnitza_sandbox_are_documented():
 
 
 def test_defaults_of_the_form_are_those_of_the_client():
-    from airflow_provider_aha.config import ClientConfig
+    from airflow_provider_aha.api.config import ClientConfig
 
     bare = ClientConfig.from_connection(host="mycompany", password="k")
     assert bare == ClientConfig.from_connection(
@@ -301,7 +301,7 @@ def test_variables_are_documented():
     [("mycompany", "mycompany"), ("mycompany.aha.io", "mycompany"), ("mycompany.use3.aha.io", "mycompany.use3")],
 )
 def test_documented_hosts_are_accepted(host, account):
-    from airflow_provider_aha.config import ClientConfig
+    from airflow_provider_aha.api.config import ClientConfig
 
     assert host in text("docs/connection.md")
     assert ClientConfig.from_connection(host=host, password="k").account == account
@@ -324,7 +324,7 @@ def public_operators() -> list[Any]:
     modules += [entry["python-module"] for entry in info["transfers"]]
     # Older versions have no operators that wait for a person.
     modules = [name for name in modules if not name.endswith(".approvals")]
-    modules += ["airflow_provider_aha.hitl"] if AIRFLOW_V_3_1_PLUS else []
+    modules += ["airflow_provider_aha.operators.hitl"] if AIRFLOW_V_3_1_PLUS else []
     return [
         thing
         for module in map(importlib.import_module, modules)

@@ -16,21 +16,21 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.roster import RosterSpec, load_roster
-from airflow_provider_aha.lifecycle.writes import carry_out
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.carry_out import carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.lists.roster import RosterSpec, load_roster
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.build import TABLE, Asked, make_report
-from airflow_provider_aha.report.submission import submit
-from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.review.submission import submit
+from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location
 from tools.local import ROOT
 
 ACCOUNT = "mycompany"

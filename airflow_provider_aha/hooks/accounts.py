@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Variable
 
+from airflow_provider_aha.common.values import to_list
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.aha import AhaHook
-from airflow_provider_aha.values import to_list
 
 CONNECTIONS_VARIABLE = "aha_conn_ids"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook, Variable
 
 from airflow_provider_aha import get_provider_info
+from airflow_provider_aha.common.values import is_unset, to_dict
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
 from airflow_provider_aha.hooks.common import (
     airflow_user_agent,
@@ -18,13 +19,12 @@ from airflow_provider_aha.hooks.common import (
     form_widgets,
     mask_key,
 )
-from airflow_provider_aha.values import is_unset, to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_provider_aha.client import AhaClient
-    from airflow_provider_aha.config import ClientConfig
+    from airflow_provider_aha.api.client import AhaClient
+    from airflow_provider_aha.api.config import ClientConfig
 
 SUBDOMAIN_VARIABLE = "aha_subdomain"
 
@@ -78,8 +78,8 @@ class AhaHook(BaseHook):
         return client
 
     def _new_client(self, **changes: Any) -> AhaClient:
-        from airflow_provider_aha.client import AhaClient
-        from airflow_provider_aha.config import ClientConfig
+        from airflow_provider_aha.api.client import AhaClient
+        from airflow_provider_aha.api.config import ClientConfig
 
         connection = self.get_connection(self.aha_conn_id)
         check_type(connection, self.conn_type)
@@ -115,25 +115,25 @@ class AhaHook(BaseHook):
             return False, str(error)
 
     def iter_users(self) -> Iterator[dict[str, Any]]:
-        """Yield all users of the account; see :meth:`airflow_provider_aha.client.AhaClient.iter_users`."""
+        """Yield all users of the account; see :meth:`airflow_provider_aha.api.client.AhaClient.iter_users`."""
         return self.get_conn().iter_users()
 
     def get_user(self, user_id: str) -> dict[str, Any]:
-        """Return one user by id; see :meth:`airflow_provider_aha.client.AhaClient.get_user`.
+        """Return one user by id; see :meth:`airflow_provider_aha.api.client.AhaClient.get_user`.
 
         :param user_id: the user's id.
         """
         return self.get_conn().get_user(user_id)
 
     def find_user(self, email: str) -> dict[str, Any]:
-        """Return the one user with an email; see :meth:`airflow_provider_aha.client.AhaClient.find_user`.
+        """Return the one user with an email; see :meth:`airflow_provider_aha.api.client.AhaClient.find_user`.
 
         :param email: the address; case doesn't count.
         """
         return self.get_conn().find_user(email)
 
     def iter_workspaces(self) -> Iterator[dict[str, Any]]:
-        """Yield all visible workspaces; see :meth:`airflow_provider_aha.client.AhaClient.iter_workspaces`."""
+        """Yield all visible workspaces; see :meth:`airflow_provider_aha.api.client.AhaClient.iter_workspaces`."""
         return self.get_conn().iter_workspaces()
 
     def get_users_df(self) -> pd.DataFrame:
@@ -151,7 +151,7 @@ class AhaHook(BaseHook):
         return self._dataframe("user_roles")
 
     def _dataframe(self, dataset: str) -> pd.DataFrame:
-        from airflow_provider_aha.extract import read_tables
+        from airflow_provider_aha.datasets.extract import read_tables
 
         tables = read_tables(self.get_conn(), connection_id=self.aha_conn_id)
         frame: pd.DataFrame = tables[dataset].to_pandas()
@@ -168,7 +168,7 @@ async def get_async_config(aha_conn_id: str) -> ClientConfig:
     from airflow.providers.common.compat.connection import get_async_connection
     from asgiref.sync import sync_to_async
 
-    from airflow_provider_aha.config import ClientConfig
+    from airflow_provider_aha.api.config import ClientConfig
 
     connection = await get_async_connection(aha_conn_id)
     check_type(connection, AhaHook.conn_type)

@@ -19,7 +19,7 @@ from airflow_provider_aha.hooks.common import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.oomnitza.client import OomnitzaClient
+    from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
 
 
 class OomnitzaHook(BaseHook):
@@ -64,8 +64,8 @@ class OomnitzaHook(BaseHook):
         return client
 
     def _new_client(self, **changes: Any) -> OomnitzaClient:
-        from airflow_provider_aha.oomnitza.client import OomnitzaClient
-        from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+        from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
+        from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 
         connection = self.get_connection(self.oomnitza_conn_id)
         check_type(connection, self.conn_type)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
-from airflow_provider_aha.values import is_unset
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.store.store import Location
 
 BASE_PATH_VARIABLE = "aha_output_path"
 
@@ -41,7 +41,7 @@ def resolve_path(path: str) -> Location:
     :raises AhaConfigurationError: when the path is relative, or tries to leave its folder.
     :raises AhaStorageError: when this worker has no support for the URL's scheme.
     """
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.store.store import Location
 
     text = str(path).strip()
     scheme, _, rest = text.rpartition("://")
@@ -66,7 +66,7 @@ def resolve_path(path: str) -> Location:
 def _object_store(url: str) -> Location:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.store.store import Location
 
     try:
         path = ObjectStoragePath(url)

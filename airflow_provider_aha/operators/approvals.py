@@ -1,4 +1,4 @@
-"""The operator that asks a person, for Airflow 3.1 and later; see :mod:`airflow_provider_aha.hitl`.
+"""The operator that asks a person, for Airflow 3.1 and later; see :mod:`airflow_provider_aha.operators.hitl`.
 
 Airflow before 3.1 has no way to ask a person inside a run: importing the operator fails there, and plans can be
 made and looked at, but not carried out with an approval.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.hitl import AhaApproveDeactivationsOperator as AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.hitl import (
+        AhaApproveDeactivationsOperator as AhaApproveDeactivationsOperator,
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +21,7 @@ def __getattr__(name: str) -> Any:
     that asks a person pays for it.
     """
     if name == "AhaApproveDeactivationsOperator":
-        from airflow_provider_aha.hitl import AhaApproveDeactivationsOperator
+        from airflow_provider_aha.operators.hitl import AhaApproveDeactivationsOperator
 
         return AhaApproveDeactivationsOperator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

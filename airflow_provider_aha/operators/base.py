@@ -18,8 +18,8 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
 )
 from airflow_provider_aha.hooks.aha import AhaHook
-from airflow_provider_aha.lineage import ReportsLineage
-from airflow_provider_aha.links import AhaLink, address_of, leave_link
+from airflow_provider_aha.operators.lineage import ReportsLineage
+from airflow_provider_aha.operators.links import AhaLink, address_of, leave_link
 
 _PERMANENT = (
     AhaAuthenticationError,

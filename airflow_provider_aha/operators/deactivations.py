@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.values import to_bool, to_list, to_text
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.writes import (
@@ -16,13 +17,12 @@ from airflow_provider_aha.operators.writes import (
     run_of,
     without_useless_tries,
 )
-from airflow_provider_aha.values import to_bool, to_list, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.lifecycle.plan import Plan
-    from airflow_provider_aha.lifecycle.records import RunFolder
-    from airflow_provider_aha.lifecycle.writes import Decision
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.access.plan.plan import Plan
+    from airflow_provider_aha.access.write.carry_out import Decision
+    from airflow_provider_aha.record.run import RunFolder
+    from airflow_provider_aha.store.store import Location
 
 _DISABLE, _ENABLE = {"enabled": False}, {"enabled": True}
 
@@ -101,8 +101,8 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
 
     def _decision(self, plan_path: str, folder: RunFolder, context: Any, *, dry_run: bool) -> Decision:
         """Read the plan and, where it is to be carried out, its approval."""
-        from airflow_provider_aha.lifecycle.plan import load_plan
-        from airflow_provider_aha.lifecycle.planned import decision_of
+        from airflow_provider_aha.access.plan.plan import load_plan
+        from airflow_provider_aha.access.plan.planned import decision_of
 
         location = resolve_path(plan_path)
         plan = load_plan(location.fs, location.path)
@@ -122,9 +122,9 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         self, location: Location, plan: Plan, folder: RunFolder, context: Any
     ) -> tuple[dict[str, Any], list[str]]:
         """Return what the evidence says of the approval, and who was taken off the plan."""
-        from airflow_provider_aha.lifecycle.approval import FILE, check_approval, policy_allows
-        from airflow_provider_aha.lifecycle.plan import FILE as PLAN_FILE
-        from airflow_provider_aha.lifecycle.records import read_record
+        from airflow_provider_aha.access.plan.approval import FILE, check_approval, policy_allows
+        from airflow_provider_aha.access.plan.plan import FILE as PLAN_FILE
+        from airflow_provider_aha.record.run import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
         base = self.location()
@@ -206,8 +206,8 @@ class AhaReactivateUsersOperator(AhaWriteOperator):
         return found
 
     def _undo(self, path: str) -> Decision:
-        from airflow_provider_aha.lifecycle.decide import undo
-        from airflow_provider_aha.lifecycle.evidence import read_evidence
+        from airflow_provider_aha.access.decide.named import undo
+        from airflow_provider_aha.record.evidence import read_evidence
 
         facts = {"ticket": to_text(self.ticket, "ticket")}
         return undo(self.hook.get_conn(), read_evidence(resolve_path(path)), facts=facts)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from airflow_provider_aha.assets import attach_manifest, check_outlets
+from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.lineage import users_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
-from airflow_provider_aha.values import to_list, to_text
+from airflow_provider_aha.operators.lineage import users_of
 
 
 class AhaExtractUsersOperator(AhaOperator):
@@ -53,7 +53,7 @@ class AhaExtractUsersOperator(AhaOperator):
         :param context: the task's context.
         :return: the manifest.
         """
-        from airflow_provider_aha.extract import extract
+        from airflow_provider_aha.datasets.extract import extract
 
         with without_useless_retries(self.aha_conn_id):
             datasets = to_list(self.datasets, "datasets")

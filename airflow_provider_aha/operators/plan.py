@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_aha.common.values import to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import run_of
-from airflow_provider_aha.values import to_list, to_number, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.lifecycle.plan import Plan
-    from airflow_provider_aha.lifecycle.planning import Request
-    from airflow_provider_aha.lifecycle.records import Run
-    from airflow_provider_aha.lifecycle.roster import Roster, RosterSpec
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.access.decide.planning import Request
+    from airflow_provider_aha.access.plan.plan import Plan
+    from airflow_provider_aha.lists.roster import Roster, RosterSpec
+    from airflow_provider_aha.record.run import Run
+    from airflow_provider_aha.store.store import Location
 
 
 class AhaPlanDeactivationsOperator(AhaOperator):
@@ -116,9 +116,9 @@ class AhaPlanDeactivationsOperator(AhaOperator):
 
     def _recorded(self, location: Location, run: Run, request: Request) -> Plan:
         """Make the plan, and leave a manifest whatever happens: the control ran."""
-        from airflow_provider_aha.lifecycle.chain import close_try
-        from airflow_provider_aha.lifecycle.planning import make_plan
-        from airflow_provider_aha.lifecycle.records import RunFolder
+        from airflow_provider_aha.access.decide.planning import make_plan
+        from airflow_provider_aha.record.chain import close_try
+        from airflow_provider_aha.record.run import RunFolder
 
         about: dict[str, Any] = {"action": "plan", "ended": "failed", **asdict(run)}
         try:
@@ -133,10 +133,10 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         return plan
 
     def _request(self, run: Run) -> Request:
-        from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-        from airflow_provider_aha.lifecycle.planning import Request
-        from airflow_provider_aha.lifecycle.roster import RosterSpec
-        from airflow_provider_aha.lifecycle.rules import LEFT, Policy, as_given, read_rules
+        from airflow_provider_aha.access.decide.planning import Request
+        from airflow_provider_aha.access.decide.rules import LEFT, Policy, as_given, read_rules
+        from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+        from airflow_provider_aha.lists.roster import RosterSpec
 
         protected: dict[str, Any] = {
             name: to_list(getattr(self, f"protected_{name}"), f"protected_{name}") or []
@@ -177,7 +177,7 @@ def roster_reader(spec: RosterSpec) -> Callable[[], Roster]:
 
     :param spec: where it is and how it is read.
     """
-    from airflow_provider_aha.lifecycle.roster import load_roster
+    from airflow_provider_aha.lists.roster import load_roster
 
     if spec.path is None:
         return lambda: _query(spec)
@@ -187,8 +187,8 @@ def roster_reader(spec: RosterSpec) -> Callable[[], Roster]:
 
 def _query(spec: RosterSpec) -> Roster:
     """Read a roster with SQL over an Airflow connection."""
-    from airflow_provider_aha.lifecycle.roster import roster_of
-    from airflow_provider_aha.lifecycle.tables import table_of
+    from airflow_provider_aha.lists.roster import roster_of
+    from airflow_provider_aha.lists.tables import table_of
 
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow_provider_aha.common.values import to_bool, to_int, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
-from airflow_provider_aha.values import to_bool, to_int, to_text
 
 SNAPSHOT_DAYS = 400
 EVIDENCE_DAYS = 7 * 365 + 2
@@ -61,7 +61,7 @@ class AhaPruneOperator(AhaOperator):
         :param context: the task's context.
         :return: what was deleted, or would be.
         """
-        from airflow_provider_aha.retention import Retention, prune
+        from airflow_provider_aha.record.retention import Retention, prune
 
         with without_useless_tries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)

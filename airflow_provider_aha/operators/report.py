@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import roster_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
-from airflow_provider_aha.values import to_text
 
 if TYPE_CHECKING:
     from airflow_provider_aha.report.build import Asked
@@ -117,9 +117,9 @@ class AhaAccessReportOperator(AhaOperator):
         return summary
 
     def _asked(self, context: Any) -> Asked:
-        from airflow_provider_aha.lifecycle.roster import RosterSpec
+        from airflow_provider_aha.lists.roster import RosterSpec
         from airflow_provider_aha.report.build import Asked
-        from airflow_provider_aha.report.terms import Terms
+        from airflow_provider_aha.review.terms import Terms
 
         run = run_of(context)
         spec = RosterSpec.read(self.roster)
@@ -171,7 +171,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         :param context: the task's context.
         :return: what was recorded.
         """
-        from airflow_provider_aha.report.submission import submit
+        from airflow_provider_aha.review.submission import submit
 
         with without_useless_tries(self.aha_conn_id):
             self.link_to(context)
@@ -183,7 +183,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         return record
 
     def _body(self) -> bytes:
-        from airflow_provider_aha.storage import ANY_ERROR, storage_errors
+        from airflow_provider_aha.store.store import ANY_ERROR, storage_errors
 
         file, text = to_text(self.file, "file"), to_text(self.text, "text")
         if (file is None) == (text is None):

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
-from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_list, to_text
 
 ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
@@ -49,7 +49,7 @@ class AhaGetUserOperator(AhaOperator):
         :param context: the task's context.
         :return: the user's fields, or None.
         """
-        from airflow_provider_aha.lifecycle.details import details
+        from airflow_provider_aha.datasets.details import details
 
         with without_useless_retries(self.aha_conn_id):
             user, fields = to_text(self.user, "user"), self._fields()
@@ -69,7 +69,7 @@ class AhaGetUserOperator(AhaOperator):
         return {name: shown[name] for name in fields}
 
     def _fields(self) -> list[str]:
-        from airflow_provider_aha.lifecycle.details import FIELDS, PERSONAL
+        from airflow_provider_aha.datasets.details import FIELDS, PERSONAL
 
         fields = to_list(self.fields, "fields") or [name for name in FIELDS if name not in PERSONAL]
         if unknown := [name for name in fields if name not in FIELDS]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_aha.common.values import to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaError,
@@ -19,17 +20,16 @@ from airflow_provider_aha.exceptions import (
     AhaSnapshotError,
 )
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.lineage import users_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
-from airflow_provider_aha.values import to_int, to_list, to_number, to_text
+from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.lifecycle.exclusions import Exclusions
-    from airflow_provider_aha.lifecycle.guards import Caps
-    from airflow_provider_aha.lifecycle.matching import UserMatcher
-    from airflow_provider_aha.lifecycle.records import Run, RunFolder
-    from airflow_provider_aha.lifecycle.writes import Decision
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.access.write.carry_out import Decision
+    from airflow_provider_aha.access.write.guards import Caps
+    from airflow_provider_aha.lists.exclusions import Exclusions
+    from airflow_provider_aha.lists.matching import UserMatcher
+    from airflow_provider_aha.record.run import Run, RunFolder
+    from airflow_provider_aha.store.store import Location
 
 
 # So many ids a log line may name.
@@ -121,8 +121,8 @@ class AhaWriteOperator(AhaOperator):
         :param dry_run: read and judge only.
         :return: what became of them.
         """
-        from airflow_provider_aha.lifecycle.decide import decide
-        from airflow_provider_aha.lifecycle.records import START
+        from airflow_provider_aha.access.decide.named import decide
+        from airflow_provider_aha.record.run import START
 
         facts = {"ticket": to_text(self.ticket, "ticket")}
 
@@ -145,10 +145,10 @@ class AhaWriteOperator(AhaOperator):
         :raises AhaError: when users failed whom a retry may cure.
         :raises AirflowFailException: when users were blocked, so that a person must look.
         """
-        from airflow_provider_aha.lifecycle.evidence import FILE
-        from airflow_provider_aha.lifecycle.guards import Protection
-        from airflow_provider_aha.lifecycle.records import RunFolder
-        from airflow_provider_aha.lifecycle.writes import carry_out
+        from airflow_provider_aha.access.write.carry_out import carry_out
+        from airflow_provider_aha.access.write.guards import Protection
+        from airflow_provider_aha.record.evidence import FILE
+        from airflow_provider_aha.record.run import RunFolder
 
         # What a person wrote comes first, so that a wrong argument stops the task before any request.
         caps, protected, excluded = self._caps(), self._protected(), self._excluded()
@@ -177,15 +177,15 @@ class AhaWriteOperator(AhaOperator):
         return Done(rows, folder.url(FILE))
 
     def _close(self, folder: RunFolder, run: Run, about: Mapping[str, Any]) -> None:
-        from airflow_provider_aha.lifecycle.chain import close_try
-        from airflow_provider_aha.lifecycle.writes import files_elsewhere
+        from airflow_provider_aha.access.write.carry_out import files_elsewhere
+        from airflow_provider_aha.record.chain import close_try
 
         path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
         # The log is a witness outside of the record that nobody can change along with it.
         self.log.info("Manifest %s, SHA-256 %s", path, digest)
 
     def _caps(self) -> Caps:
-        from airflow_provider_aha.lifecycle.guards import Caps
+        from airflow_provider_aha.access.write.guards import Caps
 
         return Caps(
             max_users=to_int(self.max_users, "max_users", 25, 0, 10**6),
@@ -194,7 +194,7 @@ class AhaWriteOperator(AhaOperator):
         )
 
     def _protected(self) -> UserMatcher:
-        from airflow_provider_aha.lifecycle.matching import UserMatcher
+        from airflow_provider_aha.lists.matching import UserMatcher
 
         return UserMatcher(
             ids=to_list(self.protected_ids, "protected_ids") or (),
@@ -212,7 +212,7 @@ class AhaWriteOperator(AhaOperator):
     @cached_property
     def _exclusions(self) -> Exclusions | None:
         """The exclusion file, read again in each try."""
-        from airflow_provider_aha.lifecycle.exclusions import load_exclusions
+        from airflow_provider_aha.lists.exclusions import load_exclusions
 
         path = to_text(self.exclusions, "exclusions")
         return load_exclusions(resolve_path(path)) if path else None
@@ -224,8 +224,8 @@ class AhaWriteOperator(AhaOperator):
         return replace(decision, facts={**decision.facts, "exclusions_sha256": self._exclusions.sha256})
 
     def _fail_for(self, rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
-        from airflow_provider_aha.lifecycle.evidence import FILE
-        from airflow_provider_aha.lifecycle.writes import summary, unfinished
+        from airflow_provider_aha.access.write.carry_out import summary, unfinished
+        from airflow_provider_aha.record.evidence import FILE
 
         if not (ids := unfinished(rows)):
             return
@@ -270,7 +270,7 @@ def run_of(context: Any) -> Run:
 
     :param context: the task's context.
     """
-    from airflow_provider_aha.lifecycle.records import Run
+    from airflow_provider_aha.record.run import Run
 
     instance, dag_run = context["ti"], context["dag_run"]
     mapped = instance.map_index is not None and instance.map_index >= 0

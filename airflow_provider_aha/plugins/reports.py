@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-from airflow_provider_aha.links import REPORTS_PREFIX
+from airflow_provider_aha.operators.links import REPORTS_PREFIX
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 

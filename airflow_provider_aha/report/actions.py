@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.lifecycle.evidence import DISABLED, ENABLED, FILE, read_evidence
-from airflow_provider_aha.lifecycle.records import list_files
-from airflow_provider_aha.normalize import array_of, literal
-from airflow_provider_aha.report.reviews import Review, decision_batches
-from airflow_provider_aha.report.rows import WORKSPACE, Access
-from airflow_provider_aha.report.snapshot import days_between, moment_of
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.datasets.snapshot import days_between, moment_of
+from airflow_provider_aha.datasets.users import array_of, literal
+from airflow_provider_aha.record.evidence import DISABLED, ENABLED, FILE, read_evidence
+from airflow_provider_aha.record.run import list_files
+from airflow_provider_aha.review.population import WORKSPACE, Access
+from airflow_provider_aha.review.records import Review, decision_batches
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 
 KEEP, REVOKE_ACCOUNT, REVOKE_ROLE, DOWNGRADE, NOT_MINE = (
     "keep",

@@ -16,14 +16,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_provider_aha.access.decide.history import carried
+from airflow_provider_aha.common.text import cell
+from airflow_provider_aha.datasets.snapshot import (
+    Snapshot,
+    earlier_days,
+    may_have_access,
+    read_snapshot,
+    read_trend,
+    trend_days,
+)
+from airflow_provider_aha.datasets.users import array_of, literal
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.lifecycle.exclusions import Exclusions, load_exclusions
-from airflow_provider_aha.lifecycle.history import carried
-from airflow_provider_aha.lifecycle.records import parse_record
-from airflow_provider_aha.lifecycle.roster import Roster
-from airflow_provider_aha.normalize import array_of, literal
-from airflow_provider_aha.report import reviews as review_records
+from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.roster import Roster
+from airflow_provider_aha.record.run import parse_record
 from airflow_provider_aha.report.actions import Actions, Task, read_actions, worklist
 from airflow_provider_aha.report.figures import (
     Counts,
@@ -36,21 +43,14 @@ from airflow_provider_aha.report.figures import (
     sentence,
     trend,
 )
-from airflow_provider_aha.report.people import Background, any_right, judge_people
-from airflow_provider_aha.report.reviews import Review, read_reviews
-from airflow_provider_aha.report.rows import RIGHT, Access, read_roles, write_population
-from airflow_provider_aha.report.snapshot import (
-    Snapshot,
-    earlier_days,
-    may_have_access,
-    read_snapshot,
-    read_trend,
-    trend_days,
-)
-from airflow_provider_aha.report.staged import Staged
-from airflow_provider_aha.report.terms import Terms
-from airflow_provider_aha.report.text import cell
-from airflow_provider_aha.storage import (
+from airflow_provider_aha.review import records as review_records
+from airflow_provider_aha.review.people import Background, any_right, judge_people
+from airflow_provider_aha.review.population import RIGHT, Access, read_roles, write_population
+from airflow_provider_aha.review.records import Review, read_reviews
+from airflow_provider_aha.review.staged import Staged
+from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import (
     Location,
     file_hash,
     publish_all,

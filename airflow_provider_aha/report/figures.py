@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.normalize import literal
+from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
+from airflow_provider_aha.datasets.users import literal
 from airflow_provider_aha.report.actions import DONE, Task, oldest
-from airflow_provider_aha.report.people import ATTENTION, KEEP, Person, any_right, unused_seats
-from airflow_provider_aha.report.reviews import OPEN, Review, last_submitted
-from airflow_provider_aha.report.rows import WORKSPACE, Access
-from airflow_provider_aha.report.snapshot import Snapshot, may_have_access
-from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.review.people import ATTENTION, KEEP, Person, any_right, unused_seats
+from airflow_provider_aha.review.population import WORKSPACE, Access
+from airflow_provider_aha.review.records import OPEN, Review, last_submitted
+from airflow_provider_aha.review.terms import Terms
 
 SEATS = ("active", "inactive_30", "inactive_60", "inactive_90", "never_seen", "unknown")
 _FALSE = literal(False, pa.bool_())
@@ -92,7 +92,7 @@ class Figures:
     :param values: numbers by name; one that can't be known is None.
     :param changes: the difference of a number to that of the report before, by name.
     :param compared_with: the day of that report, or of the snapshot before; None without one.
-    :param attention: users by reason, as in :data:`airflow_provider_aha.report.people.ATTENTION`.
+    :param attention: users by reason, as in :data:`airflow_provider_aha.review.people.ATTENTION`.
     """
 
     values: Mapping[str, Any]

@@ -15,14 +15,14 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from airflow_provider_aha.common.text import script_json, visible
 from airflow_provider_aha.report.actions import CHOICES, DONE, Task
 from airflow_provider_aha.report.build import CSV_COLUMNS, Report, day_of
 from airflow_provider_aha.report.figures import SEATS
-from airflow_provider_aha.report.people import ATTENTION, Person
-from airflow_provider_aha.report.reviews import EXPIRED, OPEN_FOR
-from airflow_provider_aha.report.rows import Access
-from airflow_provider_aha.report.text import script_json, visible
-from airflow_provider_aha.storage import to_json
+from airflow_provider_aha.review.people import ATTENTION, Person
+from airflow_provider_aha.review.population import Access
+from airflow_provider_aha.review.records import EXPIRED, OPEN_FOR
+from airflow_provider_aha.store.store import to_json
 
 # So many people are named for each reason, and so many tasks; the table and the records have all.
 _NAMED, _TASKS = 8, 50

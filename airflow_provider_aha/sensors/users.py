@@ -19,15 +19,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_aha.common.values import is_unset, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.layout import check_changes
+from airflow_provider_aha.store.layout import check_changes
 from airflow_provider_aha.triggers import CHANGES, SEATS, USER
-from airflow_provider_aha.values import is_unset, to_list, to_number, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.watch import Account, SeatCondition, UserCondition, Watch
+    from airflow_provider_aha.datasets.watch import Account, SeatCondition, UserCondition, Watch
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 _SHORTEST_INTERVAL = 1.0
@@ -62,7 +62,7 @@ class AhaSensor(BaseSensorOperator):
     @property
     def account(self) -> Account:
         """The account of this task."""
-        from airflow_provider_aha.watch import Account
+        from airflow_provider_aha.datasets.watch import Account
 
         return Account(self.hook.get_conn(), connection_id=self.aha_conn_id)
 
@@ -151,7 +151,7 @@ class AhaSensor(BaseSensorOperator):
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
         """Fail at once where no waiting can help."""
-        from airflow_provider_aha.watch import FINAL
+        from airflow_provider_aha.datasets.watch import FINAL
 
         try:
             yield
@@ -192,7 +192,7 @@ class AhaUserSensor(AhaSensor):
 
     @cached_property
     def _user_condition(self) -> UserCondition:
-        from airflow_provider_aha.watch import user_condition
+        from airflow_provider_aha.datasets.watch import user_condition
 
         user, until = to_text(self.user, "user"), to_text(self.until, "until")
         if user is None:
@@ -234,7 +234,7 @@ class AhaUsersChangedSensor(AhaSensor):
         self.changes = changes
 
     def _look(self, context: Any) -> Any:
-        from airflow_provider_aha.watch import joined
+        from airflow_provider_aha.datasets.watch import joined
 
         watch, task = self._watch, _task_key(context)
         if (told := watch.told(task)) is not None:
@@ -254,7 +254,7 @@ class AhaUsersChangedSensor(AhaSensor):
 
     @property
     def _watch(self) -> Watch:
-        from airflow_provider_aha.watch import Watch
+        from airflow_provider_aha.datasets.watch import Watch
 
         return Watch(self.account, resolve_path(self._path), self._words)
 
@@ -310,7 +310,7 @@ class AhaSeatUsageSensor(AhaSensor):
 
     @cached_property
     def _seat_condition(self) -> SeatCondition:
-        from airflow_provider_aha.watch import SeatCondition
+        from airflow_provider_aha.datasets.watch import SeatCondition
 
         if is_unset(self.threshold):
             raise AhaConfigurationError('threshold is not set: give seats, or percent of a group as "90%".')

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.assets import dataset_of, manifests
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.lineage import target_of
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.lineage import target_of
 from airflow_provider_aha.operators.writes import run_of
-from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_text
+from airflow_provider_aha.store.layout import Layout
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.mapping.spec import MappingSpec
-    from airflow_provider_aha.mapping.targets.base import Target
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.push.mapping.spec import MappingSpec
+    from airflow_provider_aha.push.targets.base import Target
+    from airflow_provider_aha.store.store import Location
 
 
 class AhaPushOperator(AhaOperator):
@@ -85,7 +85,7 @@ class AhaPushOperator(AhaOperator):
         :param context: the task's context.
         :return: the summary of each push.
         """
-        from airflow_provider_aha.mapping.push import Request, push
+        from airflow_provider_aha.push.push import Request, push
 
         summaries = []
         with without_useless_retries(self.connections()):
@@ -136,7 +136,7 @@ class AhaPushOperator(AhaOperator):
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
     def _spec(self) -> MappingSpec:
-        from airflow_provider_aha.mapping.load import load_spec
+        from airflow_provider_aha.push.mapping.load import load_spec
 
         if is_unset(self.mapping):
             raise AhaConfigurationError("mapping is not set.")
@@ -154,7 +154,7 @@ class AhaPushOperator(AhaOperator):
             # What an event says only chooses: the manifest on disk is the one that is believed.
             yield from ((str(manifest["account"]), str(manifest.get("snapshot"))) for manifest in found)
             return
-        from airflow_provider_aha.storage import snapshots
+        from airflow_provider_aha.store.store import snapshots
 
         account = self.hook.get_conn().config.account
         days = snapshots(location.fs, Layout(location.path, account))

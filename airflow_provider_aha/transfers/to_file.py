@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.transfers.base import AhaPushOperator
-from airflow_provider_aha.values import to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.mapping.targets.base import Target
+    from airflow_provider_aha.push.targets.base import Target
 
 
 class AhaToFileOperator(AhaPushOperator):
@@ -47,7 +47,7 @@ class AhaToFileOperator(AhaPushOperator):
         :param account: whose users are written.
         :param snapshot: the day of the snapshot.
         """
-        from airflow_provider_aha.mapping.targets.files import FORMATS, FileTarget
+        from airflow_provider_aha.push.targets.files import FORMATS, FileTarget
 
         path = to_text(self.path, "path")
         if path is None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.transfers.base import AhaPushOperator
-from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.mapping.targets.base import Target
-    from airflow_provider_aha.mapping.targets.http import Success
+    from airflow_provider_aha.push.targets.base import Target
+    from airflow_provider_aha.push.targets.http import Success
 
 # What Airflow's own HTTP hook takes from the extra of a connection; all else in it is a header.
 _NO_HEADERS = frozenset(
@@ -103,7 +103,7 @@ class AhaToHttpOperator(AhaPushOperator):
         :param account: whose users are pushed.
         :param snapshot: the day of the snapshot.
         """
-        from airflow_provider_aha.mapping.targets.http import METHODS, Endpoint, HttpTarget
+        from airflow_provider_aha.push.targets.http import METHODS, Endpoint, HttpTarget
 
         conn_id = to_text(self.http_conn_id, "http_conn_id")
         if conn_id is None:
@@ -163,7 +163,7 @@ def _verify(value: Any) -> bool | str:
 
 
 def _success(given: Mapping[str, Any]) -> Success:
-    from airflow_provider_aha.mapping.targets.http import Success
+    from airflow_provider_aha.push.targets.http import Success
 
     if unknown := given.keys() - {"statuses", "ok", "errors", "results"}:
         raise AhaConfigurationError(

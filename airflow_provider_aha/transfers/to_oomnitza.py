@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.values import to_bool, to_int, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.oomnitza import OomnitzaHook
 from airflow_provider_aha.transfers.base import AhaPushOperator
-from airflow_provider_aha.values import to_bool, to_int, to_number, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.mapping.targets.base import Target
-    from airflow_provider_aha.mapping.targets.oomnitza_saas import Deactivation, Role
+    from airflow_provider_aha.push.targets.base import Target
+    from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, Role
 
 PEOPLE, SAAS_USERS = "people", "saas_users"
 DISTINCT, PER_WORKSPACE, NO_ROLES = "distinct", "per_workspace", "none"
@@ -99,10 +99,10 @@ class AhaToOomnitzaOperator(AhaPushOperator):
         records = _one_of(self.records, "records", (PEOPLE, SAAS_USERS), PEOPLE)
         client = self.oomnitza_hook.get_conn()
         if records == PEOPLE:
-            from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
+            from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
 
             return OomnitzaPeople(client)
-        from airflow_provider_aha.mapping.targets.oomnitza_saas import OomnitzaSaasUsers
+        from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers
 
         saas = to_text(self.saas, "saas")
         if saas is None:
@@ -119,7 +119,7 @@ class AhaToOomnitzaOperator(AhaPushOperator):
         )
 
     def _deactivation(self, snapshot: _Snapshot) -> Deactivation | None:
-        from airflow_provider_aha.mapping.targets.oomnitza_saas import Deactivation
+        from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation
 
         if not to_bool(self.deactivate, "deactivate", default=False):
             return None
@@ -135,8 +135,8 @@ class _Snapshot:
     """What SaaS users need of a snapshot beyond the rows that are mapped."""
 
     def __init__(self, location: Any, account: str, day: str) -> None:
-        from airflow_provider_aha.layout import Layout
-        from airflow_provider_aha.storage import read_manifest
+        from airflow_provider_aha.store.layout import Layout
+        from airflow_provider_aha.store.store import read_manifest
 
         self._fs = location.fs
         self._layout = Layout(location.path, account)
@@ -151,7 +151,7 @@ class _Snapshot:
 
         :param per_workspace: a role in each workspace is one of its own.
         """
-        from airflow_provider_aha.mapping.targets.oomnitza_saas import roles_by_user
+        from airflow_provider_aha.push.targets.oomnitza.saas import roles_by_user
 
         columns = ["user_id", "role_id", "role", "role_name"]
         if per_workspace:
@@ -167,8 +167,8 @@ class _Snapshot:
         return {user_id: found.get(user_id, []) for user_id in known}
 
     def _rows(self, dataset: str, columns: list[str]) -> list[dict[str, Any]]:
-        from airflow_provider_aha.lifecycle.tables import whole
-        from airflow_provider_aha.storage import open_dataset
+        from airflow_provider_aha.lists.tables import whole
+        from airflow_provider_aha.store.store import open_dataset
 
         with open_dataset(self._fs, self._layout, self._manifest, dataset) as file:
             rows: list[dict[str, Any]] = whole(file, columns).to_pylist()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_aha.common.values import to_bool, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.transfers.base import AhaPushOperator
-from airflow_provider_aha.values import to_bool, to_text
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.mapping.targets.base import Target
+    from airflow_provider_aha.push.targets.base import Target
 
 
 class AhaToSqlOperator(AhaPushOperator):
@@ -52,8 +52,8 @@ class AhaToSqlOperator(AhaPushOperator):
         :param account: whose users are pushed.
         :param snapshot: the day of the snapshot.
         """
-        from airflow_provider_aha.mapping.targets.dialects import DIALECTS
-        from airflow_provider_aha.mapping.targets.sql import SqlTarget
+        from airflow_provider_aha.push.targets.dialects import DIALECTS
+        from airflow_provider_aha.push.targets.sql import SqlTarget
 
         conn_id, table = to_text(self.sql_conn_id, "sql_conn_id"), to_text(self.table, "table")
         if conn_id is None or table is None:

@@ -18,8 +18,8 @@ from airflow_provider_aha.hooks.aha import get_async_config
 from airflow_provider_aha.hooks.common import airflow_user_agent
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.config import ClientConfig
-    from airflow_provider_aha.watch import Account
+    from airflow_provider_aha.api.config import ClientConfig
+    from airflow_provider_aha.datasets.watch import Account
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class SharedAccount:
 
 async def load_heavy_modules() -> None:
     """Import in a thread what a look needs: on the loop, every other trigger would wait for it."""
-    await asyncio.get_running_loop().run_in_executor(None, import_module, "airflow_provider_aha.watch")
+    await asyncio.get_running_loop().run_in_executor(None, import_module, "airflow_provider_aha.datasets.watch")
 
 
 @asynccontextmanager
@@ -146,8 +146,8 @@ async def shared_account(aha_conn_id: str, clock: Time) -> AsyncIterator[SharedA
 
 
 def _open(config: ClientConfig, connection_id: str, clock: Time) -> SharedAccount:
-    from airflow_provider_aha.client import AhaClient
-    from airflow_provider_aha.watch import Account
+    from airflow_provider_aha.api.client import AhaClient
+    from airflow_provider_aha.datasets.watch import Account
 
     calm = replace(
         config,

@@ -20,7 +20,7 @@ from airflow_provider_aha.triggers.shared import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.watch import ChangesCondition, SeatCondition, UserCondition
+    from airflow_provider_aha.datasets.watch import ChangesCondition, SeatCondition, UserCondition
 
 
 class AhaConditionTrigger(BaseTrigger):
@@ -84,7 +84,7 @@ class AhaConditionTrigger(BaseTrigger):
                 pauses.worked()
 
     async def _condition(self) -> UserCondition | SeatCondition | ChangesCondition:
-        from airflow_provider_aha.watch import ChangesCondition, SeatCondition, UserCondition
+        from airflow_provider_aha.datasets.watch import ChangesCondition, SeatCondition, UserCondition
 
         given: Mapping[str, Any] = self.condition
         if self.kind == USER:
@@ -101,6 +101,6 @@ def _failure(error: AhaError) -> dict[str, Any]:
 
 
 def _is_final(error: AhaError) -> bool:
-    from airflow_provider_aha.watch import FINAL
+    from airflow_provider_aha.datasets.watch import FINAL
 
     return isinstance(error, FINAL)

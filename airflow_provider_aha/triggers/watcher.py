@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_aha.common.values import to_number
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
-from airflow_provider_aha.layout import CHANGES, STATE_SUFFIX, check_changes
+from airflow_provider_aha.store.layout import CHANGES, STATE_SUFFIX, check_changes
 from airflow_provider_aha.triggers.shared import Pauses, Time, load_heavy_modules, resolve_location, shared_account
-from airflow_provider_aha.values import to_number
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-    from airflow_provider_aha.watch import Account, Found, Watch
+    from airflow_provider_aha.datasets.watch import Account, Found, Watch
 else:
     try:
         from airflow.triggers.base import BaseEventTrigger
@@ -224,7 +224,7 @@ class _Poll:
             location = await resolve_location(self._state_path)
 
             def watch(account: Account) -> Watch:
-                from airflow_provider_aha.watch import Watch
+                from airflow_provider_aha.datasets.watch import Watch
 
                 return Watch(account, location, self._changes)
 
@@ -252,7 +252,7 @@ def _only(payload: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any] |
 
 
 def _is_final(error: Exception) -> bool:
-    from airflow_provider_aha.watch import FINAL
+    from airflow_provider_aha.datasets.watch import FINAL
 
     return isinstance(error, FINAL)
 

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.store.store import Location
 
 
 def main(url: str, key: str, folder: str, pace: str, *datasets: str) -> None:

@@ -23,13 +23,13 @@ import pytest
 import requests
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.lifecycle.chain import verify
-from airflow_provider_aha.report.reviews import verify_reviews
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.review.records import verify_reviews
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 pytestmark = [

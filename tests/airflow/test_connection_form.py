@@ -8,10 +8,10 @@ import airflow
 import pytest
 
 from airflow_provider_aha import get_provider_info
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.hooks.oomnitza import OomnitzaHook
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 
 AIRFLOW = tuple(int(part) for part in airflow.__version__.split(".")[:2])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
-from airflow_provider_aha.links import REPORT_KEY, AccessReportLink
+from airflow_provider_aha.operators.links import REPORT_KEY, AccessReportLink
 
 DAGS = Path(__file__).parents[2] / "dags"
 

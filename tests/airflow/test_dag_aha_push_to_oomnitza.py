@@ -60,7 +60,7 @@ def writes(server: OomnitzaSandbox) -> list[str]:
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_mapping_beside_the_dag_is_the_ready_one_as_a_draft(mapping):
-    ready = files("airflow_provider_aha.mapping").joinpath("specs", f"oomnitza_{mapping}.yaml").read_text()
+    ready = files("airflow_provider_aha.push.mapping").joinpath("ready", f"oomnitza_{mapping}.yaml").read_text()
     draft = (DAGS / f"{NAME}_{mapping}.yaml").read_text()
     assert "launched: true\n" in ready
     lines = [line for line in draft.splitlines() if not line.startswith("# Draft: ")]

@@ -21,10 +21,10 @@ from airflow_provider_aha.exceptions import (
     AhaProtocolError,
     AhaServerError,
 )
-from airflow_provider_aha.layout import DATASETS
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.extract import AhaExtractRolesOperator, AhaExtractUsersOperator
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.store.layout import DATASETS
 
 ALL = list(DATASETS)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, redact
 
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaCancelledError, AhaConfigurationError
 from airflow_provider_aha.hooks.aha import AhaHook, get_async_config
 from airflow_provider_aha.sandbox.testing import SandboxServer
@@ -196,7 +196,7 @@ def test_lists_and_single_records(aha_default: SandboxServer):
 
 
 def test_data_frames_are_the_datasets(aha_default: SandboxServer):
-    from airflow_provider_aha import schemas
+    from airflow_provider_aha.datasets import schemas
 
     hook = AhaHook()
     users, roles = hook.get_users_df(), hook.get_roles_df()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.lineage import ReportsLineage, target_of, users_of
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.lineage import ReportsLineage, target_of, users_of
 
 
 @pytest.fixture

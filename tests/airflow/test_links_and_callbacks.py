@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.links import KEY, AhaLink, address_of
+from airflow_provider_aha.operators.links import KEY, AhaLink, address_of
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 DAGS = Path(__file__).parents[2] / "dags"

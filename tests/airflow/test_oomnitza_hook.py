@@ -33,7 +33,7 @@ def said() -> str:
 @pytest.mark.parametrize("nothing", [None, "", "None"])
 def test_extras_of_an_untouched_form_mean_the_defaults(store, nothing):
     from airflow_provider_aha.get_provider_info import OOMNITZA_CONN_FIELDS
-    from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+    from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 
     store(host="acme", password=TOKEN, extra=dict.fromkeys(OOMNITZA_CONN_FIELDS, nothing))
     assert OomnitzaHook().get_conn().config == OomnitzaConfig("https://acme.oomnitza.com", "acme", TOKEN)

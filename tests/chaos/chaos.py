@@ -21,25 +21,25 @@ import pyarrow.parquet as pq
 import yaml
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.access.decide.named import decide, undo
+from airflow_provider_aha.access.write.carry_out import LEFT, NAMED, UNUSED, carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.api.ratelimit import Clock, never
+from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle.decide import decide, undo
-from airflow_provider_aha.lifecycle.evidence import DISABLED, FILE, may_have_disabled, read_evidence
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.writes import LEFT, NAMED, UNUSED, carry_out
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets import oomnitza
-from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
-from airflow_provider_aha.oomnitza.client import OomnitzaClient
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
-from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
+from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
+from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
+from airflow_provider_aha.record.evidence import DISABLED, FILE, may_have_disabled, read_evidence
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.oomnitza.instance import Instance
 from airflow_provider_aha.sandbox.testing import Account, OomnitzaSandbox, SandboxServer
-from airflow_provider_aha.storage import Location, open_dataset, read_manifest
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location, open_dataset, read_manifest
 from tests.mapping.conftest import World as Pushes
 from tests.mapping.conftest import users
 
@@ -487,7 +487,7 @@ def check_outcomes(pushes: Pushes, instance: Instance, rows: list[dict[str, Any]
 
 
 def yaml_spec() -> dict[str, Any]:
-    path = Path(oomnitza.__file__).parents[1] / "specs" / "oomnitza_people.yaml"
+    path = Path(oomnitza.__file__).parents[2] / "mapping" / "ready" / "oomnitza_people.yaml"
     return dict(yaml.safe_load(path.read_text()))
 
 

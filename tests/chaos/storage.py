@@ -8,15 +8,15 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.carry_out import carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.writes import carry_out
-from airflow_provider_aha.mapping.targets.files import FORMATS, FileTarget
-from airflow_provider_aha.storage import Location, open_dataset, read_manifest
+from airflow_provider_aha.push.targets.files import FORMATS, FileTarget
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location, open_dataset, read_manifest
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
 from tests.chaos.targets import outcomes_of

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaError
-from airflow_provider_aha.mapping.targets.http import Endpoint, HttpTarget, Success
-from airflow_provider_aha.mapping.targets.sql import SqlTarget
+from airflow_provider_aha.push.targets.http import Endpoint, HttpTarget, Success
+from airflow_provider_aha.push.targets.sql import SqlTarget
 from tests.chaos import chaos
 from tests.mapping.conftest import World as Pushes
 from tests.mapping.conftest import mapping, user

@@ -19,8 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.api.rest import RetryBudget
 from airflow_provider_aha.exceptions import (
     AhaCancelledError,
     AhaConfigurationError,
@@ -33,7 +34,6 @@ from airflow_provider_aha.exceptions import (
     AhaServerError,
     AhaValidationError,
 )
-from airflow_provider_aha.rest import RetryBudget
 from airflow_provider_aha.version import package_version
 from tests.client.conftest import KEY
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from tests.client.conftest import steady
 

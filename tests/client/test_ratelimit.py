@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_aha.api.ratelimit import Clock, RateLimiter, never
 from airflow_provider_aha.exceptions import AhaCancelledError
-from airflow_provider_aha.ratelimit import Clock, RateLimiter, never
 from airflow_provider_aha.sandbox.limits import RateLimiter as Server
 from airflow_provider_aha.sandbox.limits import Verdict
 from tests.client.conftest import SimulatedClock, steady

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
 from tests.client.conftest import steady
 
 UNSET = [None, "", "  ", "None", "none", "NULL", " null "]

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "reference" / "aha_samples"
 NOW = datetime(2026, 9, 1, 6, 30, 15, 250_000, tzinfo=UTC)

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_aha import changes as changes_module
-from airflow_provider_aha import schemas
-from airflow_provider_aha.changes import Side, changes
+from airflow_provider_aha.datasets import changes as changes_module
+from airflow_provider_aha.datasets import schemas
+from airflow_provider_aha.datasets.changes import Side, changes
 
 BEFORE, AFTER = datetime(2026, 8, 31, 6, tzinfo=UTC), datetime(2026, 9, 1, 6, tzinfo=UTC)
 ORIGIN = {"previous_synced_at": BEFORE, "synced_at": AFTER, "subdomain": "mycompany"}

@@ -12,11 +12,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS, Layout
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location, open_dataset, read_manifest, snapshots
 from tests.data.conftest import NOW, Connect
 
 # An extraction in a process of its own: base path, server, day, and where it is to die.
@@ -24,10 +24,11 @@ CHILD = """
 import os, signal, sys
 from datetime import UTC, datetime
 from fsspec.implementations.local import LocalFileSystem
-from airflow_provider_aha import extract as module, storage
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.layout import DATASETS
+from airflow_provider_aha.datasets import extract as module
+from airflow_provider_aha.store import store as storage
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.store.layout import DATASETS
 
 base, url, key, day, renames = sys.argv[1:]
 left = int(renames)

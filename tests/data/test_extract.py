@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha import extract as extract_module
+from airflow_provider_aha.datasets import extract as extract_module
+from airflow_provider_aha.datasets.extract import extract, read_tables
+from airflow_provider_aha.datasets.schemas import BY_DATASET, SCHEMA_VERSION
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaConfigurationError,
@@ -23,10 +25,8 @@ from airflow_provider_aha.exceptions import (
     AhaIncompleteReadError,
     AhaStorageError,
 )
-from airflow_provider_aha.extract import extract, read_tables
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.schemas import BY_DATASET, SCHEMA_VERSION
-from airflow_provider_aha.storage import Location, read_manifest, snapshots
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location, read_manifest, snapshots
 from airflow_provider_aha.version import package_version
 from tests.data.conftest import NOW, Connect, page, read, role, user
 from tests.data.oracle import expect

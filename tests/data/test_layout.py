@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.layout import DATASETS, Layout, snapshot_of
+from airflow_provider_aha.store.layout import DATASETS, Layout, snapshot_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from airflow_provider_aha.normalize import Normalizer, UsersPage
+from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from tests.data.conftest import NOW, RIGHTS, custom, page, role, user, without
 
 MISSING = object()
@@ -477,12 +477,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from fsspec.implementations.local import LocalFileSystem
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.store.layout import DATASETS
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 base = Location(LocalFileSystem(), sys.argv[1], sys.argv[1])
 with SandboxServer(users=30) as aha:
     with AhaClient(ClientConfig(aha.url, "sandbox", aha.key)) as client:

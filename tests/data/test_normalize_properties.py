@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_aha.normalize import Normalizer, UsersPage
+from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from tests.data.conftest import NOW, RIGHTS
 from tests.data.oracle import Expected, expect
 

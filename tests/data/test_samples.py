@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.store.store import Location
 from tests.data.conftest import NOW, SAMPLES, Connect, read
 from tests.data.oracle import expect
 

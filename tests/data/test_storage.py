@@ -14,10 +14,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_aha.datasets.schemas import SCHEMA_VERSION, USER_CHANGES
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.schemas import SCHEMA_VERSION, USER_CHANGES
-from airflow_provider_aha.storage import (
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import (
     DatasetWriter,
     file_hash,
     open_dataset,
@@ -222,8 +222,8 @@ import resource, sys
 from pathlib import Path
 import pyarrow as pa
 from airflow_provider_aha.exceptions import AhaStorageError
-from airflow_provider_aha.schemas import USERS
-from airflow_provider_aha.storage import DatasetWriter, staging
+from airflow_provider_aha.datasets.schemas import USERS
+from airflow_provider_aha.store.store import DatasetWriter, staging
 rows = pa.Table.from_pylist([{"id": str(n * 7919 % 99991), "subdomain": "a", "connection_id": "c", "synced_at": 0}
                              for n in range(20000)], schema=USERS)
 with staging() as folder:

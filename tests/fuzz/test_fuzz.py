@@ -18,26 +18,26 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_aha.client import JsonPage, _user
+from airflow_provider_aha.access.plan.approval import check_approval
+from airflow_provider_aha.access.plan.plan import PLAN_VERSION, load_plan
+from airflow_provider_aha.access.plan.planned import decision_of
+from airflow_provider_aha.api.client import JsonPage, _user
+from airflow_provider_aha.api.rest import UNDECODABLE
+from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.exceptions import AhaError
-from airflow_provider_aha.layout import Layout
-from airflow_provider_aha.lifecycle.approval import check_approval
-from airflow_provider_aha.lifecycle.chain import verify
-from airflow_provider_aha.lifecycle.evidence import EVIDENCE, may_have_disabled, read_evidence, rows, write_evidence
-from airflow_provider_aha.lifecycle.exclusions import load_exclusions
-from airflow_provider_aha.lifecycle.journal import histories
-from airflow_provider_aha.lifecycle.plan import PLAN_VERSION, load_plan
-from airflow_provider_aha.lifecycle.planned import decision_of
-from airflow_provider_aha.lifecycle.records import sha256
-from airflow_provider_aha.lifecycle.roster import RosterSpec, load_roster
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets import oomnitza
-from airflow_provider_aha.normalize import Normalizer, UsersPage
-from airflow_provider_aha.report.reviews import find_review, read_population, verify_reviews
-from airflow_provider_aha.report.submission import check_lines, read_lines
-from airflow_provider_aha.rest import UNDECODABLE
+from airflow_provider_aha.lists.exclusions import load_exclusions
+from airflow_provider_aha.lists.roster import RosterSpec, load_roster
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
+from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.record.evidence import EVIDENCE, may_have_disabled, read_evidence, rows, write_evidence
+from airflow_provider_aha.record.journal import histories
+from airflow_provider_aha.record.run import sha256
+from airflow_provider_aha.review.records import find_review, read_population, verify_reviews
+from airflow_provider_aha.review.submission import check_lines, read_lines
 from airflow_provider_aha.sandbox.testing import Account
-from airflow_provider_aha.storage import Location, read_manifest, to_json
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location, read_manifest, to_json
 
 NOW = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
 DEEP = b'{"a":' * 20_000
@@ -133,7 +133,10 @@ def test_bytes_of_a_page_are_landed_or_fetched_again(body: bytes) -> None:
 
 # --- mappings --------------------------------------------------------------------------------------------
 
-SPECS = [yaml.safe_load(path.read_text()) for path in (Path(oomnitza.__file__).parents[1] / "specs").glob("*.yaml")]
+SPECS = [
+    yaml.safe_load(path.read_text())
+    for path in (Path(oomnitza.__file__).parents[2] / "mapping" / "ready").glob("*.yaml")
+]
 
 
 @quickly

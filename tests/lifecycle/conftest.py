@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.lifecycle.chain import verify
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.writes import Decision, carry_out
-from airflow_provider_aha.ratelimit import Clock, never
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.carry_out import Decision, carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.api.ratelimit import Clock, never
+from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 ACCOUNT = "acme"
 NOW = datetime.now(UTC)

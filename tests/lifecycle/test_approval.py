@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.access.plan.approval import check_approval, policy_allows
+from airflow_provider_aha.access.plan.plan import PlanRow
 from airflow_provider_aha.exceptions import AhaApprovalError
-from airflow_provider_aha.lifecycle.approval import check_approval, policy_allows
-from airflow_provider_aha.lifecycle.plan import PlanRow
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 RECORD = {

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.access.decide.history import enabled_again
+from airflow_provider_aha.access.write.carry_out import files_elsewhere
+from airflow_provider_aha.access.write.confirm import WATCHED_DAYS, confirm
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaCancelledError, AhaSnapshotError
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.lifecycle.chain import close_try
-from airflow_provider_aha.lifecycle.confirm import WATCHED_DAYS, confirm
-from airflow_provider_aha.lifecycle.evidence import EVIDENCE, read_evidence
-from airflow_provider_aha.lifecycle.history import enabled_again
-from airflow_provider_aha.lifecycle.journal import Journal
-from airflow_provider_aha.lifecycle.writes import files_elsewhere
 from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.evidence import EVIDENCE, read_evidence
+from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.store.store import Location
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 

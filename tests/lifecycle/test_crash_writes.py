@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.access.decide.named import undo
+from airflow_provider_aha.access.write.carry_out import files_elsewhere
 from airflow_provider_aha.exceptions import AhaError
-from airflow_provider_aha.lifecycle.chain import close_try
-from airflow_provider_aha.lifecycle.decide import undo
-from airflow_provider_aha.lifecycle.evidence import FILE, read_evidence
-from airflow_provider_aha.lifecycle.writes import files_elsewhere
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.evidence import FILE, read_evidence
+from airflow_provider_aha.store.store import Location
 
 # Each point is (where, how often it is passed unharmed).
 CHILD = """
@@ -26,13 +26,15 @@ import json, os, signal, sys
 
 import fsspec
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.lifecycle import evidence, records, writes
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.journal import Journal
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.record import evidence
+from airflow_provider_aha.record import run as records
+from airflow_provider_aha.access.write import carry_out as writes
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.store.store import Location
 
 given = json.loads(sys.argv[1])
 left = given["passes"]

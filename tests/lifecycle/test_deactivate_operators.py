@@ -13,13 +13,13 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_aha import verify as command
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaStorageError
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.lifecycle.evidence import read_evidence
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.record.evidence import read_evidence
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 Context = Callable[..., dict[str, Any]]

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.access.decide.named import undo
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.lifecycle.decide import undo
-from airflow_provider_aha.lifecycle.evidence import (
+from airflow_provider_aha.record.evidence import (
     EVIDENCE,
     FILE,
     may_have_disabled,
@@ -17,8 +17,8 @@ from airflow_provider_aha.lifecycle.evidence import (
     rows,
     write_evidence,
 )
-from airflow_provider_aha.lifecycle.journal import History
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.journal import History
+from airflow_provider_aha.store.store import Location
 
 # The contract with everybody who reads evidence, as the issue lists it.
 COLUMNS = [

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
-from airflow_provider_aha.lifecycle.guards import (
+from airflow_provider_aha.access.write.guards import (
     Caps,
     Protection,
     access_of,
@@ -14,7 +13,8 @@ from airflow_provider_aha.lifecycle.guards import (
     last_administrators,
     rights_lost,
 )
-from airflow_provider_aha.lifecycle.matching import UserMatcher
+from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
+from airflow_provider_aha.lists.matching import UserMatcher
 
 ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
 NONE = dict.fromkeys(ALL, False)

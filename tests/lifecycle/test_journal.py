@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.exceptions import AhaStorageError
-from airflow_provider_aha.lifecycle import journal as module
-from airflow_provider_aha.lifecycle.journal import INTENT, OUTCOME, History, Journal, read_events
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record import journal as module
+from airflow_provider_aha.record.journal import INTENT, OUTCOME, History, Journal, read_events
+from airflow_provider_aha.record.run import Run, RunFolder, create_once
+from airflow_provider_aha.store.store import Location
 
 
 def folder(location: Location) -> RunFolder:

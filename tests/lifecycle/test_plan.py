@@ -20,22 +20,22 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.access.decide.planning import Request, build_plan, make_plan
+from airflow_provider_aha.access.decide.population import Population
+from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
+from airflow_provider_aha.access.plan.plan import DECISIONS, Plan, load_decisions, load_plan
+from airflow_provider_aha.access.plan.words import summary
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract, read_tables
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.extract import extract, read_tables
-from airflow_provider_aha.lifecycle.journal import Journal
-from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-from airflow_provider_aha.lifecycle.plan import DECISIONS, Plan, load_decisions, load_plan
-from airflow_provider_aha.lifecycle.planning import Request, build_plan, make_plan
-from airflow_provider_aha.lifecycle.population import Population
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, sha256
-from airflow_provider_aha.lifecycle.register import register
-from airflow_provider_aha.lifecycle.roster import Roster, RosterSpec, load_roster
-from airflow_provider_aha.lifecycle.rules import Policy, as_given, read_rules
-from airflow_provider_aha.lifecycle.summary import summary
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+from airflow_provider_aha.lists.roster import Roster, RosterSpec, load_roster
+from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.register import register
+from airflow_provider_aha.record.run import Run, RunFolder, sha256
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 NOW = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -287,9 +287,9 @@ def test_planning_loads_no_pandas(extracted, tmp_path):
 import sys
 from datetime import datetime, timedelta
 from fsspec.implementations.local import LocalFileSystem
-from airflow_provider_aha.lifecycle.planning import Request, make_plan
-from airflow_provider_aha.lifecycle.rules import Policy, as_given, read_rules
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.access.decide.planning import Request, make_plan
+from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
+from airflow_provider_aha.store.store import Location
 rules = read_rules([{UNUSED!r}])
 request = Request("acme", "d", "r", Policy(rules), {{"rules": [as_given(r) for r in rules]}}, timedelta(hours=24))
 location = Location(LocalFileSystem(), {str(tmp_path / "base")!r}, "")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseHook
 
+from airflow_provider_aha.access.plan.plan import load_plan
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.lifecycle.chain import verify
-from airflow_provider_aha.lifecycle.plan import load_plan
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.record.chain import verify
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 RULES = [{"class": "unused", "inactive_days": 60, "grace_days": 0}]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.access.plan.plan import Plan
+from airflow_provider_aha.access.plan.planned import decision_of
+from airflow_provider_aha.access.write.carry_out import Decision
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
-from airflow_provider_aha.lifecycle.plan import Plan
-from airflow_provider_aha.lifecycle.planned import decision_of
-from airflow_provider_aha.lifecycle.writes import Decision
 
 AS_OF = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)

@@ -17,14 +17,14 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle import chain
-from airflow_provider_aha.lifecycle.chain import close_try, verify
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once, list_files, sealed
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
-from airflow_provider_aha.report.reviews import anchor_reviews, freeze, read_reviews, verify_reviews
-from airflow_provider_aha.retention import Retention, prune
-from airflow_provider_aha.storage import Location, snapshots, to_json
+from airflow_provider_aha.record import chain
+from airflow_provider_aha.record.chain import close_try, verify
+from airflow_provider_aha.record.retention import Retention, prune
+from airflow_provider_aha.record.run import Run, RunFolder, create_once, list_files, sealed
+from airflow_provider_aha.review.records import anchor_reviews, freeze, read_reviews, verify_reviews
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location, snapshots, to_json
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -382,10 +382,10 @@ from datetime import datetime, timedelta
 
 import fsspec
 
-from airflow_provider_aha.lifecycle import chain
-from airflow_provider_aha.lifecycle.records import Run
-from airflow_provider_aha import retention
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record import chain
+from airflow_provider_aha.record.run import Run
+from airflow_provider_aha.record import retention
+from airflow_provider_aha.store.store import Location
 
 given = json.loads(sys.argv[1])
 fs = fsspec.filesystem(given["protocol"], **given["options"])
@@ -473,8 +473,8 @@ def test_wherever_it_dies_nothing_is_half_and_the_next_try_ends_it(here, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(type(here.fs), "rm_file", dies(type(here.fs).rm_file))
         for name in ("close_try", "anchor_at", "anchor_reviews"):
-            original = getattr(sys.modules["airflow_provider_aha.retention"], name)
-            patch.setattr(f"airflow_provider_aha.retention.{name}", dies(original))
+            original = getattr(sys.modules["airflow_provider_aha.record.retention"], name)
+            patch.setattr(f"airflow_provider_aha.record.retention.{name}", dies(original))
         with pytest.raises(DiedError):
             here.prune()
     check_that_nothing_is_half_and_the_next_try_ends_it(here)

@@ -11,8 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.lifecycle import records
-from airflow_provider_aha.lifecycle.records import (
+from airflow_provider_aha.record import run as records
+from airflow_provider_aha.record.run import (
     Run,
     RunFolder,
     create_once,
@@ -22,7 +22,7 @@ from airflow_provider_aha.lifecycle.records import (
     read_record,
     run_path,
 )
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 RUN = Run("my dag", "manual__2026-01-01T00:00:00+00:00", "group.task", 1, "ann")
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.lifecycle.journal import Journal, timestamp
-from airflow_provider_aha.lifecycle.records import Run, RunFolder, create_once
-from airflow_provider_aha.lifecycle.register import (
+from airflow_provider_aha.record.journal import Journal, timestamp
+from airflow_provider_aha.record.register import (
     changed_within,
     entered,
     recent_folders,
@@ -17,7 +16,8 @@ from airflow_provider_aha.lifecycle.register import (
     sign_off,
     under_way,
 )
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.run import Run, RunFolder, create_once
+from airflow_provider_aha.store.store import Location
 
 NOW = datetime(2026, 3, 10, 0, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -33,7 +33,7 @@ def outcome(where: RunFolder, user_id: str, word: str, at: datetime, **facts: An
 
 def intent(where: RunFolder, user_id: str, at: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_aha.lifecycle.journal.timestamp", lambda: timestamp(at))
+        patch.setattr("airflow_provider_aha.record.journal.timestamp", lambda: timestamp(at))
         Journal(where, 1).intent(user_id, {})
 
 

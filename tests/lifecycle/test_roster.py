@@ -11,9 +11,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.lifecycle.roster import Load, Roster, RosterSpec, load_roster, roster_of
-from airflow_provider_aha.lifecycle.tables import table_of
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.lists.roster import Load, Roster, RosterSpec, load_roster, roster_of
+from airflow_provider_aha.lists.tables import table_of
+from airflow_provider_aha.store.store import Location
 
 NOW = datetime(2026, 3, 10, 4, 0, tzinfo=UTC)
 SPEC = {"path": "/roster.csv", "key": "nr", "emails": ["mail"], "domains": ["example.com"], "min_rows": 1}

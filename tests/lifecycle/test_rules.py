@@ -7,11 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.lifecycle.exclusions import Exclusion, Exclusions
-from airflow_provider_aha.lifecycle.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-from airflow_provider_aha.lifecycle.roster import Roster, RosterSpec, roster_of
-from airflow_provider_aha.lifecycle.rules import (
+from airflow_provider_aha.access.decide.rules import (
     Circumstances,
     Policy,
     Subject,
@@ -20,7 +16,11 @@ from airflow_provider_aha.lifecycle.rules import (
     judge,
     read_rules,
 )
-from airflow_provider_aha.lifecycle.tables import table_of
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.lists.exclusions import Exclusion, Exclusions
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+from airflow_provider_aha.lists.roster import Roster, RosterSpec, roster_of
+from airflow_provider_aha.lists.tables import table_of
 
 AS_OF = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_aha.client import AhaClient
+from airflow_provider_aha.access.decide.named import undo
+from airflow_provider_aha.access.write import carry_out as writes
+from airflow_provider_aha.access.write.carry_out import differences, summary, unfinished, unseen
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -19,15 +23,12 @@ from airflow_provider_aha.exceptions import (
     AhaGuardError,
     AhaStorageError,
 )
-from airflow_provider_aha.lifecycle import records, writes
-from airflow_provider_aha.lifecycle.decide import undo
-from airflow_provider_aha.lifecycle.evidence import FILE, may_have_disabled, read_evidence
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.journal import Journal
-from airflow_provider_aha.lifecycle.matching import UserMatcher
-from airflow_provider_aha.lifecycle.register import register
-from airflow_provider_aha.lifecycle.writes import differences, summary, unfinished, unseen
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.record import run as records
+from airflow_provider_aha.record.evidence import FILE, may_have_disabled, read_evidence
+from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.register import register
+from airflow_provider_aha.store.store import Location
 
 PLAN = {"plan_sha256": "ab" * 32}
 HOUR = timedelta(hours=1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.mapping.targets.http import Endpoint, HttpTarget
+from airflow_provider_aha.push.targets.http import Endpoint, HttpTarget
 from tests.mapping.conftest import mapping, users
 from tests.mapping.test_http import endpoint  # noqa: F401 - a fixture
 
@@ -21,11 +21,12 @@ import json, os, signal, sys
 
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.lifecycle.records import Run
-from airflow_provider_aha.mapping import journal, push
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets.http import Endpoint, HttpTarget
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.run import Run
+from airflow_provider_aha.push import answers as journal
+from airflow_provider_aha.push import push
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.http import Endpoint, HttpTarget
+from airflow_provider_aha.store.store import Location
 
 given = json.loads(sys.argv[1])
 left = given["passes"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_aha.mapping.filters import OPERATORS
-from airflow_provider_aha.mapping.load import ready_mappings
-from airflow_provider_aha.mapping.outcomes import OUTCOMES
-from airflow_provider_aha.mapping.spec import Limits, read_spec, schema
-from airflow_provider_aha.mapping.targets.dialects import MySql, Postgres, Sqlite
-from airflow_provider_aha.mapping.transforms import transforms
+from airflow_provider_aha.push.mapping.filters import OPERATORS
+from airflow_provider_aha.push.mapping.load import ready_mappings
+from airflow_provider_aha.push.mapping.spec import Limits, read_spec, schema
+from airflow_provider_aha.push.mapping.transforms import transforms
+from airflow_provider_aha.push.outcomes import OUTCOMES
+from airflow_provider_aha.push.targets.dialects import MySql, Postgres, Sqlite
 
 PAGES = Path(__file__).parents[2] / "docs" / "push"
 

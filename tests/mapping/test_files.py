@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets.files import FileTarget
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.files import FileTarget
+from airflow_provider_aha.store.store import Location
 from tests.mapping.conftest import World, mapping, user, users
 
 FIELDS = {

@@ -19,8 +19,8 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaTargetError,
 )
-from airflow_provider_aha.mapping.targets.http import Endpoint as HttpEndpoint
-from airflow_provider_aha.mapping.targets.http import HttpTarget
+from airflow_provider_aha.push.targets.http import Endpoint as HttpEndpoint
+from airflow_provider_aha.push.targets.http import HttpTarget
 from tests.mapping.conftest import mapping, user, users
 
 LENIENT = {"max_reject_percent": 100}

@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_provider_aha.mapping.filters import OPERATORS
-from airflow_provider_aha.mapping.mapper import map_rows
-from airflow_provider_aha.mapping.spec import read_spec, schema
-from airflow_provider_aha.mapping.transforms import register_transform, transforms
-from airflow_provider_aha.schemas import BY_DATASET
+from airflow_provider_aha.datasets.schemas import BY_DATASET
+from airflow_provider_aha.push.mapping.filters import OPERATORS
+from airflow_provider_aha.push.mapping.mapper import map_rows
+from airflow_provider_aha.push.mapping.spec import read_spec, schema
+from airflow_provider_aha.push.mapping.transforms import register_transform, transforms
 from tests.mapping.conftest import mapping, user
 
 EMAIL = {"source": "email", "required": True, "unique": True}

@@ -17,8 +17,8 @@ from airflow_provider_aha.exceptions import (
     AhaSnapshotError,
     AhaTargetError,
 )
-from airflow_provider_aha.mapping.outcomes import STATUSES
-from airflow_provider_aha.mapping.targets.base import Answer, Batch, BatchRefusedError, SendAgainError
+from airflow_provider_aha.push.outcomes import STATUSES
+from airflow_provider_aha.push.targets.base import Answer, Batch, BatchRefusedError, SendAgainError
 from tests.mapping.conftest import ListTarget, mapping, user, users
 
 EMAIL = {"source": "email", "transforms": ["strip", "lower"], "required": True, "unique": True}
@@ -389,9 +389,9 @@ def test_a_run_that_is_cleared_keeps_its_outcomes(world):
 def test_a_stopped_task_keeps_what_was_acknowledged(world):
     from dataclasses import replace
 
-    from airflow_provider_aha.lifecycle.records import Run
-    from airflow_provider_aha.mapping.push import Request, push
-    from airflow_provider_aha.mapping.spec import read_spec
+    from airflow_provider_aha.push.mapping.spec import read_spec
+    from airflow_provider_aha.push.push import Request, push
+    from airflow_provider_aha.record.run import Run
 
     world.land(users(35))
     target = ListTarget()

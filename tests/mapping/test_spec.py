@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from airflow_provider_aha.datasets.schemas import USERS
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaMappingError
-from airflow_provider_aha.mapping.load import load_spec, ready_mappings
-from airflow_provider_aha.mapping.spec import read_spec, schema
-from airflow_provider_aha.mapping.transforms import register_transform, transforms
-from airflow_provider_aha.schemas import USERS
+from airflow_provider_aha.push.mapping.load import load_spec, ready_mappings
+from airflow_provider_aha.push.mapping.spec import read_spec, schema
+from airflow_provider_aha.push.mapping.transforms import register_transform, transforms
 from tests.mapping.conftest import mapping
 
 EMAIL = {"source": "email", "required": True, "unique": True}

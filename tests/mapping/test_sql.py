@@ -19,8 +19,8 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaTargetError,
 )
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets.sql import SqlTarget
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.sql import SqlTarget
 from tests.mapping import databases
 from tests.mapping.conftest import World, mapping, user, users
 
@@ -489,7 +489,7 @@ def test_two_pushes_at_once_lose_nothing(postgres, tmp_path):
     postgres.run(PEOPLE)
     from fsspec.implementations.local import LocalFileSystem
 
-    from airflow_provider_aha.storage import Location
+    from airflow_provider_aha.store.store import Location
 
     worlds = [World(Location(LocalFileSystem(), str(tmp_path / n), str(tmp_path / n))) for n in ("one", "two")]
     spec = read_spec(mapping())

@@ -2,9 +2,9 @@
 
 import pytest
 
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.suggest import suggest_mapping
-from airflow_provider_aha.mapping.targets.base import TargetField
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.suggest import suggest_mapping
+from airflow_provider_aha.push.targets.base import TargetField
 
 
 def guesses(*names: str, dataset: str = "users") -> dict[str, str | None]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.oomnitza.client import OomnitzaClient
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
+from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox
 from tests.client.conftest import ImpatientClock, reply, serve
 from tests.mapping.conftest import world

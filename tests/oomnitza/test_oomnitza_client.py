@@ -17,8 +17,8 @@ from airflow_provider_aha.exceptions import (
     AhaServerError,
     AhaValidationError,
 )
-from airflow_provider_aha.oomnitza.client import reason_of
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.push.targets.oomnitza.client import reason_of
+from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox
 
 ADA = {"username": "ada@example.com", "email": "ada@example.com", "role": 25, "aha_user_id": "7"}

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
-from airflow_provider_aha.mapping.targets.oomnitza_saas import OomnitzaSaasUsers, Role
+from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
+from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, Role
 from tests.mapping.conftest import ACCOUNT, DAY, users
 from tests.oomnitza import test_oomnitza_people as people
 from tests.oomnitza import test_oomnitza_saas as saas
@@ -26,15 +26,15 @@ import json, os, signal, sys
 
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.lifecycle.records import Run
-from airflow_provider_aha.mapping.journal import Journal
-from airflow_provider_aha.mapping.push import Request, push
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
-from airflow_provider_aha.mapping.targets.oomnitza_saas import OomnitzaSaasUsers, Role
-from airflow_provider_aha.oomnitza.client import OomnitzaClient
-from airflow_provider_aha.oomnitza.config import OomnitzaConfig
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.record.run import Run
+from airflow_provider_aha.push.answers import Journal
+from airflow_provider_aha.push.push import Request, push
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
+from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, Role
+from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
+from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
+from airflow_provider_aha.store.store import Location
 
 given = json.loads(sys.argv[1])
 left = given["passes"]

@@ -17,15 +17,15 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaTargetError,
 )
-from airflow_provider_aha.mapping.load import load_spec
-from airflow_provider_aha.mapping.targets import oomnitza
-from airflow_provider_aha.mapping.targets.oomnitza import OomnitzaPeople
+from airflow_provider_aha.push.mapping.load import load_spec
+from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
+from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
 from airflow_provider_aha.sandbox.oomnitza.instance import STANDARD_FIELDS, Instance
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox
 from tests.mapping.conftest import user, users
 
 ROLE = {"role": "25"}
-SPEC = Path(oomnitza.__file__).parents[1] / "specs" / "oomnitza_people.yaml"
+SPEC = Path(oomnitza.__file__).parents[2] / "mapping" / "ready" / "oomnitza_people.yaml"
 
 
 def ready(**changes: Any) -> Any:

@@ -14,12 +14,12 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaServerError,
 )
-from airflow_provider_aha.mapping.spec import read_spec
-from airflow_provider_aha.mapping.targets import oomnitza
-from airflow_provider_aha.mapping.targets.oomnitza_saas import Deactivation, OomnitzaSaasUsers, Role, roles_by_user
+from airflow_provider_aha.push.mapping.spec import read_spec
+from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
+from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, OomnitzaSaasUsers, Role, roles_by_user
 from tests.mapping.conftest import user, users
 
-SPEC = Path(oomnitza.__file__).parents[1] / "specs" / "oomnitza_saas_users.yaml"
+SPEC = Path(oomnitza.__file__).parents[2] / "mapping" / "ready" / "oomnitza_saas_users.yaml"
 NO_LIMITS = {"max_reject_percent": 100, "max_shrink_percent": 100}
 CONTRIBUTOR, VIEWER = Role("contributor", "Contributor"), Role("viewer", "Viewer")
 

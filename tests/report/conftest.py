@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS, Layout
-from airflow_provider_aha.lifecycle.roster import RosterSpec, load_roster
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.report.build import Asked, make_report
-from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import Location
 
 ACCOUNT = "acme"
 NOW = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)

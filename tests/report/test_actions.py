@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import DATASETS
-from airflow_provider_aha.lifecycle.decide import decide
-from airflow_provider_aha.lifecycle.guards import Caps, Protection
-from airflow_provider_aha.lifecycle.records import Run, RunFolder
-from airflow_provider_aha.lifecycle.writes import carry_out
+from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.write.carry_out import carry_out
+from airflow_provider_aha.access.write.guards import Caps, Protection
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.snapshot import read_snapshot
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.actions import DONE, OPEN, WAITING, worklist
-from airflow_provider_aha.report.people import Background, judge_people
-from airflow_provider_aha.report.reviews import read_reviews
-from airflow_provider_aha.report.rows import read_roles
-from airflow_provider_aha.report.snapshot import read_snapshot
-from airflow_provider_aha.report.staged import Staged
-from airflow_provider_aha.report.submission import submit
-from airflow_provider_aha.report.terms import Terms
+from airflow_provider_aha.review.people import Background, judge_people
+from airflow_provider_aha.review.population import read_roles
+from airflow_provider_aha.review.records import read_reviews
+from airflow_provider_aha.review.staged import Staged
+from airflow_provider_aha.review.submission import submit
+from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import staging
+from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.store.store import staging
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
 W1, W2 = "6100000000000000001", "6100000000000000002"

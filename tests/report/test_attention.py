@@ -10,9 +10,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.report.people import ATTENTION
+from airflow_provider_aha.review.people import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 UNSEEN = {"accessed_at": "2026-03-01T00:00:00.000Z"}
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.lifecycle.records import Run
-from airflow_provider_aha.report.submission import submit
+from airflow_provider_aha.record.run import Run
+from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.sandbox.account import Account
 
 OWN = ("file:", "data:", "blob:", "http://127.0.0.1:")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_aha.report.build import make_report
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 
 
 @pytest.fixture

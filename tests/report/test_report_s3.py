@@ -11,18 +11,18 @@ from importlib.metadata import version
 
 import pytest
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
-from airflow_provider_aha.extract import extract
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.layout import DATASETS
-from airflow_provider_aha.lifecycle.records import Run
+from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE, make_report
 from airflow_provider_aha.report.shelf import read_published, render_list
-from airflow_provider_aha.report.submission import submit
+from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.store.layout import DATASETS
 from airflow_provider_aha.verify import main as verify
 
 VERSIONS = [tuple(map(int, version(name).split(".")[:2])) for name in ("apache-airflow", "universal-pathlib")]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_aha.client import AhaClient
-from airflow_provider_aha.config import ClientConfig
+from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.datasets.watch import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.storage import Location
+from airflow_provider_aha.store.store import Location
 from airflow_provider_aha.triggers.shared import Time
-from airflow_provider_aha.watch import Account
 
 
 class TestTime(Time):

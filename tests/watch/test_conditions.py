@@ -8,20 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.exceptions import (
-    AhaAmbiguousUserError,
-    AhaConfigurationError,
-    AhaError,
-    AhaNotFoundError,
-    AhaProtocolError,
-    AhaSnapshotError,
-    AhaStorageError,
-)
-from airflow_provider_aha.extract import extract
-from airflow_provider_aha.layout import CHANGES, check_changes
-from airflow_provider_aha.sandbox.testing import Account as SandboxAccount
-from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.watch import (
+from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.watch import (
     CHANGES_AT_ONCE,
     Account,
     ChangesCondition,
@@ -31,6 +19,18 @@ from airflow_provider_aha.watch import (
     joined,
     user_condition,
 )
+from airflow_provider_aha.exceptions import (
+    AhaAmbiguousUserError,
+    AhaConfigurationError,
+    AhaError,
+    AhaNotFoundError,
+    AhaProtocolError,
+    AhaSnapshotError,
+    AhaStorageError,
+)
+from airflow_provider_aha.sandbox.testing import Account as SandboxAccount
+from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.store.layout import CHANGES, check_changes
 from tests.watch.conftest import client_of, place
 
 # ---- one user ------------------------------------------------------------------------------------------

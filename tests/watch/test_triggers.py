@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.datasets.watch import SeatCondition, user_condition
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.layout import CHANGES
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.store.layout import CHANGES
 from airflow_provider_aha.triggers import shared, watcher
 from airflow_provider_aha.triggers.shared import GIVE_UP_SECONDS, LONGEST_PAUSE, Pauses
 from airflow_provider_aha.triggers.users import AhaConditionTrigger
 from airflow_provider_aha.triggers.watcher import SETTLE_SECONDS, AhaUsersChangedTrigger
-from airflow_provider_aha.watch import SeatCondition, user_condition
 from tests.watch.conftest import TestTime, nothing
 
 MINUTE = 60.0
@@ -399,7 +399,7 @@ def test_a_state_that_can_not_be_used_is_complained_of_and_kept(sandbox, state, 
 def test_a_state_that_can_not_be_written_does_not_repeat_the_event(sandbox, user, state, monkeypatch):
     disable = lambda: sandbox.account.edit_user(user, enabled=False)  # noqa: E731
     trigger = watch(state, disable, changes=["disabled"])
-    monkeypatch.setattr("airflow_provider_aha.watch.publish_all", failing_after(1))
+    monkeypatch.setattr("airflow_provider_aha.datasets.watch.publish_all", failing_after(1))
     trigger.clock.steps += [nothing] * 6
     with pytest.raises(AssertionError, match="went on to sleep"):
         first_payloads(trigger, 2)
@@ -408,7 +408,7 @@ def test_a_state_that_can_not_be_written_does_not_repeat_the_event(sandbox, user
 def failing_after(good: int) -> Any:
     """Stand in for a storage that is full after so many writes."""
     from airflow_provider_aha.exceptions import AhaStorageError
-    from airflow_provider_aha.storage import publish_all
+    from airflow_provider_aha.store.store import publish_all
 
     left = [None] * good
 

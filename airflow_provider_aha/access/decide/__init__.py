@@ -1,0 +1,1 @@
+"""Who should lose, get or change which access, and why."""

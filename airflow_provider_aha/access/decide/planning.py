@@ -1,0 +1,551 @@
+"""Making a plan: the snapshot is read, every enabled user judged, and the result kept with all it stands on."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
+from airflow_provider_aha.access.decide.population import Population, milliseconds, read_population
+from airflow_provider_aha.access.decide.rules import (
+    CLASSES,
+    LEFT,
+    NAMED,
+    UNUSED,
+    Circumstances,
+    Policy,
+    Subject,
+    Verdict,
+    judge,
+)
+from airflow_provider_aha.access.plan.plan import (
+    DECISIONS,
+    FILE,
+    PLAN_VERSION,
+    PLANNED,
+    SPARED,
+    Plan,
+    PlanRow,
+    load_plan,
+    read_bytes,
+)
+from airflow_provider_aha.access.plan.words import summary
+from airflow_provider_aha.datasets.users import array_of, literal
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.matching import fold, spelled
+from airflow_provider_aha.lists.roster import Roster
+from airflow_provider_aha.record.run import account_path, create_once, keep_once, run_path
+from airflow_provider_aha.store.store import Location, to_json
+from airflow_provider_aha.version import package_version
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+# Python objects are made for so many users at a time.
+_BATCH = 10_000
+_RIGHTS = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
+_FALSE = literal(False, pa.bool_())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan is to be made of.
+
+    :param account: the account.
+    :param dag_id: the DAG that asks.
+    :param run_id: its run.
+    :param policy: the rules.
+    :param as_given: the policy as it was given, for the record.
+    :param max_snapshot_age: an older snapshot is refused.
+    :param roster: reads the roster; None when there is none.
+    :param exclusions: the exclusion file; None when there is none.
+    """
+
+    account: str
+    dag_id: str
+    run_id: str
+    policy: Policy
+    as_given: Mapping[str, Any]
+    max_snapshot_age: timedelta
+    roster: Callable[[], Roster] | None = None
+    exclusions: Location | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan that was made, but isn't written yet.
+
+    :param decisions: one row per enabled user, as :data:`airflow_provider_aha.access.plan.plan.DECISIONS`.
+    :param rows: users to act on.
+    :param header: what is known of the header.
+    """
+
+    decisions: pa.Table = field(repr=False)
+    rows: tuple[PlanRow, ...] = field(repr=False)
+    header: Mapping[str, Any] = field(repr=False)
+
+
+def make_plan(
+    location: Location, request: Request, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Plan:
+    """Make a plan from the newest snapshot, or return the one that this run has made already.
+
+    :param location: the base path.
+    :param request: what it is to be made of.
+    :param now: the clock; UTC.
+    :return: the plan, as it was written and read again.
+    :raises AhaConfigurationError: when the run has a plan of another policy, or an argument can't be right.
+    :raises AhaSnapshotError: when snapshot or roster can't be trusted enough to take access away.
+    :raises AhaStorageError: when something can't be read or written.
+    """
+    folder = run_path(location, request.account, request.dag_id, request.run_id)
+    plan = _written_before(location.fs, f"{folder}/{FILE}", request)
+    if plan is None:
+        plan = _write(location, folder, request, now)
+    create_once(location.fs, f"{folder}/plan.md", summary(plan).encode())
+    index_plan(location.fs, account_path(location, request.account), plan.path, plan.sha256, plan.header)
+    return plan
+
+
+def _written_before(fs: AbstractFileSystem, path: str, request: Request) -> Plan | None:
+    if read_bytes(fs, path) is None:
+        return None
+    plan = load_plan(fs, path)
+    if plan.header["policy"] != json.loads(to_json(request.as_given)):
+        raise AhaConfigurationError(
+            f"This run has a plan by other rules already ({path}), and a plan is never replaced: start a new DAG "
+            "run, and give each plan of an account a DAG of its own."
+        )
+    log.info("This run has made its plan already, which stays as it is: %s", path)
+    return plan
+
+
+def _write(location: Location, folder: str, request: Request, now: Callable[[], datetime]) -> Plan:
+    moment = now()
+    policy = request.policy
+    unused = policy.of_class(UNUSED)
+    # First what people keep, so that a wrong file is told before a large one is read.
+    exclusions = load_exclusions(request.exclusions) if request.exclusions else None
+    roster = request.roster() if request.roster else None
+    population = read_population(
+        location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
+    )
+    as_of = population.synced_at
+    before = carried(
+        location,
+        request.account,
+        as_of=as_of,
+        unused_rules=[rule.name for rule in unused],
+        roster=roster.spec.name if roster else None,
+    )
+    if roster:
+        roster.check(before.load, moment)
+    again = EnabledAgain()
+    if unused:
+        days = max(max(rule.min_age_days, rule.grace_days) for rule in unused)
+        again = enabled_again(location, request.account, as_of=as_of, days=days)
+    draft = build_plan(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+
+    fs = location.fs
+    inputs = dict(population.files())
+    if roster:
+        inputs[f"input-roster.{roster.suffix}"] = roster.body
+    if exclusions:
+        inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
+    files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
+    decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
+    content = {
+        "plan_version": PLAN_VERSION,
+        "account": request.account,
+        "sandbox": bool(population.manifest.get("sandbox")),
+        "created_at": _iso(moment),
+        "as_of": _iso(as_of),
+        "dag_id": request.dag_id,
+        "run_id": request.run_id,
+        "provider_version": package_version(),
+        "snapshot": {
+            "day": population.manifest["snapshot"],
+            "synced_at": _iso(as_of),
+            "sha256": population.sha256,
+        },
+        "policy": request.as_given,
+        **draft.header,
+        "roster_sha256": roster and roster.sha256,
+        "exclusions_sha256": exclusions and exclusions.sha256,
+        "decisions": decisions[0],
+        "files": {**files, decisions[0]: decisions[1]},
+        "rows": [row.to_json() for row in draft.rows],
+    }
+    path = f"{folder}/{FILE}"
+    if not create_once(fs, path, to_json(content)):
+        raise AhaConfigurationError(
+            f"Another task of this run wrote {path} meanwhile: one plan per run and account."
+        )
+    return load_plan(fs, path)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+    return buffer.getvalue()
+
+
+def build_plan(
+    population: Population,
+    policy: Policy,
+    *,
+    roster: Roster | None = None,
+    exclusions: Exclusions | None = None,
+    before: Carried | None = None,
+    again: EnabledAgain | None = None,
+) -> Draft:
+    """Judge every enabled user.
+
+    :param population: the snapshot.
+    :param policy: the rules.
+    :param roster: the roster, for rules of class ``left``.
+    :param exclusions: the exclusion file.
+    :param before: what earlier plans carry on.
+    :param again: who was enabled again lately.
+    :return: decisions, rows and the header's counts; nothing is written.
+    :raises AhaSnapshotError: when the roster knows too few of the users.
+    """
+    again = again or EnabledAgain()
+    judging = _Judging(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+    enabled, is_administrator = judging.users, judging.is_administrator
+    owners = _sole_owners(population.roles, enabled)
+    verdicts: list[Verdict] = []
+    rows: list[PlanRow] = []
+    for subject, email, verdict in judging:
+        verdicts.append(verdict)
+        if verdict.spared_by is None:
+            rows.append(_plan_row(subject, email, verdict, owners))
+    decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
+    return Draft(
+        decisions,
+        tuple(rows),
+        {
+            "counts": _counts(population, enabled, is_administrator, verdicts, rows),
+            "enabled_users": enabled.num_rows,
+            "administrators": _administrators(enabled, is_administrator),
+            "roster": judging.roster_header,
+            "unresolved": judging.names.unresolved(),
+            "notes": notes,
+        },
+    )
+
+
+def judge_users(
+    population: Population,
+    policy: Policy,
+    *,
+    roster: Roster | None = None,
+    exclusions: Exclusions | None = None,
+    before: Carried | None = None,
+) -> Iterator[Verdict]:
+    """Judge every enabled user as a plan does, one after the other, for whoever needs no plan.
+
+    :param population: the snapshot; its roles aren't read.
+    :param policy: the rules.
+    :param roster: the roster, for rules of class ``left``.
+    :param exclusions: the exclusion file.
+    :param before: what earlier plans carry on.
+    :return: an iterator, in the order of the users.
+    :raises AhaSnapshotError: when the roster knows too few of the users.
+    """
+    judging = _Judging(
+        population, policy, roster=roster, exclusions=exclusions, before=before, again=EnabledAgain()
+    )
+    return (verdict for _, _, verdict in judging)
+
+
+class _Judging:
+    """Enabled users, and what they are judged by; iterating gives subject, email as it is written, and verdict."""
+
+    def __init__(
+        self,
+        population: Population,
+        policy: Policy,
+        *,
+        roster: Roster | None,
+        exclusions: Exclusions | None,
+        before: Carried | None,
+        again: EnabledAgain,
+    ) -> None:
+        before = before or Carried()
+        enabled, users = population.users.column("is_enabled"), population.users
+        # A copy of a large table only where it is another one.
+        self.users = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
+        self.is_administrator = _any_right(self.users)
+        self.names = _Names(population.users, policy)
+        self.circumstances = Circumstances(
+            as_of=population.synced_at,
+            policy=policy,
+            key_owner_id=str(population.manifest.get("key_owner_id") or ""),
+            exclusions=exclusions,
+            roster=roster,
+            named_by=self.names.named_by,
+            look_alikes=_look_alikes(self.users, roster),
+            enabled_again=again.moments,
+            flagged_since=before.flagged_since,
+            absent_since=before.absent_since,
+        )
+        self.roster_header = _roster_header(self.users, roster, before) if roster else None
+
+    def __iter__(self) -> Iterator[tuple[Subject, str | None, Verdict]]:
+        for subject, email in _subjects(self.users, self.is_administrator):
+            yield subject, email, judge(subject, self.circumstances)
+
+
+def _roster_header(users: pa.Table, roster: Roster, before: Carried) -> dict[str, Any]:
+    covered = matched = 0
+    for _, _, email in _addresses(users):
+        if roster.covers(email):
+            covered += 1
+            matched += roster.knows(email)
+    roster.check_matches(covered, matched, before.load)
+    return {
+        "name": roster.spec.name,
+        "loaded_at": _iso(roster.loaded_at),
+        "sha256": roster.sha256,
+        "rows": roster.rows,
+        "covered": covered,
+        "matched": matched,
+    }
+
+
+def _any_right(users: pa.Table) -> Any:
+    found = pc.fill_null(users.column(_RIGHTS[0]), _FALSE)
+    for name in _RIGHTS[1:]:
+        found = pc.or_(found, pc.fill_null(users.column(name), _FALSE))
+    return found
+
+
+def _subjects(users: pa.Table, is_administrator: Any) -> Iterator[tuple[Subject, str | None]]:
+    """Yield each user as the rules see it, and the email as Aha! writes it."""
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        ids, written, names, days, paid = (
+            batch.column(name).to_pylist() for name in ("id", "email", "name", "days_inactive", "is_paid_seat")
+        )
+        created, accessed = (milliseconds(batch.column(name)) for name in ("created_at", "accessed_at"))
+        flags = is_administrator.slice(start, _BATCH).to_pylist()
+        subjects = map(Subject, ids, map(fold, written), names, created, accessed, days, paid, flags)
+        yield from zip(subjects, written, strict=True)
+
+
+def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the id of each user, and the email as Aha! writes it and as it is compared."""
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        for user_id, email in zip(*(batch.column(name).to_pylist() for name in ("id", "email")), strict=True):
+            yield user_id, email, fold(email)
+
+
+def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:
+    """Return the users whose address is in the roster by another spelling only."""
+    if roster is None:
+        return frozenset()
+    return frozenset(user_id for user_id, email, text in _addresses(users) if roster.only_looks_like(email, text))
+
+
+class _Names:
+    """Who is meant by the emails and ids of rules of class ``named``."""
+
+    def __init__(self, users: pa.Table, policy: Policy) -> None:
+        self._rules = policy.of_class(NAMED)
+        self._enabled: dict[str, bool] = {}
+        self._by_email: dict[str, list[tuple[str, str]]] = {}
+        if not self._rules:
+            return
+        wanted = {fold(email) for rule in self._rules for email in rule.emails}
+        columns = (users.column(name).to_pylist() for name in ("id", "email", "is_enabled"))
+        for user_id, email, enabled in zip(*columns, strict=True):
+            self._enabled[user_id] = enabled
+            if wanted and (folded := fold(email)) in wanted:
+                self._by_email.setdefault(folded, []).append((user_id, spelled(email)))
+
+    @property
+    def named_by(self) -> dict[str, str]:
+        return {user_id: email for found in self._by_email.values() if len(found) == 1 for user_id, email in found}
+
+    def unresolved(self) -> list[dict[str, str]]:
+        """Return who was asked for, but can't be planned: unknown, ambiguous, look-alikes, already disabled."""
+        found = []
+        for rule in self._rules:
+            asked = [(user_id, self._reason(user_id)) for user_id in rule.ids]
+            asked += [(email, self._reason_of_email(email)) for email in rule.emails]
+            found += [{"rule": rule.name, "asked": who, "reason": reason} for who, reason in asked if reason]
+        return found
+
+    def _reason_of_email(self, email: str) -> str | None:
+        found = self._by_email.get(fold(email), [("", email)])
+        if len(found) > 1:
+            return "ambiguous"
+        ((user_id, written),) = found
+        return self._reason(user_id) if written == email else "look_alike"
+
+    def _reason(self, user_id: str) -> str | None:
+        if user_id not in self._enabled:
+            return "unknown"
+        return None if self._enabled[user_id] else "already_disabled"
+
+
+def _sole_owners(roles: pa.Table | None, enabled: pa.Table) -> Counter[str] | None:
+    """Count, by user, the workspaces that have no other enabled owner."""
+    if roles is None:
+        return None
+    owners = roles.select(["user_id", "workspace_id", "role"])
+    owners = owners.filter(
+        pc.fill_null(pc.equal(owners.column("role"), literal("product_owner", pa.string())), _FALSE)
+    )
+    owners = owners.filter(pc.is_valid(pc.index_in(owners.column("user_id"), value_set=enabled.column("id"))))
+    by_workspace: dict[str, set[str]] = {}
+    for user_id, workspace_id in zip(
+        owners.column("user_id").to_pylist(), owners.column("workspace_id").to_pylist(), strict=True
+    ):
+        by_workspace.setdefault(workspace_id, set()).add(user_id)
+    return Counter(next(iter(users)) for users in by_workspace.values() if len(users) == 1)
+
+
+def _plan_row(subject: Subject, email: str | None, verdict: Verdict, owners: Counter[str] | None) -> PlanRow:
+    departure = verdict.departure
+    return PlanRow(
+        user_id=subject.user_id,
+        email=email,
+        user_class=str(verdict.user_class),
+        rule=str(verdict.rule),
+        detail=verdict.detail,
+        accessed_at=_iso_of(subject.accessed_at),
+        created_at=_iso_of(subject.created_at),
+        is_administrator=subject.is_administrator,
+        is_paid_seat=subject.is_paid_seat,
+        first_flagged_at=_iso_or_none(verdict.first_flagged_at),
+        leave_date=departure.leave_date.isoformat() if departure and departure.leave_date else None,
+        left_at=_iso_or_none(departure.left_at if departure else None),
+        seen_after_leave=seen_after_leave(subject.accessed_at, verdict),
+        sole_owner_of=None if owners is None else owners[subject.user_id],
+    )
+
+
+def seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
+    """Tell whether somebody was seen after the last day that the roster says.
+
+    :param accessed_at: when last seen; milliseconds since 1970.
+    :param verdict: with what the roster says.
+    """
+    left_at = verdict.departure.left_at if verdict.departure else None
+    return bool(left_at and accessed_at is not None and accessed_at >= left_at.timestamp() * 1000)
+
+
+def _decisions(
+    enabled: pa.Table, is_administrator: Any, verdicts: Sequence[Verdict], owners: Counter[str] | None
+) -> pa.Table:
+    ids = enabled.column("id").to_pylist()
+    accessed = milliseconds(enabled.column("accessed_at"))
+    dates = [v.departure.leave_date if v.departure else None for v in verdicts]
+    made: dict[str, Sequence[Any]] = {
+        "decision": [SPARED if v.spared_by else PLANNED for v in verdicts],
+        "class": [v.user_class for v in verdicts],
+        "rule": [v.rule for v in verdicts],
+        "detail": [v.detail for v in verdicts],
+        "spared_by": [v.spared_by for v in verdicts],
+        "first_flagged_at": [_iso_or_none(v.first_flagged_at) for v in verdicts],
+        "absent_since": [_iso_or_none(v.absent_since) for v in verdicts],
+        "leave_date": [day.isoformat() if day else None for day in dates],
+        "seen_after_leave": [seen_after_leave(*pair) for pair in zip(accessed, verdicts, strict=True)],
+        "sole_owner_of": [None if owners is None else owners[user_id] for user_id in ids],
+    }
+    columns = {
+        "user_id": enabled.column("id"),
+        "email": enabled.column("email"),
+        "accessed_at": enabled.column("accessed_at"),
+        "created_at": enabled.column("created_at"),
+        "is_administrator": is_administrator,
+        "is_paid_seat": enabled.column("is_paid_seat"),
+        **{name: array_of(values, DECISIONS.field(name).type) for name, values in made.items()},
+    }
+    return pa.Table.from_arrays([columns[name] for name in DECISIONS.names], schema=DECISIONS)
+
+
+def _counts(
+    population: Population,
+    enabled: pa.Table,
+    is_administrator: Any,
+    verdicts: Sequence[Verdict],
+    rows: Sequence[PlanRow],
+) -> dict[str, Any]:
+    planned = Counter(row.user_class for row in rows)
+    return {
+        "users": population.users.num_rows,
+        "enabled": enabled.num_rows,
+        "administrators": pc.sum(is_administrator).as_py() or 0,
+        "planned": {name: planned[name] for name in CLASSES},
+        "planned_administrators": sum(row.is_administrator for row in rows),
+        "planned_sole_owners": sum(bool(row.sole_owner_of) for row in rows),
+        "seen_after_leave": sum(row.seen_after_leave for row in rows),
+        "spared": dict(sorted(Counter(v.spared_by for v in verdicts if v.spared_by).items())),
+    }
+
+
+def _administrators(enabled: pa.Table, is_administrator: Any) -> list[dict[str, Any]]:
+    found = enabled.filter(is_administrator)
+    columns = [found.column(name).to_pylist() for name in ("id", "administers_account", "administers_billing")]
+    return [
+        {"user_id": user_id, "administers_account": account, "administers_billing": billing}
+        for user_id, account, billing in zip(*columns, strict=True)
+    ]
+
+
+def _notes(verdicts: Sequence[Verdict], on: Circumstances, again: EnabledAgain) -> Iterator[str]:
+    kept = sum(
+        v.user_class == LEFT and v.spared_by not in ("not_covered", "absent_once", "only_absent", None)
+        for v in verdicts
+    )
+    if kept:
+        yield (
+            f"{kept} users left by the roster, but are protected, excluded, look like service accounts, or have "
+            "another spelling of their address there."
+        )
+    if on.roster and (wrong := on.roster.contradictions(on.as_of)):
+        yield (
+            f"{wrong} rows of the roster have an end date that is over and a status of somebody who is here; these "
+            "people were left alone."
+        )
+    if on.exclusions and (expired := on.exclusions.expired(on.as_of.date())):
+        numbers = ", ".join(str(row.row) for row in expired)
+        yield f"{len(expired)} rows of the exclusion file have expired and don't count: {numbers}."
+    if again.unread:
+        yield (
+            f"The snapshots of {', '.join(again.unread)} can't be read, so who was enabled again then is known "
+            "from evidence only."
+        )
+
+
+def _iso_or_none(moment: datetime | None) -> str | None:
+    return _iso(moment) if moment else None
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _iso_of(milliseconds_since_1970: int | None) -> str | None:
+    if milliseconds_since_1970 is None:
+        return None
+    return _iso(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))

@@ -1,0 +1,383 @@
+"""The rules of a plan: which facts about a user say that access should go, and what speaks against it.
+
+A policy is a list of rules, any of which is enough; inside a rule every condition must hold. All of it is
+decided user by user in :func:`judge`, from the snapshot and never from the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.lists.exclusions import Exclusions
+from airflow_provider_aha.lists.matching import UserMatcher, is_id, spelled
+from airflow_provider_aha.lists.roster import Departure, Roster
+
+UNUSED, LEFT, NAMED = "unused", "left", "named"
+# The class that says most about a user comes first: a person who is gone, one who was asked for, a seat.
+CLASSES = (LEFT, NAMED, UNUSED)
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_ABSENT_FOR = timedelta(hours=24)
+_READ_ALWAYS = frozenset({"enabled", "email", "administrator", "administrator_roles"})
+
+
+@dataclass(frozen=True)
+class UnusedRule:
+    """A paid seat that nobody uses.
+
+    :param name: what the rule is called.
+    :param inactive_days: not seen for so many days; None: users who were seen once are left alone.
+    :param never_seen: users who were never seen, too.
+    :param min_age_days: created, and enabled again, at least so many days ago.
+    :param grace_days: flagged by a plan at least so many days ago.
+    :param include_administrators: administrators, too.
+    """
+
+    name: str
+    inactive_days: int | None
+    never_seen: bool
+    min_age_days: int = 60
+    grace_days: int = 14
+    include_administrators: bool = False
+    user_class: str = field(default=UNUSED, init=False)
+    reads: frozenset[str] = field(
+        default=_READ_ALWAYS | {"created_at", "accessed_at", "paid_seat"}, init=False, repr=False
+    )
+
+
+@dataclass(frozen=True)
+class LeftRule:
+    """A person who left, by the roster.
+
+    :param name: what the rule is called.
+    :param absence: whether an address that the roster doesn't know (any more) counts, once two loads say so.
+    """
+
+    name: str
+    absence: bool = True
+    user_class: str = field(default=LEFT, init=False)
+    reads: frozenset[str] = field(default=_READ_ALWAYS | {"accessed_at"}, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """Users whom somebody asked for, one by one.
+
+    :param name: what the rule is called.
+    :param ids: their ids.
+    :param emails: their addresses, as :func:`spelled`; each must belong to one user.
+    """
+
+    name: str
+    ids: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+    user_class: str = field(default=NAMED, init=False)
+    reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
+
+
+Rule = UnusedRule | LeftRule | NamedRule
+_SETTINGS = {
+    UNUSED: {"inactive_days", "never_seen", "min_age_days", "grace_days", "include_administrators"},
+    LEFT: {"absence"},
+    NAMED: {"ids", "emails"},
+}
+
+
+def read_rules(value: object) -> tuple[Rule, ...]:
+    """Read the rules of a policy.
+
+    :param value: a list of dicts, or JSON text of one.
+    :return: at least one rule; no two of the same name.
+    :raises AhaConfigurationError: when they can't be right.
+    """
+    given = (to_dict(f'{{"rules": {value}}}', "rules") or {}).get("rules") if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not given:
+        raise AhaConfigurationError(
+            'rules must be a list with at least one rule, such as [{"class": "unused", "inactive_days": 90}].'
+        )
+    rules = tuple(_read_rule(item, number) for number, item in enumerate(given, 1))
+    if len({rule.name for rule in rules}) != len(rules):
+        raise AhaConfigurationError("Two rules have the same name: give each a name of its own.")
+    return rules
+
+
+def _read_rule(value: object, number: int) -> Rule:
+    what = f"Rule {number}"
+    given = to_dict(value, what)
+    user_class = to_text((given or {}).get("class"), f"{what}: class")
+    if given is None or user_class not in _SETTINGS:
+        raise AhaConfigurationError(f"{what} must be an object with the class unused, left or named.")
+    if unknown := given.keys() - _SETTINGS[user_class] - {"class", "name"}:
+        raise AhaConfigurationError(
+            f"{what} has no setting {', '.join(sorted(unknown))}; of class {user_class} it has "
+            f"{', '.join(sorted(_SETTINGS[user_class]))}."
+        )
+    name = to_text(given.get("name"), f"{what}: name") or user_class
+    if user_class == UNUSED:
+        return _read_unused(name, given, what)
+    if user_class == LEFT:
+        return LeftRule(name, to_bool(given.get("absence"), f"{what}: absence", default=True))
+    return _read_named(name, given, what)
+
+
+def _read_unused(name: str, given: Mapping[str, Any], what: str) -> UnusedRule:
+    inactive = given.get("inactive_days")
+    never_seen = given.get("never_seen")
+    if is_unset(inactive) and not to_bool(never_seen, f"{what}: never_seen", default=False):
+        raise AhaConfigurationError(f"{what} needs inactive_days, or never_seen: true.")
+    return UnusedRule(
+        name,
+        None if is_unset(inactive) else to_int(inactive, f"{what}: inactive_days", 0, 1, 36500),
+        to_bool(never_seen, f"{what}: never_seen", default=True),
+        to_int(given.get("min_age_days"), f"{what}: min_age_days", 60, 0, 36500),
+        to_int(given.get("grace_days"), f"{what}: grace_days", 14, 0, 36500),
+        to_bool(given.get("include_administrators"), f"{what}: include_administrators", default=False),
+    )
+
+
+def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
+    ids = tuple(dict.fromkeys(to_list(given.get("ids"), f"{what}: ids") or ()))
+    emails = tuple(dict.fromkeys(spelled(email) for email in to_list(given.get("emails"), f"{what}: emails") or ()))
+    if not ids and not emails:
+        raise AhaConfigurationError(f"{what} names nobody: give ids or emails.")
+    if not all(is_id(user_id) for user_id in ids):
+        raise AhaConfigurationError(f"{what} has an id that is none: a user id has digits only.")
+    if not all("@" in email for email in emails):
+        raise AhaConfigurationError(f"{what} has an email that is none.")
+    return NamedRule(name, ids, emails)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a plan goes by.
+
+    :param rules: any of them is enough.
+    :param protected: users that no rule may touch.
+    :param protect_patterns: emails and names that look like service accounts; spared until listed by id.
+    """
+
+    rules: tuple[Rule, ...]
+    protected: UserMatcher = field(default_factory=UserMatcher)
+    protect_patterns: UserMatcher = field(default_factory=UserMatcher)
+
+    def of_class(self, user_class: str) -> list[Any]:
+        """Return the rules of a class.
+
+        :param user_class: one of :data:`CLASSES`.
+        """
+        return [rule for rule in self.rules if rule.user_class == user_class]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of the API that the rules read."""
+        return frozenset().union(*(rule.reads for rule in self.rules))
+
+
+def as_given(rule: Rule) -> dict[str, Any]:
+    """Return a rule for the record.
+
+    :param rule: the rule.
+    """
+    settings = {name: value for name, value in asdict(rule).items() if name in _SETTINGS[rule.user_class]}
+    return {"class": rule.user_class, "name": rule.name, **settings}
+
+
+@dataclass(slots=True)
+class Subject:
+    """What the snapshot says about an enabled user; times are milliseconds since 1970.
+
+    :param user_id: the id.
+    :param email: the email, folded; empty when there is none.
+    :param name: the name.
+    :param created_at: when the user was created.
+    :param accessed_at: when it was last seen.
+    :param days_inactive: whole days since then, at the snapshot.
+    :param is_paid_seat: whether the seat is paid for.
+    :param is_administrator: whether the user has any administrator right.
+    """
+
+    user_id: str
+    email: str
+    name: str | None
+    created_at: int | None
+    accessed_at: int | None
+    days_inactive: int | None
+    is_paid_seat: bool | None
+    is_administrator: bool
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """All that a decision goes by beside the user.
+
+    :param as_of: the moment that counts as now: when the snapshot was read.
+    :param policy: the rules.
+    :param key_owner_id: whose key the snapshot was read with.
+    :param exclusions: the exclusion file.
+    :param roster: the roster, for rules of class ``left``.
+    :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
+    :param look_alikes: ids of users whose address only looks like one in the roster.
+    :param enabled_again: when users were last enabled again, as far as that is known.
+    :param flagged_since: since when users have been flagged by plan after plan.
+    :param absent_since: the first of the loads in a row that didn't know a user.
+    """
+
+    as_of: datetime
+    policy: Policy
+    key_owner_id: str = ""
+    exclusions: Exclusions | None = None
+    roster: Roster | None = None
+    named_by: Mapping[str, str] = field(default_factory=dict)
+    look_alikes: frozenset[str] = frozenset()
+    enabled_again: Mapping[str, datetime] = field(default_factory=dict)
+    flagged_since: Mapping[str, datetime] = field(default_factory=dict)
+    absent_since: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What becomes of a user, and why.
+
+    :param user_class: the class of the rule; None when no rule applies.
+    :param rule: the rule's name.
+    :param detail: the facts, in words without a name.
+    :param spared_by: what speaks for the user; None: planned.
+    :param departure: for ``left``, what the roster says.
+    :param first_flagged_at: since when rules of class ``unused`` have held but for the grace period.
+    :param absent_since: since when the roster has not known the address.
+    """
+
+    user_class: str | None = None
+    rule: str | None = None
+    detail: str = "no rule applies"
+    spared_by: str | None = "no_rule"
+    departure: Departure | None = None
+    first_flagged_at: datetime | None = None
+    absent_since: datetime | None = None
+
+
+def judge(user: Subject, on: Circumstances) -> Verdict:
+    """Decide about a user.
+
+    :param user: an enabled user.
+    :param on: what the decision goes by.
+    """
+    found = [(rule, verdict) for rule in on.policy.rules if (verdict := _apply(rule, user, on)) is not None]
+    if not found:
+        return Verdict()
+    if any(verdict.spared_by is None for _, verdict in found):
+        why = _spared_everywhere(user, on)
+        for rule, verdict in found:
+            if verdict.spared_by is None and why is not None:
+                verdict.spared_by, verdict.detail = why[0], verdict.detail + why[1]
+            elif verdict.spared_by is None and isinstance(rule, UnusedRule):
+                _grant_grace(verdict, user, rule, on)
+    if len(found) == 1:
+        return found[0][1]
+    best = min((verdict for _, verdict in found), key=_rank)
+    best.first_flagged_at = min((v.first_flagged_at for _, v in found if v.first_flagged_at), default=None)
+    best.absent_since = next((v.absent_since for _, v in found if v.absent_since), None)
+    return best
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool, int]:
+    """Order what several rules say: planned first, then what came closest to it."""
+    not_covered = verdict.spared_by == "not_covered"
+    return verdict.spared_by is not None, not_covered, CLASSES.index(str(verdict.user_class))
+
+
+def _apply(rule: Rule, user: Subject, on: Circumstances) -> Verdict | None:
+    if isinstance(rule, UnusedRule):
+        return _unused(rule, user, on)
+    if isinstance(rule, LeftRule):
+        return _left(rule, user, on)
+    return _named(rule, user, on)
+
+
+def _unused(rule: UnusedRule, user: Subject, on: Circumstances) -> Verdict | None:
+    if user.accessed_at is None:
+        if not rule.never_seen:
+            return None
+        detail = "never seen"
+    elif rule.inactive_days is not None and (user.days_inactive or 0) >= rule.inactive_days:
+        detail = f"not seen for {user.days_inactive} days"
+    else:
+        return None
+    if user.created_at is None:
+        return Verdict(UNUSED, rule.name, f"{detail}, creation unknown", "age_unknown")
+    now = round(on.as_of.timestamp() * 1000)
+    age = now - user.created_at
+    verdict = Verdict(UNUSED, rule.name, f"{detail}, created {max(age, 0) // _DAY_MS} days ago", None)
+    again = on.enabled_again.get(user.user_id)
+    if user.is_paid_seat is not True:
+        verdict.spared_by = "free_seat"
+    elif user.is_administrator and not rule.include_administrators:
+        verdict.spared_by = "administrator"
+    elif user.user_id == on.key_owner_id:
+        verdict.spared_by = "key_owner"
+    elif age < rule.min_age_days * _DAY_MS:
+        verdict.spared_by = "too_new"
+    elif again is not None and on.as_of - again < timedelta(days=rule.min_age_days):
+        verdict.spared_by = "enabled_again"
+        verdict.detail += f", enabled again by {again:%Y-%m-%d}"
+    return verdict
+
+
+def _grant_grace(verdict: Verdict, user: Subject, rule: UnusedRule, on: Circumstances) -> None:
+    """Flag a user, and spare it until the flag is old enough; a user seen since it was flagged starts anew."""
+    since = on.flagged_since.get(user.user_id, on.as_of)
+    again = on.enabled_again.get(user.user_id)
+    seen = user.accessed_at is not None and user.accessed_at > since.timestamp() * 1000
+    if seen or (again is not None and again > since):
+        since = on.as_of
+    verdict.first_flagged_at = since
+    verdict.detail += f", flagged since {since:%Y-%m-%d}"
+    if on.as_of - since < timedelta(days=rule.grace_days):
+        verdict.spared_by = "grace"
+
+
+def _left(rule: LeftRule, user: Subject, on: Circumstances) -> Verdict | None:
+    roster = on.roster
+    if roster is None:
+        raise AhaConfigurationError(f"The rule {rule.name} of class left needs a roster.")
+    if not roster.covers(user.email):
+        detail = "an address that the roster doesn't cover" if user.email else "no address"
+        return Verdict(LEFT, rule.name, detail, "not_covered")
+    if roster.knows(user.email):
+        departure = roster.departure(user.email, on.as_of)
+        if departure and user.user_id in on.look_alikes:
+            detail = f"{departure.detail}, by an address that the roster spells otherwise"
+            return Verdict(LEFT, rule.name, detail, "look_alike", departure)
+        return Verdict(LEFT, rule.name, departure.detail, None, departure) if departure else None
+    since = min(on.absent_since.get(user.user_id, roster.loaded_at), roster.loaded_at)
+    detail = f"not in the roster since the load of {since:%Y-%m-%d %H:%M} UTC"
+    if not rule.absence:
+        return Verdict(LEFT, rule.name, detail, "only_absent", absent_since=since)
+    once = roster.loaded_at - since < _ABSENT_FOR
+    return Verdict(LEFT, rule.name, detail, "absent_once" if once else None, absent_since=since)
+
+
+def _named(rule: NamedRule, user: Subject, on: Circumstances) -> Verdict | None:
+    if user.user_id in rule.ids:
+        return Verdict(NAMED, rule.name, "named by id", None)
+    if on.named_by.get(user.user_id) in rule.emails:
+        return Verdict(NAMED, rule.name, "named by email", None)
+    return None
+
+
+def _spared_everywhere(user: Subject, on: Circumstances) -> tuple[str, str] | None:
+    """Return what speaks for a user whatever the rule, and what to add to the facts."""
+    who = (user.user_id, user.email, user.name)
+    if reason := on.policy.protected.match(*who):
+        return reason.replace(" ", "_"), ""
+    if on.exclusions and (reason := on.exclusions.match(*who, on.as_of.date())):
+        return "excluded", f"; {reason}"
+    listed = any(user.user_id in rule.ids for rule in on.policy.of_class(NAMED))
+    if not listed and on.policy.protect_patterns.match(*who):
+        return "service_account", ""
+    return None

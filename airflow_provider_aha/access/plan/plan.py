@@ -1,0 +1,281 @@
+"""A plan: who should lose access and why, in two write-once files of a run's folder.
+
+``plan.json`` names what is to be done and everything that was looked at, by SHA-256; its own SHA-256 is what a
+person approves. ``plan.parquet`` has every enabled user, also those that nothing was found about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.access.decide.rules import CLASSES
+from airflow_provider_aha.datasets import schemas
+from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.lists.matching import is_id
+from airflow_provider_aha.lists.tables import whole
+from airflow_provider_aha.record.run import parse_record, sha256
+from airflow_provider_aha.store.store import ANY_ERROR, storage_errors
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+PLAN_VERSION = 1
+FILE = "plan.json"
+PLANNED, SPARED = "planned", "spared"
+
+DECISIONS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("email", pa.string()),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("class", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("spared_by", pa.string()),
+        pa.field("accessed_at", schemas.TIMESTAMP),
+        pa.field("created_at", schemas.TIMESTAMP),
+        pa.field("is_administrator", pa.bool_(), nullable=False),
+        pa.field("is_paid_seat", pa.bool_()),
+        pa.field("first_flagged_at", schemas.TIMESTAMP),
+        pa.field("absent_since", schemas.TIMESTAMP),
+        pa.field("leave_date", pa.string()),
+        pa.field("seen_after_leave", pa.bool_(), nullable=False),
+        pa.field("sole_owner_of", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A user whose access is to be taken.
+
+    :param user_id: the user.
+    :param email: the email in the snapshot.
+    :param user_class: ``unused``, ``left`` or ``named``; ``class`` in the file.
+    :param rule: name of the rule that put the user there.
+    :param detail: the facts, in words without a name.
+    :param accessed_at: when the user was last seen, ISO 8601 as Aha! writes it; None: never.
+    :param created_at: when the user was created.
+    :param is_administrator: whether the user has any administrator right.
+    :param is_paid_seat: whether the seat is paid for.
+    :param first_flagged_at: since when a rule of class ``unused`` has held but for the grace period.
+    :param leave_date: the last day by the roster, ISO 8601.
+    :param left_at: the moment at which that day ended, in the roster's time zone.
+    :param seen_after_leave: whether the user was seen after that moment.
+    :param sole_owner_of: how many workspaces have this user as their only enabled owner; None when the
+        snapshot doesn't say.
+    """
+
+    user_id: str
+    email: str | None
+    user_class: str
+    rule: str
+    detail: str
+    accessed_at: str | None
+    created_at: str | None
+    is_administrator: bool
+    is_paid_seat: bool | None
+    first_flagged_at: str | None
+    leave_date: str | None
+    left_at: str | None
+    seen_after_leave: bool
+    sole_owner_of: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as the file holds it."""
+        return {("class" if name == "user_class" else name): value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was read and found whole.
+
+    :param path: where it lies.
+    :param sha256: hash of the bytes of ``plan.json``.
+    :param header: everything in it but the rows.
+    :param rows: users to act on; no id twice.
+    """
+
+    path: str
+    sha256: str
+    header: Mapping[str, Any] = field(repr=False)
+    rows: tuple[PlanRow, ...] = field(repr=False)
+
+    @property
+    def account(self) -> str:
+        """The account."""
+        return str(self.header["account"])
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether the snapshot is of a sandbox."""
+        return bool(self.header["sandbox"])
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made; UTC."""
+        return _moment(self.header["created_at"])
+
+    @property
+    def as_of(self) -> datetime:
+        """The moment that its facts are of: when the snapshot was read; UTC."""
+        return _moment(self.header["as_of"])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counts of the header."""
+        return dict(self.header["counts"])
+
+    @property
+    def enabled_users(self) -> int:
+        """How many users were enabled."""
+        return int(self.header["enabled_users"])
+
+    @property
+    def administrators(self) -> list[dict[str, Any]]:
+        """All enabled administrators, with their rights for account and billing."""
+        return list(self.header["administrators"])
+
+
+def load_plan(fs: AbstractFileSystem, path: str) -> Plan:
+    """Read a plan, and check it and the decisions beside it.
+
+    :param fs: the path's filesystem.
+    :param path: a ``plan.json``.
+    :raises AhaSnapshotError: when it is missing, cut short, changed, or no plan of this version.
+    :raises AhaStorageError: when it can't be read.
+    """
+    body = read_bytes(fs, path)
+    if body is None:
+        raise AhaSnapshotError(f"There is no plan at {path}.")
+    content = parse_record(body, path)
+    header = {name: value for name, value in content.items() if name != "rows"}
+    _check_header(header, path)
+    rows = content.get("rows")
+    if not isinstance(rows, list):
+        raise _broken(path, "it has no list of rows")
+    plan = Plan(path, sha256(body), header, tuple(_row(row, path) for row in rows))
+    _check_rows(plan)
+    load_decisions(fs, path, header)
+    return plan
+
+
+def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> pa.Table:
+    """Read the decisions beside a plan.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
+    :raises AhaStorageError: when they can't be read.
+    """
+    name = header["decisions"]
+    beside = f"{path.rpartition('/')[0]}/{name}"
+    body = read_bytes(fs, beside)
+    if body is None:
+        raise AhaSnapshotError(f"{beside} is missing, though {path} names it.")
+    if sha256(body) != header["files"].get(name):
+        raise AhaSnapshotError(f"{beside} is not the file that {path} names: it was cut short or changed.")
+    with pq.ParquetFile(pa.BufferReader(body)) as file:
+        return whole(file)
+
+
+def read_bytes(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """Read a file, or return None when there is none.
+
+    :param fs: the path's filesystem.
+    :param path: the file.
+    :raises AhaStorageError: when it can't be read.
+    """
+    with storage_errors(path, ANY_ERROR):
+        try:
+            body: bytes = fs.cat_file(path)
+        except FileNotFoundError:
+            return None
+    return body
+
+
+_TEXT, _NUMBER, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
+_HEADER: dict[str, tuple[type, ...]] = {
+    "account": _TEXT,
+    "sandbox": (bool,),
+    "created_at": _TEXT,
+    "as_of": _TEXT,
+    "snapshot": _OBJECT,
+    "policy": _OBJECT,
+    "counts": _OBJECT,
+    "enabled_users": _NUMBER,
+    "administrators": _LIST,
+    "roster": (dict, type(None)),
+    "roster_sha256": (str, type(None)),
+    "exclusions_sha256": (str, type(None)),
+    "decisions": _TEXT,
+    "files": _OBJECT,
+    "unresolved": _LIST,
+    "notes": _LIST,
+}
+_ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
+_ROW: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
+    **dict.fromkeys(
+        ("email", "accessed_at", "created_at", "first_flagged_at", "leave_date", "left_at"), (str, type(None))
+    ),
+    **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
+    "is_paid_seat": (bool, type(None)),
+    "sole_owner_of": (int, type(None)),
+}
+
+
+def _check_header(header: Mapping[str, Any], path: str) -> None:
+    if header.get("plan_version") != PLAN_VERSION:
+        raise _broken(path, f"it is not a plan of version {PLAN_VERSION}")
+    _check_types(header, _HEADER, path, "header")
+    for name in ("created_at", "as_of"):
+        try:
+            _moment(header[name])
+        except (ValueError, OverflowError):
+            raise _broken(path, f"its {name} is no moment") from None
+    for entry in header["administrators"]:
+        _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
+    if header["enabled_users"] < 0 or not isinstance(header["counts"].get("planned"), dict):
+        raise _broken(path, "its counts can't be right")
+
+
+def _check_types(content: Any, types: Mapping[str, tuple[type, ...]], path: str, where: str) -> None:
+    for name, allowed in types.items():
+        if not isinstance(content, dict) or name not in content or type(content[name]) not in allowed:
+            raise _broken(path, f"{name} is missing from its {where}, or is of another type")
+
+
+def _row(content: Any, path: str) -> PlanRow:
+    _check_types(content, _ROW, path, "rows")
+    row = PlanRow(**{("user_class" if name == "class" else name): content[name] for name in _ROW})
+    if not is_id(row.user_id) or row.user_class not in CLASSES:
+        raise _broken(path, "a row has no user id, or a class that doesn't exist")
+    return row
+
+
+def _check_rows(plan: Plan) -> None:
+    if len({row.user_id for row in plan.rows}) != len(plan.rows):
+        raise _broken(plan.path, "a user is in it twice")
+    found = Counter(row.user_class for row in plan.rows)
+    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > plan.enabled_users:
+        raise _broken(plan.path, "its rows don't agree with its counts")
+
+
+def _broken(path: str, why: str) -> AhaSnapshotError:
+    return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment.astimezone(UTC)

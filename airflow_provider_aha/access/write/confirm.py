@@ -1,0 +1,207 @@
+"""What the next extract says of those whose access was taken: still disabled, or back.
+
+Evidence is written once, so each answer is a record of its own, in the folder of the task that looked: it has the
+``event_id`` of the deactivation that it is about, and is in the chain like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_provider_aha.access.decide.history import enables
+from airflow_provider_aha.access.write.carry_out import files_elsewhere
+from airflow_provider_aha.datasets.users import array_of
+from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.lists.tables import whole
+from airflow_provider_aha.record import evidence
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.journal import CAME_BACK, CONFIRMED, Journal, histories, timestamp
+from airflow_provider_aha.record.register import entries, register, sign_off
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.version import package_version
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+# So long after a deactivation is looked whether the user came back.
+WATCHED_DAYS = 90
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A deactivation: its row of evidence, when it happened, and the folder of its task."""
+
+    row: Mapping[str, Any] = field(repr=False)
+    moment: datetime
+    folder: str
+
+    @property
+    def event_id(self) -> str:
+        return str(self.row["event_id"])
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the user was seen disabled; of a lost answer nobody knows."""
+        return self.row["outcome"] in (*evidence.DISABLED, "updated")
+
+
+@dataclass
+class _Known:
+    """What the records of the last weeks say, by user id; and which answers were recorded, by event."""
+
+    taken: dict[str, _Taken] = field(default_factory=dict)
+    given: dict[str, datetime] = field(default_factory=dict)
+    answers: set[tuple[str, str]] = field(default_factory=set)
+
+
+def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
+    """Look those up in the newest snapshot whose access was taken before it was read, and record what it says.
+
+    Who is disabled, or not in the account any more, is ``confirmed``; who is enabled, though this package hasn't
+    enabled them, ``came_back``. Each is recorded once for each deactivation.
+
+    :param location: the base path.
+    :param account: the account.
+    :param run: the task instance.
+    :param now: this moment; UTC.
+    :return: ``account``, ``snapshot``, and what this task has recorded, in all of its tries: how many
+        ``confirmed``, the ids of those who ``came_back``; ``looked_up`` counts everybody.
+    :raises AhaSnapshotError: when there is no snapshot, or it isn't whole.
+    :raises AhaStorageError: when the records can't be read or written.
+    """
+    fs, layout = location.fs, Layout(location.path, account)
+    days = snapshots(fs, layout)
+    if not days:
+        raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
+    manifest = read_manifest(fs, layout, days[-1])
+    entry = next((file for file in manifest["files"] if file["dataset"] == "users"), None) or {}
+    read_at = _moment(entry.get("started_at") or manifest["started_at"])
+    folder = RunFolder(location, account, run)
+    known = _read(fs, folder.account_path, now)
+    waiting = {
+        user_id: taken for user_id, taken in known.taken.items() if _is_watched(user_id, taken, known, read_at)
+    }
+    if waiting:
+        enabled = _enabled(fs, layout, manifest, list(waiting))
+        _record(folder, run, waiting, enabled, known, snapshot_sha256=entry.get("sha256"), now=now)
+    rows = evidence.rows(histories(fs, f"{folder.path}/events"))
+    came_back = [row["user_id"] for row in rows if row["outcome"] == CAME_BACK]
+    result = {
+        "account": account,
+        "snapshot": manifest["snapshot"],
+        "looked_up": len(waiting),
+        CONFIRMED: sum(row["outcome"] == CONFIRMED for row in rows),
+        CAME_BACK: came_back,
+    }
+    if waiting or rows:
+        about = {"action": "confirm", "ended": "completed", "sandbox": bool(manifest.get("sandbox")), **result}
+        path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, now))
+        log.info("Manifest %s, SHA-256 %s", path, digest)
+    return result
+
+
+def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
+    known = _Known()
+    for entry in entries(fs, account_path, now, WATCHED_DAYS):
+        found = histories(fs, f"{entry.folder}/events")
+        for user_id, history in found.items():
+            for event in history.outcomes:
+                if event["outcome"] in (CONFIRMED, CAME_BACK):
+                    known.answers.add((event["event_id"], event["outcome"]))
+                elif enables(event):
+                    _note_given(known, user_id, event)
+            if entry.access == "given" and history.unsettled is not None:
+                _note_given(known, user_id, history.unsettled)
+        for row in evidence.rows(found):
+            if evidence.may_have_disabled(row):
+                taken = _Taken(row, _moment(row["answered_at"] or row["intent_at"]), entry.folder)
+                before = known.taken.get(row["user_id"])
+                if before is None or before.moment < taken.moment:
+                    known.taken[row["user_id"]] = taken
+    return known
+
+
+def _note_given(known: _Known, user_id: str, event: Mapping[str, Any]) -> None:
+    moment = _moment(event.get("answered_at") or event["intent_at"])
+    known.given[user_id] = max(moment, known.given.get(user_id, moment))
+
+
+def _is_watched(user_id: str, taken: _Taken, known: _Known, read_at: datetime) -> bool:
+    ours = user_id in known.given and known.given[user_id] > taken.moment
+    return taken.moment < read_at and not ours and (taken.event_id, CAME_BACK) not in known.answers
+
+
+def _enabled(
+    fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any], ids: list[str]
+) -> dict[str, bool | None]:
+    with open_dataset(fs, layout, manifest, "users") as file:
+        users = whole(file, ["id", "is_enabled"])
+    users = users.filter(pc.is_valid(pc.index_in(users.column("id"), value_set=array_of(ids, pa.string()))))
+    return dict(zip(users.column("id").to_pylist(), users.column("is_enabled").to_pylist(), strict=True))
+
+
+def _record(
+    folder: RunFolder,
+    run: Run,
+    waiting: Mapping[str, _Taken],
+    enabled: Mapping[str, bool | None],
+    known: _Known,
+    *,
+    snapshot_sha256: str | None,
+    now: datetime,
+) -> None:
+    facts = {
+        "snapshot_sha256": snapshot_sha256,
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "provider_version": package_version(),
+        "hours_to_disable": None,
+    }
+    new = []
+    for user_id, taken in waiting.items():
+        answer = _answer(taken, user_id in enabled, enabled.get(user_id))
+        if answer is not None and (taken.event_id, answer["outcome"]) not in known.answers:
+            where = taken.folder.removeprefix(f"{folder.account_path}/")
+            new.append((user_id, {**taken.row, **facts, **answer, "detail": f"deactivated in {where}"}))
+    if not new:
+        return
+    entry = register(folder, now, [user_id for user_id, _ in new])
+    journal = Journal(folder, run.try_number)
+    for user_id, event in new:
+        journal.outcome(user_id, {**event, "answered_at": timestamp()})
+    evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
+    sign_off(folder, entry)
+
+
+def _answer(taken: _Taken, is_listed: bool, is_enabled: bool | None) -> dict[str, Any] | None:
+    """Say what the snapshot makes of a deactivation; None: nothing that would be known."""
+    if not is_listed:
+        reason = "the account's list doesn't show the user any more"
+        return {"outcome": CONFIRMED, "reason": reason, "verified_by": "next_extract", "after_json": None}
+    after = json.dumps({"enabled": is_enabled})
+    if is_enabled is False:
+        return {"outcome": CONFIRMED, "reason": "", "verified_by": "next_extract", "after_json": after}
+    if is_enabled and taken.is_certain:
+        reason = "enabled again, and not by this package"
+        return {"outcome": CAME_BACK, "reason": reason, "verified_by": None, "after_json": after}
+    return None
+
+
+def _moment(text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

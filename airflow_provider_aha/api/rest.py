@@ -1,0 +1,434 @@
+"""Requests to a REST API: one connection pool, pacing, retries, typed errors. What the clients have in common.
+
+Plain Python without Airflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from airflow_provider_aha.api.config import RestConfig
+from airflow_provider_aha.api.ratelimit import Clock, RateLimiter, never
+from airflow_provider_aha.exceptions import (
+    AhaConfigurationError,
+    AhaConnectionError,
+    AhaError,
+    AhaProtocolError,
+    AhaRateLimitError,
+    AhaServerError,
+)
+from airflow_provider_aha.version import package_version
+
+log = logging.getLogger(__name__)
+
+_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 30.0
+# What a decoder raises for an answer that is not what it decodes.
+UNDECODABLE = (ValueError, KeyError, TypeError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one API has of its own.
+
+    :param name: what it is called.
+    :param account: what a connection leads to, for the sentence that it doesn't.
+    :param prefix: the part of every path that requests don't name.
+    :param auth_header: the header that holds the key.
+    :param auth_prefix: what stands before the key in it.
+    :param sandbox_header: the header by which a sandbox says that it is one.
+    :param refusals: the error class of a status, and the sentence after the account's name.
+    :param idempotent: the methods that may be sent twice.
+    :param successes: the statuses that mean done.
+    """
+
+    name: str
+    account: str
+    prefix: str
+    auth_header: str
+    auth_prefix: str
+    sandbox_header: str
+    refusals: Mapping[int, tuple[type[AhaError], str]]
+    idempotent: frozenset[str] = frozenset({"GET", "PUT"})
+    successes: frozenset[int] = frozenset({200})
+
+
+class _KeyAuth(AuthBase):
+    """Sets the header as an auth object, so that a ``.netrc`` entry of the host can't replace it."""
+
+    def __init__(self, service: Service, key: str) -> None:
+        self._name = service.auth_header
+        self._value = service.auth_prefix + key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers[self._name] = self._value
+        return request
+
+
+class _Shown(logging.Filter):
+    """Has urllib3 log our requests by the path that may be shown: the real one, or its query, may hold an email."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.local()
+
+    @contextmanager
+    def as_path(self, shown: str) -> Iterator[None]:
+        self._thread.shown = shown
+        try:
+            yield
+        finally:
+            self._thread.shown = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        shown = getattr(self._thread, "shown", None)
+        if shown is not None and isinstance(record.args, tuple):
+            record.args = tuple(
+                shown if isinstance(one, str) and one.startswith(("/", "http://", "https://")) else one
+                for one in record.args
+            )
+        return True
+
+
+_shown = _Shown()
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_shown)
+
+
+def logged_as(shown: str) -> AbstractContextManager[None]:
+    """Have urllib3 log the requests of this thread by another path than theirs.
+
+    :param shown: the path that may be shown.
+    """
+    return _shown.as_path(shown)
+
+
+class RetryBudget:
+    """The seconds that the retries of one call may wait in sum; waits of several threads at once count once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._until = -math.inf
+        self._lock = threading.Lock()
+
+    def take(self, now: float, seconds: float) -> bool:
+        """Take what a wait adds to the sum.
+
+        :param now: when it begins, on a clock that never goes backwards.
+        :param seconds: how long it is.
+        :return: false when that is more than what is left; nothing is taken then.
+        """
+        with self._lock:
+            until = now + seconds
+            added = max(until - max(now, self._until), 0.0)
+            if added > self._left:
+                return False
+            self._left -= added
+            self._until = max(self._until, until)
+            return True
+
+
+class RestClient:
+    """Sends requests to one service and makes a typed error of every failure; safe to use from several threads.
+
+    :param config: where, with which key, and the limits.
+    :param user_agent: what to add to the ``User-Agent``.
+    :param clock: time and sleep; for tests.
+    """
+
+    service: ClassVar[Service]
+
+    def __init__(self, config: RestConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
+        self.config = config
+        self.sandbox = False
+        self._clock = clock or Clock()
+        self._limiter = RateLimiter(
+            config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
+        )
+        agent = f"airflow-provider-aha/{package_version()} {user_agent}".strip()
+        self._session = _session(self.service, config, agent)
+        self._adapter = self._session.get_adapter(config.base_url)
+        self._settings = _settings(self._session, config)
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests this client has sent, retries included."""
+        return self._limiter.granted
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config.account!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def cancel(self) -> None:
+        """End what runs, in any thread, with :class:`AhaCancelledError`; the client is of no use afterwards.
+
+        It may come from a signal handler. A single request that is on its way is waited for.
+        """
+        self._clock.cancel()
+
+    # ---- requests -------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f"{self.service.name} account {self.config.account} ({self.config.host})"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        decode: Callable[[bytes], T],
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        budget: RetryBudget | None = None,
+        stopped: Callable[[], bool] = never,
+        shown: str | None = None,
+        again: bool | None = None,
+        receipt: dict[str, Any] | None = None,
+    ) -> T:
+        """Send a request until it succeeds, fails for good, or the retries are used up.
+
+        ``shown`` is the path as logs and errors may show it, where the real one holds a name or an email;
+        ``again`` says whether the request may be sent twice, where the method alone doesn't; ``receipt`` is given
+        status and request id of the answer, also of one that can't be used.
+        """
+        shown = shown or path
+        again = method in self.service.idempotent if again is None else again
+        budget = budget or RetryBudget(self.config.retry_budget)
+        attempt = 0
+        while True:
+            attempt += 1
+            number = self._limiter.acquire(stopped)
+            try:
+                with _shown.as_path(shown):
+                    return self._attempt(number, method, path, params, body, decode, receipt)
+            except AhaError as error:
+                error.method, error.path, error.attempts = method, shown, attempt
+                if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
+                    raise
+                pause = self._backoff(error, attempt)
+                if not budget.take(self._clock.monotonic(), pause):
+                    raise
+                log.info("%s %s: %s Trying again in %.1f s.", method, shown, error, pause)
+            self._clock.sleep(pause, stopped)
+
+    def _attempt(
+        self,
+        number: int,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | Sequence[Any] | None,
+        decode: Callable[[bytes], T],
+        receipt: dict[str, Any] | None,
+    ) -> T:
+        response, answer = self._exchange(number, method, path, params, body)
+        if receipt is not None:
+            receipt.update(http_status=response.status_code, request_id=response.headers.get("X-Request-Id"))
+        if response.status_code not in self.service.successes:
+            self._raise_for_status(response, answer)
+        try:
+            return decode(answer)
+        except UNDECODABLE as error:
+            raise self._not_the_api(response, len(answer)) from error
+
+    @cached_property
+    def _request(self) -> requests.PreparedRequest:
+        """What all requests have in common, made once: that costs more than to send one."""
+        return self._session.prepare_request(requests.Request("GET", self.config.base_url))
+
+    def _exchange(
+        self,
+        number: int,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | Sequence[Any] | None,
+    ) -> tuple[requests.Response, bytes]:
+        headers: Mapping[str, str] | None = None
+        try:
+            request = self._request.copy()
+            request.method = method
+            request.prepare_url(f"{self.config.base_url}{self.service.prefix}{path}", params)
+            if body is not None:
+                request.prepare_body(None, None, json=body)
+            # Without the session around it: that would follow redirects, keep cookies, and take its time.
+            response = self._adapter.send(
+                request, timeout=(self.config.connect_timeout, self.config.read_timeout), **self._settings
+            )
+            # The body in one piece: `content` puts it together from pieces of 10 KB.
+            answer = b"".join(response.iter_content(None))
+            headers = response.headers
+        except (OSError, ValueError) as error:
+            raise self._no_answer(error) from None
+        finally:
+            self._limiter.release(headers, number)
+        self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
+        return response, answer
+
+    def _is_retryable(self, error: AhaError, *, again: bool) -> bool:
+        """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
+        if not again:
+            return False
+        if isinstance(error, AhaProtocolError):
+            return error.status in self.service.successes
+        if isinstance(error, AhaConnectionError):
+            return True
+        return error.status in _RETRYABLE_STATUS
+
+    def _backoff(self, error: AhaError, attempt: int) -> float:
+        longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
+        return max(random.uniform(longest / 2, longest), error.retry_after or 0.0)
+
+    # ---- failures -------------------------------------------------------------------------------------
+
+    def _raise_for_status(self, response: requests.Response, answer: bytes) -> NoReturn:
+        status = response.status_code
+        facts: dict[str, Any] = {"status": status, "request_id": response.headers.get("X-Request-Id")}
+        if 300 <= status < 400:
+            raise self._redirected(response, facts)
+        if status == 429:
+            pause = self._limiter.pause(response.headers, _FIRST_BACKOFF)
+            raise AhaRateLimitError(
+                f"{self._where} limits its requests (429); the next one is welcome in {pause:.0f} s. Other clients "
+                "with the same key or address may be using up the limit: run fewer at once, in an Airflow pool.",
+                retry_after=pause,
+                **facts,
+            )
+        if status >= 500:
+            raise AhaServerError(
+                f"{self._where} failed with status {status}. If it lasts, look at {self.service.name}'s status "
+                "page.",
+                **facts,
+            )
+        error_class, sentence = self.service.refusals.get(
+            status, (AhaProtocolError, "answered with status {status}.")
+        )
+        raise error_class(f"{self._where} {sentence.format(status=status)}", detail=self._reason(answer), **facts)
+
+    def _reason(self, answer: bytes) -> str | None:  # noqa: ARG002
+        """Return what the service says of a refusal, where that is kept."""
+        return None
+
+    def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
+        target = _target_host(response.headers.get("Location", "")) or "another page of the same host"
+        return AhaProtocolError(
+            f"{self._where} redirects to {target} (status {response.status_code}); the key was not sent there. "
+            "If the account's subdomain has changed, put the new one into the connection's host.",
+            **facts,
+        )
+
+    def _not_the_api(self, response: requests.Response, size: int) -> AhaError:
+        kind = response.headers.get("Content-Type", "").split(";")[0][:60] or "no content type"
+        found = "a web page" if kind == "text/html" else f"{size} bytes ({kind})"
+        return AhaProtocolError(
+            f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
+            f"answer was cut short, or the connection's host is not {self.service.account}.",
+            status=response.status_code,
+            request_id=response.headers.get("X-Request-Id"),
+        )
+
+    def _no_answer(self, error: Exception) -> AhaError:
+        kind = AhaConfigurationError if _is_lasting(error) else AhaConnectionError
+        return kind(f"{self._where} could not be reached: {_cause(error)}")
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Tell whether the settings are at fault, so that nothing was sent and the next try would end the same."""
+    # What requests and urllib3 say of an unusable address is a ValueError, of an unreadable bundle an OSError.
+    return isinstance(error, ValueError) or not isinstance(error, requests.RequestException)
+
+
+def _cause(error: Exception) -> str:
+    """Say in plain words why no answer came; the library's own text may hold addresses and queries."""
+    text = str(error)
+    if isinstance(error, ValueError):
+        return (
+            "an address can't be used. Check host, port, `base_url` and `proxies` of the connection, and the proxy "
+            "variables of the worker; a SOCKS proxy needs the package requests[socks]."
+        )
+    if not isinstance(error, requests.RequestException):
+        return (
+            "the CA bundle can't be read. Check `verify` in the connection's extra, and the variables "
+            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE of the worker."
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy did not let the request through. Check `proxies` and the proxy variables of the worker."
+    if isinstance(error, requests.exceptions.SSLError):
+        if _is_refused_certificate(error):
+            return "its TLS certificate can't be verified. Behind a company proxy, name its CA bundle in `verify`."
+        return "the TLS handshake failed. Check host and port of the connection; a local sandbox has schema http."
+    # A body that stops coming is a plain ConnectionError to requests.
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
+        return "it did not answer in time. Try again, or raise `timeout` in the connection's extra."
+    if "NameResolutionError" in text or "Name or service not known" in text or "getaddrinfo" in text:
+        return "its name is not known. Check the subdomain in the connection's host, and the worker's DNS."
+    if "Connection refused" in text:
+        return "the connection was refused. Check host and port of the connection."
+    return "the connection broke off. Try again; if it lasts, look at the network of the worker."
+
+
+def _is_refused_certificate(error: BaseException) -> bool:
+    """Look for a refused certificate among the errors that were wrapped into each other."""
+    inner = [error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+    return isinstance(error, ssl.SSLCertVerificationError) or any(
+        isinstance(one, Exception) and _is_refused_certificate(one) for one in inner
+    )
+
+
+def _target_host(location: str) -> str | None:
+    try:
+        return urlsplit(location).hostname
+    except ValueError:
+        return "an unreadable address"
+
+
+def _session(service: Service, config: RestConfig, user_agent: str) -> requests.Session:
+    # One session for all threads: its connection pool is made for that, and nothing else of it changes.
+    session = requests.Session()
+    session.auth = _KeyAuth(service, config.api_key)
+    session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
+    # A session cookie would be a second identity beside the key.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount(config.base_url, HTTPAdapter(pool_maxsize=config.max_in_flight))
+    return session
+
+
+def _settings(session: requests.Session, config: RestConfig) -> dict[str, Any]:
+    """Merge the connection's settings with the worker's environment, once: it costs a fifth of a request.
+
+    Given as a session's own, ``proxies`` and ``verify`` would be overruled by the environment.
+    """
+    settings = dict(session.merge_environment_settings(config.base_url, {}, None, config.verify, None))
+    if config.proxies is not None:
+        settings["proxies"] = config.proxies
+    elif config.is_loopback:
+        settings["proxies"] = {}
+    return settings

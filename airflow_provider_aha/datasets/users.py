@@ -1,0 +1,617 @@
+"""API JSON to rows: pages of ``GET /users`` become the tables of :mod:`airflow_provider_aha.datasets.schemas`.
+
+A page goes straight from bytes to Arrow. Only a page that isn't as documented (an unknown key, an id as a
+number, a missing key) takes the way through Python objects, where it is made so, and joins the others.
+
+Nothing here may call ``pa.array``, ``pa.scalar``, ``Table.group_by`` or ``pq.read_table``: each imports pandas
+where that is installed, which costs a task more CPU and memory than all of its own work. Values enter Arrow
+as JSON instead (:func:`array_of`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from airflow_provider_aha.api.client import split_list_answer
+from airflow_provider_aha.datasets import schemas
+from airflow_provider_aha.store.layout import DATASETS
+
+# Codes and names of https://www.aha.io/api/resources/users; 0 is seen in practice only.
+WORKSPACE_ROLES = {
+    20: ("product_owner", "Owner"),
+    30: ("contributor", "Contributor"),
+    35: ("developer", "Developer"),
+    40: ("reviewer", "Reviewer"),
+    50: ("viewer", "Viewer"),
+    0: ("none", "None"),
+}
+
+# Keys without which a later decision would be a guess: their absence is counted, never filled in.
+REQUIRED_KEYS = (
+    "email",
+    "enabled",
+    "created_at",
+    "accessed_at",
+    "paid_seat",
+    "administrator",
+    "administrator_roles",
+    "product_roles",
+    "user_roles",
+)
+_ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
+_DAY_MS = 24 * 60 * 60 * 1000
+
+_PRODUCT_ROLE = pa.struct(
+    [
+        ("role", pa.int32()),
+        ("role_description", pa.string()),
+        ("product_id", pa.string()),
+        ("product_name", pa.string()),
+    ]
+)
+_SCOPE = pa.struct([("type", pa.string()), ("name", pa.string()), ("id", pa.int64())])
+_USER_ROLE = pa.struct([("role_id", pa.int64()), ("name", pa.string()), ("scope", _SCOPE)])
+_USER = pa.struct(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("email", pa.string()),
+        ("timezone", pa.string()),
+        ("created_at", schemas.TIMESTAMP),
+        ("updated_at", schemas.TIMESTAMP),
+        ("accessed_at", schemas.TIMESTAMP),
+        ("product_roles", pa.list_(_PRODUCT_ROLE)),
+        ("user_roles", pa.list_(_USER_ROLE)),
+        ("enabled", pa.bool_()),
+        ("paid_seat", pa.bool_()),
+        ("administrator", pa.bool_()),
+        ("roadmaps_seat", pa.bool_()),
+        ("develop_seat", pa.bool_()),
+        ("administrator_roles", pa.struct([(name, pa.bool_()) for name in _ADMINISTRATOR_ROLES])),
+        ("paid_seat_group", pa.struct([("id", pa.string()), ("name", pa.string())])),
+        ("identity_provider", pa.struct([("type", pa.string()), ("name", pa.string())])),
+        # Ours: what the slow way found out. No key of the API starts so.
+        ("~extra", pa.string()),
+        ("~absent_access", pa.bool_()),
+    ]
+)
+_PAGINATION = pa.struct([("total_records", pa.int64()), ("total_pages", pa.int64()), ("current_page", pa.int64())])
+_PAGE = pj.ParseOptions(
+    explicit_schema=pa.schema([("users", pa.list_(_USER)), ("pagination", _PAGINATION)]),
+    unexpected_field_behavior="error",
+)
+
+
+def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Make a small Arrow array of Python values, without ``pa.array`` (see the module's own text).
+
+    :param values: what JSON can hold.
+    :param kind: the array's type.
+    """
+    options = pj.ParseOptions(explicit_schema=pa.schema([("v", pa.list_(kind))]))
+    table = _read_json(orjson.dumps({"v": list(values)}), options)
+    return table.column("v").chunk(0).flatten()
+
+
+@lru_cache(maxsize=1024)
+def literal(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """Make an Arrow scalar, without ``pa.scalar`` (see the module's own text).
+
+    :param value: what JSON can hold.
+    :param kind: the scalar's type.
+    """
+    return array_of([value], kind)[0]
+
+
+# Arrow's default pool hands its memory back after every page, only to ask for it again: with this one a crawl
+# spends half the system time and peaks 40 MB lower.
+_POOL = pa.system_memory_pool()
+
+
+def _read_json(body: bytes, options: pj.ParseOptions) -> pa.Table:
+    # One block: Arrow's reader can't split a value over two.
+    read = pj.ReadOptions(use_threads=False, block_size=len(body) + 1)
+    return pj.read_json(pa.BufferReader(body), read_options=read, parse_options=options, memory_pool=_POOL)
+
+
+class UsersPage:
+    """A page of ``GET /users`` in Arrow; a :class:`airflow_provider_aha.api.client.Page`.
+
+    :param body: the answer's bytes.
+    :raises ValueError: when the body is no page of users.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.absent: Counter[str] = Counter()
+        table = self._parse(body)
+        self._take(table.column("users").chunk(0).flatten(), table.column("pagination").chunk(0)[0])
+
+    def _take(self, users: pa.StructArray, pagination: pa.StructScalar) -> None:
+        self.users = users
+        self.total_records: int = pagination["total_records"].as_py()
+        self.total_pages: int = pagination["total_pages"].as_py()
+        self.number: int = pagination["current_page"].as_py()
+        self.ids: list[str] = users.field("id").to_pylist()
+
+    @classmethod
+    def several(cls, bodies: Sequence[bytes]) -> list[UsersPage]:
+        """Make the pages of several answers: together where all are as documented, which costs a quarter less.
+
+        :param bodies: the answers' bytes.
+        :return: the pages, in the same order.
+        :raises ValueError: when one of the bodies is no page of users.
+        """
+        table = _read_if_documented(bodies)
+        if table is None:
+            return [cls(body) for body in bodies]
+        users, pagination = table.column("users").chunk(0), table.column("pagination").chunk(0)
+        return [cls._of(users[at].values, pagination[at]) for at in range(len(bodies))]
+
+    @classmethod
+    def _of(cls, users: pa.StructArray, pagination: pa.StructScalar) -> UsersPage:
+        page = cls.__new__(cls)
+        page.absent = Counter()
+        page._take(users, pagination)
+        return page
+
+    def _parse(self, body: bytes) -> pa.Table:
+        if (table := _read_if_documented([body])) is not None:
+            return table
+        records, pagination = split_list_answer(orjson.loads(body), "users")
+        try:
+            numbers = {name: _int64(pagination[name]) for name in _PAGINATION.names}
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError("the pagination lacks a number") from error
+        extras = [_take_unknown(record) for record in records]
+        # Most often a key is new and all else as documented: Arrow finds that out sooner than Python.
+        users = [record | {"~extra": _json(extra)} for record, extra in zip(records, extras, strict=True)]
+        if (table := _read_if_documented([_page_of(users, numbers)])) is not None:
+            return table
+        users = [_documented_user(*parts, self.absent) for parts in zip(records, extras, strict=True)]
+        return _read_json(_page_of(users, numbers), _PAGE)
+
+
+def _page_of(users: list[dict[str, Any]], pagination: dict[str, int]) -> bytes:
+    return orjson.dumps({"users": users, "pagination": pagination})
+
+
+def _json(extra: dict[str, Any]) -> str | None:
+    return orjson.dumps(extra).decode() if extra else None
+
+
+def _read_if_documented(bodies: Sequence[bytes]) -> pa.Table | None:
+    # Arrow's reader ends the whole process on a body that is null.
+    if not all(body.startswith(b"{") for body in bodies):
+        return None
+    joined = b"\n".join(bodies)
+    try:
+        table = _read_json(joined, _PAGE)
+        # The reader lets bytes through that are no UTF-8.
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == len(bodies) and _is_as_documented(table, joined) else None
+
+
+def _is_as_documented(table: pa.Table, body: bytes) -> bool:
+    """Tell whether no part is null that should not be, and no absent key hides behind a null."""
+    users, pagination = table.column("users").chunk(0), table.column("pagination").chunk(0)
+    if users.null_count or any(column.null_count for column in (pagination, *pagination.flatten())):
+        return False
+    users = users.flatten()
+    ids = users.field("id")
+    never_null = (
+        users,
+        ids,
+        *users.field("administrator_roles").flatten(),
+        users.field("product_roles").flatten(),
+        users.field("user_roles").flatten(),
+    )
+    if any(column.null_count for column in never_null) or pc.min(pc.binary_length(ids)).as_py() == 0:
+        return False
+    # Inside JSON text a quote is escaped, so these bytes can only be a key of a user.
+    return all(
+        users.field(key).null_count == 0 or body.count(f'"{key}":'.encode()) == len(users) for key in REQUIRED_KEYS
+    )
+
+
+def _take_unknown(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record.pop(key) for key in list(record) if key not in _USER_READERS}
+
+
+def _documented_user(record: dict[str, Any], extra: dict[str, Any], absent: Counter[str]) -> dict[str, Any]:
+    """Make one user as documented; what loses something by that is kept in ``~extra`` as it came."""
+    user, lossy = _known_parts(record, _USER_READERS)
+    absent.update(key for key in REQUIRED_KEYS if key not in user)
+    if (rights := user.get("administrator_roles")) is not None and len(rights) < len(_ADMINISTRATOR_ROLES):
+        absent["administrator_roles"] += 1
+    user["~absent_access"] = True if "accessed_at" not in user else None
+    user["~extra"] = _json(extra | lossy)
+    return user
+
+
+_Reader = Callable[[Any], Any]
+
+
+class _PartlyReadError(ValueError):
+    """A value has parts that can't be read; ``known`` holds the others."""
+
+    def __init__(self, known: Any) -> None:
+        super().__init__()
+        self.known = known
+
+
+def _known_parts(record: dict[str, Any], readers: Mapping[str, _Reader]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take an object apart: the fields that can be read, and those, as they came, that lose something by it."""
+    known: dict[str, Any] = {}
+    lossy: dict[str, Any] = {}
+    for key, value in record.items():
+        reader = readers.get(key)
+        if reader is None:
+            lossy[key] = value
+        elif value is None or type(value) is _READ_AS_IS.get(reader):
+            known[key] = value
+        else:
+            try:
+                known[key] = reader(value)
+            except _PartlyReadError as error:
+                known[key], lossy[key] = error.known, value
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                lossy[key] = value
+    return known, lossy
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise TypeError
+
+
+_READ_AS_IS: dict[_Reader, type] = {_text: str, _flag: bool}
+
+
+def _integer(bits: int) -> _Reader:
+    limit = 2 ** (bits - 1)
+
+    def read(value: Any) -> int:
+        number = int(_text(value))
+        if not -limit <= number < limit:
+            raise OverflowError
+        return number
+
+    return read
+
+
+_int32, _int64 = _integer(32), _integer(64)
+
+
+_DOCUMENTED_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+
+
+def _timestamp(value: Any) -> str:
+    moment = datetime.fromisoformat(value)
+    if _DOCUMENTED_TIMESTAMP.fullmatch(value):
+        return str(value)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _object(**readers: _Reader) -> _Reader:
+    def read(value: Any) -> dict[str, Any]:
+        known, lossy = _known_parts(value, readers)
+        if lossy:
+            raise _PartlyReadError(known)
+        return known
+
+    return read
+
+
+def _list(reader: _Reader) -> _Reader:
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise TypeError
+        known, whole = [], True
+        for item in value:
+            try:
+                known.append(reader(item))
+            except _PartlyReadError as error:
+                known.append(error.known)
+                whole = False
+            except AttributeError:
+                whole = False
+        if not whole:
+            raise _PartlyReadError(known)
+        return known
+
+    return read
+
+
+_USER_READERS: dict[str, _Reader] = {
+    "id": _text,
+    "name": _text,
+    "email": _text,
+    "timezone": _text,
+    "created_at": _timestamp,
+    "updated_at": _timestamp,
+    "accessed_at": _timestamp,
+    "product_roles": _list(_object(role=_int32, role_description=_text, product_id=_text, product_name=_text)),
+    "user_roles": _list(_object(role_id=_int64, name=_text, scope=_object(type=_text, name=_text, id=_int64))),
+    "enabled": _flag,
+    "paid_seat": _flag,
+    "administrator": _flag,
+    "roadmaps_seat": _flag,
+    "develop_seat": _flag,
+    "administrator_roles": _object(**dict.fromkeys(_ADMINISTRATOR_ROLES, _flag)),
+    "paid_seat_group": _object(id=_text, name=_text),
+    "identity_provider": _object(type=_text, name=_text),
+}
+
+_STRING, _INT32, _INT64 = pa.string(), pa.int32(), pa.int64()
+_ROLE_CODES = array_of(list(WORKSPACE_ROLES), _INT32)
+_ROLES = array_of([role for role, _ in WORKSPACE_ROLES.values()], _STRING)
+_ROLE_NAMES = array_of([name for _, name in WORKSPACE_ROLES.values()], _STRING)
+_NONE_ROLE = literal("none", _STRING)
+_NULL_TEXT = literal(None, _STRING)
+_NULL_INT32 = literal(None, _INT32)
+_TRUE = array_of([True], pa.bool_())
+_FALSE = literal(False, pa.bool_())
+_ZERO, _ONE, _ONE_DAY = (literal(number, _INT64) for number in (0, 1, _DAY_MS))
+_STATUS = {
+    word: literal(word, _STRING)
+    for word in ("disabled", "never_seen", "active", "inactive_30", "inactive_60", "inactive_90", "unknown")
+}
+
+
+class Normalizer:
+    """Makes the rows of one snapshot; every row carries where and when it was read.
+
+    :param subdomain: the account.
+    :param connection_id: the connection's id, never its key.
+    :param synced_at: when the read began; UTC.
+    :param workspace_names: names by workspace id, for those that the user list leaves null.
+    """
+
+    def __init__(
+        self, *, subdomain: str, connection_id: str, synced_at: datetime, workspace_names: Mapping[str, str]
+    ) -> None:
+        self.duplicates_removed = 0
+        self.unnamed: set[str] = set()
+        self._synced_at = literal(_timestamp(synced_at.isoformat()), schemas.TIMESTAMP)
+        self._origin = (literal(subdomain, _STRING), literal(connection_id, _STRING), self._synced_at)
+        self._workspace_ids = array_of(list(workspace_names), _STRING)
+        self._workspace_names = array_of(list(workspace_names.values()), _STRING)
+
+    def tables(self, pages: Sequence[UsersPage], datasets: Sequence[str] = DATASETS[:3]) -> dict[str, pa.Table]:
+        """Make the tables of a run of pages.
+
+        :param pages: one page or more.
+        :param datasets: some of ``users``, ``user_roles`` and ``user_role_summary``.
+        :return: table by dataset.
+        """
+        users = pa.concat_arrays([page.users for page in pages])
+        roles = _Roles(users, self)
+        makers: dict[str, Callable[[], pa.Table]] = {
+            "users": lambda: self._users(users, roles.workspace_counts()),
+            "user_roles": roles.table,
+            "user_role_summary": roles.summary,
+        }
+        return {name: makers[name]() for name in datasets}
+
+    def _users(self, users: pa.StructArray, workspace_counts: pa.Array) -> pa.Table:
+        part = dict(zip(users.type.names, users.flatten(), strict=True))
+        administers = dict(zip(_ADMINISTRATOR_ROLES, part["administrator_roles"].flatten(), strict=True))
+        group = part["paid_seat_group"].flatten()
+        provider = part["identity_provider"].flatten()
+        days = self._days_inactive(part["accessed_at"])
+        columns = {
+            **{name: part[name] for name in schemas.USERS.names if name in part},
+            "is_enabled": part["enabled"],
+            "is_paid_seat": part["paid_seat"],
+            "is_administrator": part["administrator"],
+            **{name.replace("administer_", "administers_"): flags for name, flags in administers.items()},
+            "has_roadmaps_seat": part["roadmaps_seat"],
+            "has_develop_seat": part["develop_seat"],
+            "paid_seat_group_id": group[0],
+            "paid_seat_group_name": group[1],
+            "identity_provider_type": provider[0],
+            "identity_provider_name": provider[1],
+            "workspace_count": workspace_counts,
+            "occupies_seat": pc.and_kleene(part["enabled"], part["paid_seat"]),
+            "days_inactive": days,
+            "activity_status": _activity_status(part["enabled"], days, part["~absent_access"]),
+            "extra_json": part["~extra"],
+            **self.origin(len(users)),
+        }
+        return _table(columns, schemas.USERS)
+
+    def _days_inactive(self, accessed_at: pa.Array) -> pa.Array:
+        elapsed = pc.subtract(self._synced_at.cast(_INT64), accessed_at.cast(_INT64))
+        # An account's clock may be ahead of ours: nobody was seen in the future.
+        return pc.max_element_wise(pc.divide(elapsed, _ONE_DAY), _ZERO, skip_nulls=False).cast(_INT32)
+
+    def origin(self, rows: int) -> dict[str, pa.Array]:
+        """Return the columns that say where and when the rows were read.
+
+        :param rows: their length.
+        """
+        names = ("subdomain", "connection_id", "synced_at")
+        return {name: pa.repeat(value, rows) for name, value in zip(names, self._origin, strict=True)}
+
+    def name_workspaces(self, ids: pa.Array, names: pa.Array) -> pa.Array:
+        """Fill the names that the user list left null, and note what stays unnamed.
+
+        :param ids: workspace ids.
+        :param names: their names, or null.
+        """
+        if not names.null_count:
+            return names
+        if len(self._workspace_ids):
+            places = pc.index_in(ids, value_set=self._workspace_ids)
+            names = pc.coalesce(names, self._workspace_names.take(places))
+        self.unnamed.update(pc.unique(ids.filter(pc.is_null(names)).drop_null()).to_pylist())
+        return names
+
+
+class _Roles:
+    """The roles of a run of users, one row per user, workspace and role."""
+
+    def __init__(self, users: pa.StructArray, normalizer: Normalizer) -> None:
+        self._users = users
+        self._normalizer = normalizer
+        rows = _in_user_order(_workspace_roles(users), _custom_roles(users))
+        rows["role_key"] = self._role_key(rows)
+        self._rows = self._without_duplicates(rows)
+        names = normalizer.name_workspaces(self._rows["workspace_id"], self._rows["workspace_name"])
+        self._rows["workspace_name"] = names
+
+    def _without_duplicates(self, rows: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        key = _pair(_pair(rows["user"], rows["workspace_id"]), rows["role_key"])
+        first = pc.unique(key)
+        if len(first) == len(key):
+            return rows
+        self._normalizer.duplicates_removed += len(key) - len(first)
+        places = pc.index_in(first, value_set=key)
+        return {name: column.take(places) for name, column in rows.items()}
+
+    @staticmethod
+    def _role_key(rows: dict[str, pa.Array]) -> pa.Array:
+        # A custom role's id may equal a workspace role's code.
+        return pc.binary_join_element_wise(
+            rows["role_kind"], rows["role_id"], literal("/", _STRING), null_handling="replace", null_replacement=""
+        )
+
+    def table(self) -> pa.Table:
+        rows, users = self._rows, self._users
+        columns = {
+            **rows,
+            "user_id": users.field("id").take(rows["user"]),
+            "user_email": users.field("email").take(rows["user"]),
+            "user_name": users.field("name").take(rows["user"]),
+            **self._normalizer.origin(len(rows["user"])),
+        }
+        return _table(columns, schemas.USER_ROLES)
+
+    def workspace_counts(self) -> pa.Array:
+        """Count the workspaces in which each user has a role other than none; null when roles are unknown."""
+        rows = self._rows
+        grants = pc.fill_null(pc.not_equal(rows["role"], _NONE_ROLE), _TRUE[0])
+        user, workspace = rows["user"].filter(grants), rows["workspace_id"].filter(grants)
+        first = pc.index_in(pc.unique(key := _pair(user, workspace)), value_set=key)
+        counted = pc.value_counts(user.take(first))
+        everybody = number_rows(len(self._users))
+        places = pc.index_in(everybody, value_set=counted.field("values"))
+        counts = pc.fill_null(counted.field("counts").take(places), _ZERO).cast(_INT32)
+        known = pc.and_(*(pc.is_valid(self._users.field(name)) for name in ("product_roles", "user_roles")))
+        return pc.if_else(known, counts, _NULL_INT32)
+
+    def summary(self) -> pa.Table:
+        """Fold the rows to one per user and role, with the names of its workspaces."""
+        rows = self._rows
+        key = _pair(rows["user"], rows["role_key"])
+        order = pc.array_sort_indices(key)
+        starts = _run_starts(key.take(order))
+        offsets = pa.concat_arrays([starts, array_of([len(key)], _INT32)])
+        named = pc.coalesce(rows["workspace_name"], rows["workspace_id"]).take(order)
+        firsts = order.take(starts)
+        columns = {
+            **{name: column.take(firsts) for name, column in rows.items()},
+            "workspace_count": pc.subtract(offsets[1:], starts),
+            "workspaces": pa.ListArray.from_arrays(offsets, named),
+        }
+        users = self._users.take(columns["user"])
+        columns |= {"user_id": users.field("id"), "user_email": users.field("email")}
+        return _table(columns, schemas.USER_ROLE_SUMMARY)
+
+
+def _workspace_roles(users: pa.StructArray) -> dict[str, pa.Array]:
+    roles = users.field("product_roles")
+    items = roles.flatten()
+    code, place = items.field("role"), pc.index_in(items.field("role"), value_set=_ROLE_CODES)
+    return {
+        "user": pc.list_parent_indices(roles).cast(_INT64),
+        "role_kind": pa.repeat(literal("workspace", _STRING), len(items)),
+        "workspace_id": items.field("product_id"),
+        "workspace_name": items.field("product_name"),
+        "role_id": code.cast(_STRING),
+        "role": _ROLES.take(place),
+        "role_name": pc.coalesce(items.field("role_description"), _ROLE_NAMES.take(place)),
+        "role_rank": code,
+    }
+
+
+def _custom_roles(users: pa.StructArray) -> dict[str, pa.Array]:
+    roles = users.field("user_roles")
+    items = roles.flatten()
+    scope = items.field("scope").flatten()
+    return {
+        "user": pc.list_parent_indices(roles).cast(_INT64),
+        "role_kind": pa.repeat(literal("custom", _STRING), len(items)),
+        "workspace_id": scope[2].cast(_STRING),
+        "workspace_name": scope[1],
+        "role_id": items.field("role_id").cast(_STRING),
+        "role": pa.repeat(_NULL_TEXT, len(items)),
+        "role_name": items.field("name"),
+        "role_rank": pa.repeat(_NULL_INT32, len(items)),
+    }
+
+
+def _in_user_order(first: dict[str, pa.Array], second: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    if not len(second["user"]):
+        return first
+    both = {name: pa.concat_arrays([column, second[name]]) for name, column in first.items()}
+    order = pc.array_sort_indices(both["user"])
+    return {name: column.take(order) for name, column in both.items()}
+
+
+def _pair(numbers: pa.Array, values: pa.Array) -> pa.Array:
+    """Make one number of a number and a value, the same for the same two; numbers keep their order."""
+    encoded = pc.dictionary_encode(values, null_encoding="encode")
+    base = literal(len(encoded.dictionary) + 1, _INT64)
+    return pc.add(pc.multiply(numbers, base), encoded.indices.cast(_INT64))
+
+
+def number_rows(length: int) -> pa.Array:
+    """Return the numbers 0 to ``length - 1``, as int64.
+
+    :param length: how many.
+    """
+    return pc.subtract(pc.cumulative_sum(pa.repeat(_ONE, length)), _ONE)
+
+
+def _run_starts(ordered: pa.Array) -> pa.Array:
+    """Return where a new value begins in an ordered array."""
+    if not len(ordered):
+        return array_of([], _INT32)
+    return pc.indices_nonzero(pa.concat_arrays([_TRUE, pc.not_equal(ordered[1:], ordered[:-1])])).cast(_INT32)
+
+
+def _activity_status(enabled: pa.Array, days: pa.Array, absent: pa.Array) -> pa.Array:
+    """Name each user's activity; who can't be judged is ``unknown``, never ``never_seen``."""
+    status = pa.repeat(_STATUS["active"], len(days))
+    for threshold in (30, 60, 90):
+        reached = pc.greater_equal(days, literal(threshold, _INT32))
+        status = pc.if_else(reached, _STATUS[f"inactive_{threshold}"], status)
+    status = pc.if_else(pc.is_null(days), _STATUS["never_seen"], status)
+    status = pc.if_else(pc.is_valid(absent), _STATUS["unknown"], status)
+    status = pc.if_else(pc.equal(enabled, _FALSE), _STATUS["disabled"], status)
+    return pc.coalesce(status, _STATUS["unknown"])
+
+
+def _table(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)

@@ -1,0 +1,1 @@
+"""Lists that people maintain: rosters, exclusions, protected users."""

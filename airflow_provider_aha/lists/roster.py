@@ -1,0 +1,415 @@
+"""The roster: who works here, by the company's own records; what it says about an address."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from airflow_provider_aha.common.values import to_dict, to_int, to_list, to_number, to_text
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.lists.matching import UserMatcher, domain_of, fold, spelled
+from airflow_provider_aha.lists.tables import SmallTable, date_of, modified_at, read_table, text_of
+from airflow_provider_aha.record.run import sha256
+from airflow_provider_aha.store.store import Location
+
+# Fewer rows, or a smaller share of users found in it, than this part of the last load's: something was cut off.
+_KEPT = 0.95
+# A roster that knows fewer of the users it should cover is another company's, or has its emails elsewhere.
+_LEAST_MATCHED = 0.5
+_AHEAD = timedelta(minutes=10)
+_SEPARATORS = re.compile(r"[;,\s]+")
+
+
+@dataclass(frozen=True)
+class RosterSpec:
+    """Where a roster is and how it is read.
+
+    :param name: what it is called; loads of the same name are compared with each other.
+    :param key: the column that is filled and different in every row, such as the employee number.
+    :param emails: columns with addresses; a cell may hold several.
+    :param domains: domains of the addresses that the roster covers; ``*.example.com`` is all subdomains.
+    :param min_rows: the fewest rows that a complete roster has.
+    :param timezone: where the day of an end date ends.
+    :param status: column with a status.
+    :param left_statuses: statuses of people who left.
+    :param end_date: column with the last day.
+    :param max_age_hours: an older roster is refused.
+    :param accept_sha256: the one roster that may be much shorter than the last, or know far fewer users.
+    :param path: a CSV or Parquet file.
+    :param conn_id: or an Airflow connection ...
+    :param sql: ... and a query.
+    """
+
+    name: str
+    key: str
+    emails: tuple[str, ...]
+    domains: tuple[str, ...]
+    min_rows: int
+    timezone: str = "UTC"
+    status: str | None = None
+    left_statuses: tuple[str, ...] = ()
+    end_date: str | None = None
+    max_age_hours: float = 24.0
+    accept_sha256: str | None = None
+    path: str | None = None
+    conn_id: str | None = None
+    sql: str | None = None
+
+    @classmethod
+    def read(cls, value: object) -> RosterSpec | None:
+        """Read what somebody wrote, as a dict or as JSON text.
+
+        :param value: keys as the parameters of this class.
+        :return: None when nothing is set.
+        :raises AhaConfigurationError: when it can't be right.
+        """
+        given = to_dict(value, "roster")
+        if given is None:
+            return None
+        unknown = given.keys() - cls.__dataclass_fields__.keys()
+        if unknown:
+            raise AhaConfigurationError(f"roster has no setting {', '.join(sorted(unknown))}.")
+        texts = {
+            name: to_text(given.get(name), f"roster.{name}")
+            for name in ("name", "key", "timezone", "status", "end_date", "accept_sha256", "path", "conn_id", "sql")
+        }
+        lists = {
+            name: _listed(given.get(name), f"roster.{name}") for name in ("emails", "domains", "left_statuses")
+        }
+        spec = cls(
+            name=texts["name"] or "roster",
+            key=(texts["key"] or "").lower(),
+            emails=tuple(column.lower() for column in lists["emails"]),
+            domains=lists["domains"],
+            min_rows=to_int(given.get("min_rows"), "roster.min_rows", 0, 1, 10**9),
+            timezone=texts["timezone"] or "UTC",
+            status=texts["status"] and texts["status"].lower(),
+            left_statuses=tuple(fold(status) for status in lists["left_statuses"]),
+            end_date=texts["end_date"] and texts["end_date"].lower(),
+            max_age_hours=to_number(given.get("max_age_hours"), "roster.max_age_hours", 24, 0.1, 24 * 31),
+            **{name: texts[name] for name in ("accept_sha256", "path", "conn_id", "sql")},
+        )
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        for name in ("key", "emails", "domains", "min_rows"):
+            if not getattr(self, name):
+                raise AhaConfigurationError(f"roster needs {name}: without it nobody could be said to have left.")
+        if (self.path is None) == (self.sql is None) or (self.sql is None) != (self.conn_id is None):
+            raise AhaConfigurationError("roster needs either path, or conn_id and sql.")
+        if bool(self.status) != bool(self.left_statuses):
+            raise AhaConfigurationError("roster needs status and left_statuses together, or neither.")
+        UserMatcher(domains=self.domains)
+        try:
+            ZoneInfo(self.timezone)
+        except (ValueError, OSError, KeyError):
+            raise AhaConfigurationError(
+                f"roster.timezone {self.timezone!r} is not a time zone, such as Europe/Berlin."
+            ) from None
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the settings for the record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """What the roster says about somebody who left.
+
+    :param detail: the fact, in words.
+    :param leave_date: the last day; None when the roster names none.
+    :param left_at: the moment at which that day ended.
+    """
+
+    detail: str
+    leave_date: date | None = None
+    left_at: datetime | None = None
+
+
+class Person(NamedTuple):
+    """What a row of the roster says about a person.
+
+    :param end_date: the last day.
+    :param has_left: whether the status says that the person left; None without a status.
+    """
+
+    end_date: date | None
+    has_left: bool | None
+
+    def is_contradictory(self, as_of: datetime, zone: ZoneInfo) -> bool:
+        """Tell whether the end date is over, but the status says that the person is here.
+
+        :param as_of: the moment that counts as now.
+        :param zone: where the day of an end date ends.
+        """
+        return self.has_left is False and self._end_is_over(as_of, zone) is True
+
+    def departure(self, as_of: datetime, zone: ZoneInfo) -> Departure | None:
+        """Tell whether the person has left; an end date to come and a status of somebody here speak against it.
+
+        :param as_of: the moment that counts as now.
+        :param zone: where the day of an end date ends.
+        """
+        over = self._end_is_over(as_of, zone)
+        # Who comes back often keeps the end date of the time before: the status must say so, too.
+        if over is False or self.has_left is False:
+            return None
+        if self.end_date is None:
+            return Departure("left by the status in the roster") if self.has_left else None
+        ended = datetime.combine(self.end_date + timedelta(days=1), time.min, zone).astimezone(UTC)
+        return Departure(f"left by the end date {self.end_date} in the roster", self.end_date, ended)
+
+    def _end_is_over(self, as_of: datetime, zone: ZoneInfo) -> bool | None:
+        # Compared as days: the day after 9999-12-31, a usual way to say "never", doesn't exist.
+        return None if self.end_date is None else as_of.astimezone(zone).date() > self.end_date
+
+
+@dataclass(frozen=True)
+class Load:
+    """An accepted load of a roster, as the plan that used it recorded it.
+
+    :param name: the roster.
+    :param loaded_at: when it was written, or queried.
+    :param sha256: hash of its bytes.
+    :param rows: how many rows it had.
+    :param covered: how many enabled users have an address that it covers.
+    :param matched: how many of these it knows.
+    """
+
+    name: str
+    loaded_at: datetime
+    sha256: str
+    rows: int
+    covered: int
+    matched: int
+
+
+@dataclass(frozen=True)
+class Roster:
+    """A roster that was read whole.
+
+    :param spec: how.
+    :param loaded_at: when it was written, or queried; UTC.
+    :param rows: how many rows it has.
+    :param sha256: hash of its bytes.
+    :param people: by folded address what the rows say that have it.
+    :param spellings: the addresses as the roster spells them, but for their case.
+    :param states: how many rows say the same.
+    :param body: its bytes.
+    :param suffix: ``csv`` or ``parquet``.
+    """
+
+    spec: RosterSpec
+    loaded_at: datetime
+    rows: int
+    sha256: str
+    people: Mapping[str, tuple[Person, ...]] = field(repr=False)
+    states: Mapping[Person, int] = field(repr=False)
+    body: bytes = field(repr=False)
+    suffix: str
+    spellings: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @cached_property
+    def _covered(self) -> Callable[[str], bool]:
+        matcher = UserMatcher(domains=self.spec.domains)
+        # Few domains, many addresses.
+        return lru_cache(maxsize=1024)(lambda domain: matcher.has_domain_of(f"@{domain}"))
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """Where the day of an end date ends."""
+        return ZoneInfo(self.spec.timezone)
+
+    def covers(self, folded: str) -> bool:
+        """Tell whether an address is one that the roster would have.
+
+        :param folded: the address, folded.
+        """
+        return self._covered(domain_of(folded))
+
+    def knows(self, folded: str) -> bool:
+        """Tell whether an address is in the roster.
+
+        :param folded: the address, folded.
+        """
+        return folded in self.people
+
+    def only_looks_like(self, email: str | None, folded: str) -> bool:
+        """Tell whether an address is in the roster by another spelling only, which may be another person's.
+
+        :param email: the address as Aha! writes it.
+        :param folded: the address, folded.
+        """
+        return self.knows(folded) and spelled(email) not in self.spellings
+
+    def departure(self, folded: str, as_of: datetime) -> Departure | None:
+        """Tell whether the person with an address has left.
+
+        :param folded: an address that the roster knows, folded.
+        :param as_of: the moment that counts as now.
+        :return: None while at least one row of the address is of somebody who is here.
+        """
+        departures = [person.departure(as_of, self.zone) for person in self.people[folded]]
+        if None in departures:
+            return None
+        # Of several, the last one.
+        return max((d for d in departures if d), key=lambda d: d.leave_date or date.min)
+
+    def contradictions(self, as_of: datetime) -> int:
+        """Count people whose end date is over, but whose status says that they are here.
+
+        :param as_of: the moment that counts as now.
+        """
+        return sum(count for state, count in self.states.items() if state.is_contradictory(as_of, self.zone))
+
+    def check(self, previous: Load | None, now: datetime) -> None:
+        """Refuse a roster that is too old or too short to say who left.
+
+        :param previous: the last accepted load.
+        :param now: this moment; UTC.
+        :raises AhaSnapshotError: when it is.
+        """
+        age = now - self.loaded_at
+        if age > timedelta(hours=self.spec.max_age_hours):
+            raise _refused(
+                f"is {age / timedelta(hours=1):.0f} hours old; allowed are {self.spec.max_age_hours:g}. Look why "
+                "there is no newer one"
+            )
+        if age < -_AHEAD:
+            raise _refused("was written in the future. Look at the clocks")
+        if self.rows < self.spec.min_rows:
+            raise _refused(f"has {self.rows} rows; a complete one has {self.spec.min_rows} or more")
+        if previous and self.rows < previous.rows * _KEPT and not self._accepted:
+            raise _refused(
+                f"has {self.rows} rows, the last one had {previous.rows}: more than 5 % are gone. "
+                f"{self._acceptable}"
+            )
+
+    def check_matches(self, covered: int, matched: int, previous: Load | None) -> None:
+        """Refuse a roster that knows suddenly fewer of the account's users, or hardly any.
+
+        :param covered: enabled users with an address that it covers.
+        :param matched: how many of these it knows.
+        :param previous: the last accepted load.
+        :raises AhaSnapshotError: when it does.
+        """
+        if not covered:
+            raise _refused("covers no user of the account: look at roster.domains")
+        if self._accepted:
+            return
+        share = matched / covered
+        if share < _LEAST_MATCHED:
+            raise _refused(
+                f"knows only {matched} of the {covered} enabled users with an address that it covers: look at "
+                f"roster.emails and roster.domains. {self._acceptable}"
+            )
+        before = previous.matched / previous.covered if previous and previous.covered else 0.0
+        if share < before * _KEPT:
+            raise _refused(
+                f"knows {share:.0%} of the enabled users that it covers, the last one knew {before:.0%}. "
+                f"{self._acceptable}"
+            )
+
+    @property
+    def _accepted(self) -> bool:
+        return self.sha256 == self.spec.accept_sha256
+
+    @property
+    def _acceptable(self) -> str:
+        return f"If that is right, set roster.accept_sha256 to {self.sha256} for this once"
+
+
+def load_roster(spec: RosterSpec, location: Location) -> Roster:
+    """Read a roster file.
+
+    :param spec: how.
+    :param location: the file.
+    :raises AhaStorageError: when it is missing or can't be read.
+    :raises AhaConfigurationError: when it lacks a column.
+    :raises AhaSnapshotError: when its content can't be right.
+    """
+    # Asked first: a file that is replaced meanwhile counts as the older one.
+    loaded_at = modified_at(location)
+    return roster_of(spec, read_table(location, "The roster"), loaded_at)
+
+
+def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roster:
+    """Make a roster of a table.
+
+    :param spec: how.
+    :param table: its rows.
+    :param loaded_at: when they were written, or queried; UTC.
+    :raises AhaConfigurationError: when a column is missing.
+    :raises AhaSnapshotError: when a key is empty or comes twice, or an end date is no day.
+    """
+    wanted = [spec.key, *spec.emails, *filter(None, (spec.status, spec.end_date))]
+    if missing := [name for name in wanted if name not in table.columns]:
+        raise AhaConfigurationError(f"{table.what} has no column {', '.join(missing)}.")
+    key, *email_columns = (table.columns.index(name) for name in (spec.key, *spec.emails))
+    people: dict[str, tuple[Person, ...]] = {}
+    states: Counter[Person] = Counter()
+    spellings: set[str] = set()
+    read_state = _state_reader(spec, table)
+    for number, row in enumerate(table.rows, 1):
+        person = read_state(number, row)
+        states[person] += 1
+        written = {email for place in email_columns for email in _emails(row[place])}
+        for email in {fold(email) for email in written}:
+            people[email] = (*people[email], person) if email in people else (person,)
+        spellings.update(map(spelled, written))
+    keys = Counter(text_of(row[key]) for row in table.rows)
+    if keys[""]:
+        raise _refused(f"has {keys['']} rows without {spec.key}")
+    if len(keys) < len(table.rows):
+        twice = sum(count > 1 for count in keys.values())
+        raise _refused(f"has {twice} values of {spec.key} in more than one row")
+    return Roster(
+        spec=spec,
+        loaded_at=loaded_at,
+        rows=len(table.rows),
+        sha256=sha256(table.body),
+        people=people,
+        states=states,
+        body=table.body,
+        suffix=table.suffix,
+        spellings=frozenset(spellings),
+    )
+
+
+def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequence[Any]], Person]:
+    zone, left = ZoneInfo(spec.timezone), frozenset(spec.left_statuses)
+    end_date = table.columns.index(spec.end_date) if spec.end_date else None
+    status = table.columns.index(spec.status) if spec.status else None
+
+    def read(number: int, row: Sequence[Any]) -> Person:
+        try:
+            day = None if end_date is None else date_of(row[end_date], zone)
+        except ValueError:
+            raise _refused(f"has an end date in row {number} that is no day, such as 2026-01-31") from None
+        text = "" if status is None else fold(text_of(row[status]))
+        return Person(day, text in left if text else None)
+
+    return read
+
+
+def _emails(cell: Any) -> list[str]:
+    cells = cell if isinstance(cell, (list, tuple)) else [cell]
+    texts = [part for item in cells for part in _SEPARATORS.split(text_of(item))]
+    return [text for text in texts if "@" in text]
+
+
+def _listed(value: object, name: str) -> tuple[str, ...]:
+    if isinstance(value, str) and value.strip() and not value.strip().startswith(("[", "(")):
+        value = [value]
+    return tuple(to_list(value, name) or ())
+
+
+def _refused(why: str) -> AhaSnapshotError:
+    return AhaSnapshotError(f"The roster {why}. No plan was made from it.")

@@ -1,0 +1,182 @@
+"""Small tables that people keep, as CSV or Parquet: read whole and strictly, since a cut one would do harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
+from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
+
+
+@dataclass(frozen=True)
+class SmallTable:
+    """The rows of a file or a query.
+
+    :param what: what it is, for sentences: ``The exclusion file s3://...``.
+    :param columns: names of the columns, lower case and without blanks around them.
+    :param rows: values by row, as many as columns.
+    :param body: the bytes it was read from.
+    :param suffix: ``csv`` or ``parquet``.
+    """
+
+    what: str
+    columns: tuple[str, ...]
+    rows: list[Sequence[Any]]
+    body: bytes
+    suffix: str
+
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield number (from 1) and values by column of each row."""
+        for number, row in enumerate(self.rows, 1):
+            yield number, dict(zip(self.columns, row, strict=True))
+
+
+def read_table(location: Location, what: str) -> SmallTable:
+    """Read a CSV (UTF-8, comma, with a header) or Parquet file.
+
+    :param location: the file.
+    :param what: what it is, for sentences, beginning with a capital letter.
+    :raises AhaStorageError: when it is missing or can't be read.
+    :raises AhaConfigurationError: when it is no such table.
+    """
+    what = f"{what} {location.url}"
+    suffix = location.path.rpartition(".")[2].lower()
+    if suffix not in ("csv", "parquet"):
+        raise AhaConfigurationError(f"{what} must be a .csv or .parquet file.")
+    with storage_errors(location.url, ANY_ERROR):
+        location.fs.invalidate_cache()
+        body = location.fs.cat_file(location.path)
+    columns, rows = (_csv if suffix == "csv" else _parquet)(body, what)
+    return SmallTable(what, _checked_columns(columns, what), rows, body, suffix)
+
+
+def modified_at(location: Location) -> datetime:
+    """Return when a file was written; UTC.
+
+    :param location: the file.
+    :raises AhaStorageError: when it is missing.
+    :raises AhaConfigurationError: when its filesystem doesn't know.
+    """
+    location.fs.invalidate_cache()
+    try:
+        with storage_errors(location.url):
+            moment: datetime = location.fs.modified(location.path)
+    except NotImplementedError:
+        raise AhaConfigurationError(
+            f"{location.url} lies where files have no date: its age can't be told."
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> SmallTable:
+    """Make a table of a query's answer; it is kept as CSV.
+
+    :param what: what it is, for sentences, beginning with a capital letter.
+    :param columns: the columns' names.
+    :param rows: values by row.
+    :raises AhaConfigurationError: when columns have no names, or the same.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return SmallTable(what, _checked_columns(columns, what), list(rows), text.getvalue().encode(), "csv")
+
+
+def whole(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file whole, also one without rows, which older Arrow versions can't read.
+
+    :param file: the file.
+    :param columns: which columns; all when left out.
+    """
+    names = list(columns or file.schema_arrow.names)
+    if file.num_row_groups:
+        return file.read(columns=names)
+    return pa.Table.from_batches([], file.schema_arrow).select(names)
+
+
+def text_of(value: Any) -> str:
+    """Return a cell as text; null is empty.
+
+    :param value: what the cell holds.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    return "" if _is_missing(value) else str(value)
+
+
+def date_of(value: Any, zone: tzinfo) -> date | None:
+    """Return a cell as a date, or None for an empty one.
+
+    :param value: a date, a moment, or ISO 8601 text of one.
+    :param zone: where the day of a moment is told.
+    :raises ValueError: when it is none of these.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        value = date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
+    if _is_missing(value):
+        return None
+    if isinstance(value, datetime):
+        return (value.astimezone(zone) if value.tzinfo else value).date()
+    if not isinstance(value, date):
+        raise ValueError
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN, which data frames write for an empty cell, isn't even equal to itself.
+    return value is None or bool(value != value)
+
+
+def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    try:
+        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+    except UnicodeDecodeError:
+        raise AhaConfigurationError(f"{what} is not UTF-8 text: save it as CSV UTF-8.") from None
+    except csv.Error as error:
+        raise AhaConfigurationError(f"{what} is not a readable CSV file: {error}.") from None
+    rows = [line for line in lines if any(cell.strip() for cell in line)]
+    if not rows:
+        raise AhaConfigurationError(f"{what} is empty: it has no line with the names of its columns.")
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(rows[0]):
+            raise AhaConfigurationError(
+                f"{what} has {len(rows[0])} columns, but {len(row)} values in row {number}: it was cut short, or a "
+                "value with a comma has no quotes around it."
+            )
+    return rows[0], [*rows[1:]]
+
+
+def _parquet(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    try:
+        with pq.ParquetFile(pa.BufferReader(body)) as file:
+            table = whole(file)
+    except (pa.ArrowException, OSError):
+        raise AhaStorageError(f"{what} can't be read as Parquet: it was cut short or changed.") from None
+    columns = [_plain(table.column(name)).to_pylist() for name in table.column_names]
+    return table.column_names, list(zip(*columns, strict=True))
+
+
+def _plain(column: Any) -> Any:
+    """Bring moments to the precision that Python has; finer ones would become pandas objects."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+    return column
+
+
+def _checked_columns(columns: Sequence[str], what: str) -> tuple[str, ...]:
+    names = tuple(str(name).strip().lower() for name in columns)
+    if not all(names) or len(set(names)) != len(names):
+        raise AhaConfigurationError(f"{what} has a column without a name, or two with the same.")
+    return names

@@ -1,1 +1,0 @@
-"""Field mapping and the push of mapped records to a target: plain Python, without Airflow."""

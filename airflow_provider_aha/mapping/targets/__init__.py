@@ -1,1 +1,0 @@
-"""Targets of a push, one class each behind the protocol of :mod:`airflow_provider_aha.mapping.targets.base`."""

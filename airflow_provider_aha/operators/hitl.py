@@ -1,0 +1,243 @@
+"""The approval of a plan by a person, for Airflow 3.1 and later.
+
+DAGs import it from :mod:`airflow_provider_aha.operators.approvals`. Airflow before 3.1 has no way to ask a person
+inside a run: importing this module fails there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Param
+from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
+from airflow.providers.standard.operators.hitl import HITLOperator
+
+from airflow_provider_aha.common.values import to_list, to_text
+from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
+from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.links import AhaLink, leave_link
+from airflow_provider_aha.operators.writes import run_of
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.access.plan.plan import Plan
+    from airflow_provider_aha.store.store import Location
+
+_APPROVE, _REJECT = "Approve", "Reject"
+_ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
+
+_STRIKE_OUT = Param(
+    [],
+    type=["array", "null"],
+    items={"type": "string", "pattern": "^[0-9]+$"},
+    title="Strike out",
+    description="Users to leave alone: their ids, one per line, as in the table. All others of the plan are "
+    "disabled. An entry that is no such id makes the answer count as a no.",
+)
+
+
+class AhaApproveDeactivationsOperator(HITLOperator):
+    """Ask a person whether a plan is to be carried out, and write the answer beside it.
+
+    The writing task trusts only the ``approval.json`` that this task writes, once, on approve, reject and
+    timeout. A plan without candidates is not asked about. The form field ``strike_out`` takes ids off the plan;
+    an entry that isn't on it makes the answer count as a no, since somebody would have been left alone.
+
+    :param plan: path of the ``plan.json``. (templated)
+    :param require_approval: whether a person is asked about every plan. Without it a plan of at most 5 users of
+        class ``left``, each with an end date in the roster, is let through: give the writing task the same value.
+        Not templated on purpose.
+    :param approvers: ids of the Airflow users who may answer; empty: everybody but who triggered the
+        run. (templated)
+    :param response_timeout: how long to wait for the answer; no answer is a no.
+    :return: ``choice``, ``plan_sha256`` and the number of users struck out.
+    :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
+    :raises AirflowFailException: when this plan was answered before, or the answer can't be right; start a new
+        run.
+    """
+
+    template_fields: Sequence[str] = ("plan", "approvers")
+    ui_color = "#fbefdc"
+    operator_extra_links = (AhaLink(),)
+
+    def __init__(
+        self,
+        *,
+        plan: str,
+        require_approval: bool = True,
+        approvers: Sequence[str] | str = (),
+        response_timeout: timedelta = timedelta(hours=24),
+        **kwargs: Any,
+    ) -> None:
+        # Airflow hands the DAG's own Params in here too; reading their values would validate them.
+        inherited = kwargs.pop("params", None) or {}
+        read = getattr(inherited, "get_param", inherited.__getitem__)
+        params = {**{name: read(name) for name in inherited}, "strike_out": _STRIKE_OUT}
+        super().__init__(
+            subject="Deactivate Aha! users?",
+            options=[_APPROVE, _REJECT],
+            defaults=_REJECT,
+            response_timeout=response_timeout,
+            params=params,
+            **kwargs,
+        )
+        self.plan = plan
+        self.require_approval = require_approval
+        self.approvers = approvers
+
+    @property
+    def serialized_params(self) -> dict[str, Any]:
+        """The fields of the form: 3.1 would show the DAG's own Params there, too, and refuse their defaults."""
+        return {"strike_out": super().serialized_params["strike_out"]}
+
+    def execute(self, context: Any) -> Any:
+        """Show the plan and wait.
+
+        :param context: the task's context.
+        """
+        from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, policy_allows
+        from airflow_provider_aha.access.plan.words import question
+        from airflow_provider_aha.record.run import create_once, read_record
+        from airflow_provider_aha.store.store import to_json
+
+        location, plan = self._load(context)
+        approvers = to_list(self.approvers, "approvers") or []
+        if not plan.rows:
+            self.log.info("The plan has no candidates: there is nothing to approve.")
+            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
+        if not self.require_approval and policy_allows(plan.rows):
+            self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
+            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
+        if read_record(location.fs, beside(location, FILE)) is not None:
+            self._refuse(context, location, plan, _ANSWERED)
+        shown = {"plan_sha256": plan.sha256}
+        request = beside(location, REQUEST_FILE)
+        if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
+            self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
+        # The answer may take a day: until then this one vouches for what was asked.
+        self._close(context, location, plan, "asked")
+        self.body = question(plan, run_of(context).requested_by)
+        if approvers:
+            self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Write the answer down.
+
+        :param context: the task's context.
+        :param event: what Airflow says of the answer.
+        :return: the answer.
+        """
+        from airflow_provider_aha.access.plan.approval import FILE
+        from airflow_provider_aha.record.run import create_once
+        from airflow_provider_aha.store.store import to_json
+
+        location, plan = self._load(context)
+        record, fault = self._record(context, event, location, plan)
+        if not create_once(location.fs, beside(location, FILE), to_json(record)):
+            self._refuse(context, location, plan, _ANSWERED)
+        self._close(context, location, plan, record["choice"])
+        if fault is not None:
+            raise AirflowFailException(f"{fault}: nobody is deactivated. Start a new run.")
+        if record["choice"] != _APPROVE:
+            raise AirflowSkipException("The plan was rejected, or nobody answered in time: nobody is deactivated.")
+        return {
+            "choice": record["choice"],
+            "plan_sha256": record["plan_sha256"],
+            "struck_out": len(record["strike_out"]),
+        }
+
+    def _refuse(self, context: Any, location: Location, plan: Plan, why: str) -> NoReturn:
+        self._close(context, location, plan, "failed", reason=why)
+        raise AirflowFailException(why)
+
+    def _close(self, context: Any, location: Location, plan: Plan, ended: str, **facts: str) -> None:
+        """Leave a manifest: the control ran, whatever the answer was."""
+        from airflow_provider_aha.record.chain import close_try
+        from airflow_provider_aha.record.run import RunFolder
+
+        run = run_of(context)
+        base = replace(location, path=_base(location.path), url=_base(location.url))
+        about = {"action": "approve", "ended": ended, **facts, "sandbox": plan.sandbox, **asdict(run)}
+        path, digest = close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
+        self.log.info("Manifest %s, SHA-256 %s", path, digest)
+
+    def _record(
+        self, context: Any, event: dict[str, Any], location: Location, plan: Plan
+    ) -> tuple[dict[str, Any], str | None]:
+        """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
+        from airflow_provider_aha.access.plan.approval import REQUEST_FILE
+        from airflow_provider_aha.record.journal import timestamp
+        from airflow_provider_aha.record.run import read_record
+
+        request = read_record(location.fs, beside(location, REQUEST_FILE))
+        if request is None:
+            raise AhaSnapshotError(f"{beside(location, REQUEST_FILE)} is missing: it isn't known what was shown.")
+        answer, fault = self._answer(context, event)
+        person = answer.get("responded_by_user") or {}
+        moment = answer.get("responded_at")
+        approved = list(answer.get("chosen_options") or []) == [_APPROVE]
+        strike_out: list[str] = []
+        if approved:
+            strike_out, fault = _struck_out(event, plan)
+        return {
+            "choice": _APPROVE if approved and fault is None else _REJECT,
+            # What was shown, not what lies there now.
+            "plan_sha256": request["plan_sha256"],
+            "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
+            "responded_by_id": person.get("id"),
+            "responded_by_name": person.get("name"),
+            "approvers": to_list(self.approvers, "approvers") or [],
+            "strike_out": strike_out,
+            "dag_id": context["ti"].dag_id,
+            "run_id": context["ti"].run_id,
+        }, fault
+
+    def _answer(self, context: Any, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """Return the answer, empty when nobody gave one, and what is wrong with it."""
+        try:
+            # Airflow would refuse an answer without, or with other fields than the form's; only one is read here.
+            return dict(super().execute_complete(context, {**event, "params_input": {}})), None
+        except HITLTimeoutError:
+            return {}, None
+        except (HITLTriggerEventError, ValueError):
+            return {}, "The answer doesn't fit the form"
+
+    def _load(self, context: Any) -> tuple[Location, Plan]:
+        from airflow_provider_aha.access.plan.plan import load_plan
+
+        path = to_text(self.plan, "plan")
+        if path is None:
+            raise AhaError("plan is not set.")
+        location = resolve_path(path)
+        plan = load_plan(location.fs, location.path)
+        # This task has no connection; where a sandbox is, its plan doesn't say.
+        if not plan.sandbox:
+            leave_link(context, f"https://{plan.account}.aha.io")
+        return location, plan
+
+
+def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None]:
+    """Read the form field: ids of the plan, and what is wrong with it."""
+    try:
+        found = to_list((event.get("params_input") or {}).get("strike_out") or [], "strike_out") or []
+    except AhaError:
+        return [], "strike_out is no list of ids"
+    if unknown := len(set(found) - {row.user_id for row in plan.rows}):
+        return found, f"strike_out has {unknown} entries that are not ids of the plan's users"
+    return found, None
+
+
+def beside(location: Location, name: str) -> str:
+    """Return the path of a file in the same folder.
+
+    :param location: the file.
+    :param name: the other file's name.
+    """
+    return f"{location.path.rpartition('/')[0]}/{name}"
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/deactivations/")[0]

@@ -1,0 +1,1 @@
+"""Rows become records of another system: mapping, plan, targets, outcomes."""

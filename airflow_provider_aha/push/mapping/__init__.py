@@ -1,0 +1,1 @@
+"""The mapping language: how a row becomes a record."""

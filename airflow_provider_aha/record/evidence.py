@@ -1,0 +1,156 @@
+"""Evidence: one row for each user that a run was asked to change, compacted from its journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.record.journal import FAILED, UNKNOWN, History
+from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+FILE = "evidence.parquet"
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_COLUMNS = (
+    "event_id",
+    "account",
+    "user_id",
+    "email_at_decision",
+    "class",
+    "rule",
+    "detail",
+    "plan_sha256",
+    "snapshot_sha256",
+    "roster_sha256",
+    "exclusions_sha256",
+    "requested_by",
+    "approved_by_id",
+    "approved_by_name",
+    "approved_at",
+    "approval_mode",
+    "ticket",
+    "actor_user_id",
+    "before_json",
+    "after_json",
+    "intent_at",
+    "sent_at",
+    "answered_at",
+    "http_status",
+    "request_id",
+    "outcome",
+    "reason",
+    "verified_by",
+    "leave_date",
+    "hours_to_disable",
+    "dag_id",
+    "run_id",
+    "try_number",
+    "provider_version",
+)
+_TYPES = {
+    **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at"), _TIMESTAMP),
+    **dict.fromkeys(("http_status", "try_number"), pa.int32()),
+    "hours_to_disable": pa.float64(),
+}
+EVIDENCE = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])
+
+# Outcomes after which the user's access was taken by the run, whoever saw it happen.
+DISABLED = ("deactivated", "disabled_after_crash")
+ENABLED = ("reactivated", "enabled_after_crash")
+
+
+def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
+    """Fold a journal to one row per user: its last outcome, or an intent that nothing is known of.
+
+    :param histories: what the tries wrote.
+    :return: rows with the columns of :data:`EVIDENCE`, ordered by user id.
+    """
+    found = []
+    for user_id in sorted(histories, key=lambda text: text.zfill(20)):
+        history = histories[user_id]
+        if history.open_intent is not None:
+            last = {**history.open_intent, "outcome": UNKNOWN, "reason": "an intent without an outcome"}
+        else:
+            last = history.outcomes[-1]
+        found.append({name: last.get(name) for name in EVIDENCE.names})
+    return found
+
+
+def write_evidence(fs: AbstractFileSystem, path: str, evidence: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write evidence as Parquet, replacing what an earlier try compacted.
+
+    :param fs: the path's filesystem.
+    :param path: the file.
+    :param evidence: rows of :func:`rows`.
+    :return: the bytes that were written.
+    :raises AhaStorageError: when it can't be written; the older file stays.
+    """
+    with staging() as folder, storage_errors(path):
+        local = folder / FILE
+        pq.write_table(_table(evidence), local, compression="zstd")
+        publish_all(fs, {path: local})
+        return local.read_bytes()
+
+
+def _table(evidence: Sequence[Mapping[str, Any]]) -> pa.Table:
+    if not evidence:
+        return pa.Table.from_batches([], EVIDENCE)
+    # As JSON, because pa.array would load pandas; see airflow_provider_aha.datasets.users.
+    body = b"\n".join(orjson.dumps(dict(row)) for row in evidence)
+    read = pj.ReadOptions(use_threads=False, block_size=len(body) + 1)
+    parse = pj.ParseOptions(explicit_schema=EVIDENCE, unexpected_field_behavior="error")
+    return pj.read_json(pa.BufferReader(body), read_options=read, parse_options=parse)
+
+
+def read_evidence(location: Location) -> list[dict[str, Any]]:
+    """Read an evidence file.
+
+    :param location: the file.
+    :return: its rows.
+    :raises AhaSnapshotError: when it is missing, cut short, or not evidence.
+    """
+    with storage_errors(location.url, ANY_ERROR):
+        try:
+            with location.fs.open(location.path, "rb") as stream, pq.ParquetFile(stream) as file:
+                if file.schema_arrow.names != EVIDENCE.names:
+                    raise AhaSnapshotError(f"{location.url} is Parquet, but not evidence of this package.")
+                table = file.read()
+        except FileNotFoundError:
+            raise AhaSnapshotError(f"There is no evidence at {location.url}.") from None
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):
+                raise
+            raise AhaSnapshotError(
+                f"{location.url} can't be read as Parquet: it was cut short or changed."
+            ) from None
+    # Times as text: reading them as Python objects would load pandas.
+    text = table.cast(pa.schema([pa.field(f.name, pa.string() if f.name in _TYPES else f.type) for f in EVIDENCE]))
+    return list(text.to_pylist())
+
+
+def may_have_disabled(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run disabled a user, or may have done it: what an undo looks at.
+
+    :param row: a row of evidence.
+    :raises ValueError: when the row holds no JSON where it should.
+    """
+    outcome = row["outcome"]
+    if outcome in DISABLED:
+        return True
+    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
+    if before.get("enabled") is not True or after.get("enabled") is True or row["intent_at"] is None:
+        return False
+    # A request whose answer was lost may have arrived; one that Aha! refused has not.
+    status = int(row["http_status"] or 0)
+    return outcome in ("updated", "unverified", UNKNOWN) or (
+        outcome == FAILED and (status in (0, 200) or status >= 500)
+    )

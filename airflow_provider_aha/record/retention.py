@@ -1,0 +1,232 @@
+"""Retention: what is older than it may be is deleted, and what stays can still be verified."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_aha.record.chain import PRUNED, PRUNED_REVIEWS, anchor_at, close_try, expired
+from airflow_provider_aha.record.journal import timestamp
+from airflow_provider_aha.record.run import Run, RunFolder, is_local, list_files
+from airflow_provider_aha.report.build import SUMMARY
+from airflow_provider_aha.review.records import FILE as REVIEW_FILE
+from airflow_provider_aha.review.records import anchor_reviews, expired_reviews, read_anchor
+from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+# The file of a push that comes last, and names the others.
+PUSH_FILE = "push.json"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long what is kept.
+
+    :param snapshots: snapshots and their reports.
+    :param evidence: deactivations, reviews and pushes.
+    """
+
+    snapshots: timedelta
+    evidence: timedelta
+
+
+@dataclass
+class _Pruned:
+    """What was deleted, or in a dry run would be.
+
+    :param snapshots: days.
+    :param pushes: runs of pushes.
+    :param reviews: ids.
+    :param manifests: manifests at the beginning of the chain.
+    :param files: files, all in all.
+    """
+
+    snapshots: list[str] = field(default_factory=list)
+    pushes: int = 0
+    reviews: list[str] = field(default_factory=list)
+    manifests: int = 0
+    files: int = 0
+
+
+def prune(
+    location: Location, account: str, run: Run, retention: Retention, *, dry_run: bool, now: datetime
+) -> dict[str, Any]:
+    """Delete what of an account is older than it may be.
+
+    The newest snapshot, and whatever the layout doesn't know, is left alone. A try that dies leaves nothing that
+    looks whole and isn't; the next one goes on where it ended.
+
+    :param location: the base path.
+    :param account: the account.
+    :param run: the task instance.
+    :param retention: how long what is kept.
+    :param dry_run: find it, but delete nothing.
+    :param now: this moment; UTC.
+    :return: days, ids and counts of what was, or would be, deleted.
+    :raises AhaSnapshotError: when the record of deactivations doesn't hold: nothing of it was deleted then.
+    :raises AhaStorageError: when something can't be read or deleted.
+    """
+    return _Prune(location, account, run, dry_run=dry_run).all(retention, now)
+
+
+class _Prune:
+    """One try."""
+
+    def __init__(self, location: Location, account: str, run: Run, *, dry_run: bool) -> None:
+        self._location = location
+        self._fs = location.fs
+        self._account = account
+        self._layout = Layout(location.path, account)
+        self._run = run
+        self._folder = RunFolder(location, account, run)
+        self._dry_run = dry_run
+        self._done = _Pruned()
+
+    def all(self, retention: Retention, now: datetime) -> dict[str, Any]:
+        before = now - retention.evidence
+        self._snapshots((now - retention.snapshots).date())
+        self._pushes(before)
+        self._reviews(before)
+        self._evidence(before)
+        done = asdict(self._done)
+        word = "would be deleted" if self._dry_run else "deleted"
+        log.info("%s: %s %s", self._account, ", ".join(_words(done)), word)
+        return {"account": self._account, "dry_run": self._dry_run, **done}
+
+    def _snapshots(self, oldest: date) -> None:
+        days = _snapshot_files(self._fs, self._layout)
+        published = [day for day, paths in days.items() if self._layout.manifest(day) in paths]
+        newest = max(published or days, default="")
+        for day in sorted(days):
+            if day < oldest.isoformat() and day != newest:
+                self._done.snapshots.append(day)
+                # The manifest goes first: without it, nobody takes what is left for a snapshot.
+                self._delete(days[day])
+
+    def _pushes(self, before: datetime) -> None:
+        root = f"{self._location.path}/push"
+        for run in self._old_folders(root, rf"[^/]+/account={re.escape(self._account)}/run=[^/]+", before):
+            self._done.pushes += 1
+            self._delete(_first(PUSH_FILE, run))
+
+    def _reviews(self, before: datetime) -> None:
+        reviews = expired_reviews(self._location, self._account, before)
+        self._done.reviews = [review.review_id for review in reviews]
+        if reviews and not self._dry_run:
+            # Said first, as of runs: else whoever writes an anchor could hide what is missing before it.
+            last = {"review_id": reviews[-1].review_id, "sha256": reviews[-1].sha256}
+            close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED_REVIEWS: last})
+            anchor_reviews(self._location, self._account, reviews)
+        for review in reviews:
+            self._delete(_first(REVIEW_FILE, list_files(self._fs, review.path, debris=True)))
+        for rest in self._old_folders(self._layout.reviews, "review=[^/]+", before):
+            # Of a task that died before it was a review, or of a prune that died.
+            if not any(path.endswith(f"/{REVIEW_FILE}") for path in rest):
+                self._delete(rest)
+
+    def _old_folders(self, root: str, pattern: str, before: datetime) -> Iterator[list[str]]:
+        """Yield the files of each folder in which nothing is younger."""
+        folders: dict[str, list[str]] = defaultdict(list)
+        for path in list_files(self._fs, root, debris=True):
+            if match := re.match(rf"{re.escape(root)}/{pattern}/", path):
+                folders[match[0]].append(path)
+        for folder in sorted(folders):
+            if all(_modified(self._fs, path) < before for path in folders[folder]):
+                yield folders[folder]
+
+    def _evidence(self, before: datetime) -> None:
+        folder = self._folder
+        gone = expired(self._fs, folder.account_path, before)
+        unlisted = [path for path in gone.unlisted if _modified(self._fs, path) < before]
+        self._done.manifests = len(gone.manifests)
+        if (gone.last or unlisted) and not self._dry_run:
+            what = {
+                "name": gone.last,
+                "sha256": gone.sha256,
+                "older_than": timestamp(before),
+                "manifests": len(gone.manifests),
+                "files": len(gone.files),
+                "unlisted_files": len(unlisted),
+            }
+            # Said first, done afterwards: what is missing without a manifest that says so was removed by somebody.
+            facts = {"action": "prune", **asdict(self._run), PRUNED: what}
+            if anchor := read_anchor(self._location, self._account):
+                # The manifest that says so may be among those that go.
+                facts[PRUNED_REVIEWS] = {name: anchor.get(name) for name in ("review_id", "sha256")}
+            path, digest = close_try(folder, facts)
+            log.info("Manifest %s, SHA-256 %s", path, digest)
+            if gone.last:
+                anchor_at(self._fs, folder.account_path, gone)
+        self._delete([*unlisted, *gone.files, *gone.manifests])
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        self._done.files += len(paths)
+        if self._dry_run:
+            return
+        for path in paths:
+            with storage_errors(path, ANY_ERROR):
+                try:
+                    self._fs.rm_file(path)
+                except FileNotFoundError:
+                    # Another prune, or the store's own rule, was faster.
+                    continue
+        if is_local(self._fs):
+            _remove_empty(paths)
+
+
+def _snapshot_files(fs: AbstractFileSystem, layout: Layout) -> dict[str, list[str]]:
+    """Return the files of all snapshots by day, in the order in which they may go."""
+    any_day = "2000-01-01"
+    report = layout.report(any_day)
+    examples = [layout.manifest(any_day), f"{report}/{SUMMARY}", f"{report}/*"]
+    examples += [layout.dataset(name, any_day) for name in DATASETS]
+    found: dict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        root, _, name = example.partition(f"/snapshot={any_day}/")
+        # Of a file that was being written when its task died there is `.name.….tmp`.
+        file = "[^/]+" if name == "*" else rf"(?:{re.escape(name)}|\.{re.escape(name)}\.[^/]+\.tmp)"
+        pattern = re.compile(rf"{re.escape(root)}/snapshot=(\d{{4}}-\d{{2}}-\d{{2}})/{file}")
+        for path in list_files(fs, root, debris=True):
+            if (match := pattern.fullmatch(path)) and path not in found[match[1]]:
+                found[match[1]].append(path)
+    return found
+
+
+def _first(name: str, paths: Iterable[str]) -> list[str]:
+    """Order files so that the one goes first that says that the others are whole."""
+    return sorted(paths, key=lambda path: (not path.endswith(f"/{name}"), path))
+
+
+def _modified(fs: AbstractFileSystem, path: str) -> datetime:
+    with storage_errors(path, ANY_ERROR):
+        moment: datetime = fs.modified(path)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _remove_empty(paths: Iterable[str]) -> None:
+    """Remove the folders that are empty now, up to that of the account."""
+    for folder in sorted({parent for path in paths for parent in _folders(path)}, key=len, reverse=True):
+        with suppress(OSError):
+            Path(folder).rmdir()
+
+
+def _folders(path: str) -> Iterator[str]:
+    while not (path := path.rpartition("/")[0]).rpartition("/")[2].startswith("account="):
+        yield path
+
+
+def _words(done: dict[str, Any]) -> Iterator[str]:
+    for name, value in done.items():
+        yield f"{len(value) if isinstance(value, list) else value} {name}"

@@ -1,0 +1,1 @@
+"""Who is asked about which access, what was decided, and what is left to do."""

@@ -1,0 +1,283 @@
+"""Submitting decisions: a file that went through spreadsheets becomes a record, a plan and a worklist."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_aha.common.text import visible
+from airflow_provider_aha.datasets.users import array_of
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
+from airflow_provider_aha.lists.matching import fold
+from airflow_provider_aha.record.run import Run, create_once, keep_once, parse_record, sealed, sha256
+from airflow_provider_aha.report.actions import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
+from airflow_provider_aha.review import records as review_records
+from airflow_provider_aha.review.population import ACCOUNT, RIGHT
+from airflow_provider_aha.review.records import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
+from airflow_provider_aha.store.store import Location
+
+_NO_NAME = re.compile("[^a-z0-9_]")
+_NEEDED = ("review_id", "population_sha256", "row_key", "decision")
+# So many rows are named in a refusal.
+_NAMED = 10
+_TEXT = pa.string()
+_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, _TEXT, nullable=False) for name in ("row_key", "user_id", "kind", "decision", "reviewer")),
+        *(pa.field(name, _TEXT) for name in ("workspace_id", "workspace_name", "role_id", "role_name", "note")),
+        pa.field("role_rank", pa.int32()),
+    ]
+)
+# What a decision says of its row, so that it can be read without the population.
+_COPIED = ("user_id", "kind", "workspace_id", "workspace_name", "role_id", "role_name", "role_rank")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a submitted file.
+
+    :param number: its number in the file, the header's being 1.
+    :param key: its ``row_key``.
+    :param decision: what was decided.
+    :param reviewer: who decided, as the file says; empty when it doesn't.
+    :param note: why, in the reviewer's words.
+    """
+
+    number: int
+    key: str
+    decision: str
+    reviewer: str
+    note: str
+
+
+def submit(
+    location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> dict[str, Any]:
+    """Check a file of decisions and record it; a file that was recorded before is recognised.
+
+    :param location: the base path.
+    :param account: the account.
+    :param body: the file's bytes.
+    :param run: who submits it, and in which run.
+    :param now: the clock; UTC.
+    :return: what was recorded, and ``revoke_accounts``: ids of those who are to lose the account.
+    :raises AhaConfigurationError: when it isn't a file of decisions of a review of this account.
+    :raises AhaGuardError: when not everything is decided, too late, contradictory, or by the wrong person.
+    """
+    lines, review_id, population_sha256 = read_lines(body)
+    review = _review(location, account, review_id, population_sha256)
+    digest = sha256(body)
+    if review.submission is None:
+        _check_time(review, now())
+    elif review.submission["file_sha256"] != digest:
+        raise AhaGuardError(f"Other decisions of the review {review_id} were submitted before, and they stay.")
+    population = {row["row_key"]: row for row in review_records.read_population(location, review).to_pylist()}
+    lines = check_lines(lines, population, run.requested_by)
+    record = review.submission
+    if record is None:
+        record = _record(location, review, lines, population, body, run, now())
+    ids = {population[line.key]["user_id"] for line in lines if line.decision == REVOKE_ACCOUNT}
+    return {**record, "revoke_accounts": sorted(ids)}
+
+
+def read_lines(body: bytes) -> tuple[list[Line], str, str]:
+    """Read a file as spreadsheet programs write it: comma, semicolon or tab, UTF-8 or UTF-16, with or without BOM.
+
+    :param body: its bytes.
+    :return: its rows, the review's id and the population's hash.
+    :raises AhaConfigurationError: when it can't be one.
+    """
+    text = _decode(body)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        table = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)
+        ]
+    except csv.Error as error:
+        raise AhaConfigurationError(f"The file of decisions is not a readable CSV file: {error}.") from None
+    # A program that takes the mark at the beginning for letters leaves them, and quotes, in the first name.
+    names = [_NO_NAME.sub("", name.lower()) for name in table[0]] if table else []
+    if missing := [name for name in _NEEDED if name not in names]:
+        raise AhaConfigurationError(
+            f"The file of decisions has no {', '.join(missing)}: submit the file that the review's page downloads."
+        )
+    at = {name: names.index(name) for name in (*_NEEDED, "reviewer", "note") if name in names}
+    if cut := [number for number, row in enumerate(table, 1) if len(row) <= max(at[name] for name in _NEEDED)]:
+        raise AhaConfigurationError(f"The file of decisions was cut short: {_rows(cut)} have too few values.")
+    lines = [
+        Line(
+            number,
+            row[at["row_key"]].strip(),
+            fold(row[at["decision"]]),
+            *(visible(_cell(row, at.get(name))) for name in ("reviewer", "note")),
+        )
+        for number, row in enumerate(table[1:], 2)
+    ]
+    marks = [{row[at[name]].strip() for row in table[1:]} for name in ("review_id", "population_sha256")]
+    if any(len(values) != 1 for values in marks):
+        raise AhaConfigurationError("The file of decisions must be of one review: it has none, or several.")
+    return lines, marks[0].pop(), marks[1].pop().lower()
+
+
+def _decode(body: bytes) -> str:
+    encodings = ["utf-8-sig", "cp1252"]
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    for encoding in encodings:
+        try:
+            return body.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise AhaConfigurationError("The file of decisions is no text: save it as CSV.")
+
+
+def _cell(row: Sequence[str], place: int | None) -> str:
+    return row[place].strip().removeprefix("'") if place is not None and place < len(row) else ""
+
+
+def _review(location: Location, account: str, review_id: str, population_sha256: str) -> Review:
+    review = find_review(location, account, review_id)
+    if review is None:
+        raise AhaConfigurationError(f"There is no review {review_id} of {account} below {location.url}.")
+    if review.record["population_sha256"] != population_sha256:
+        raise AhaConfigurationError(
+            f"The file of decisions is about another population than the review {review_id} has: it was made from "
+            "another page, or changed."
+        )
+    return review
+
+
+def _check_time(review: Review, now: datetime) -> None:
+    if review.state(now) == EXPIRED:
+        raise AhaGuardError(
+            f"The review {review.review_id} was opened on {review.created_at:%Y-%m-%d}, over {OPEN_FOR.days} days "
+            "ago: who has access may have changed. Open a new one. Nothing was recorded."
+        )
+
+
+def check_lines(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any]], login: str) -> list[Line]:
+    """Refuse decisions that aren't whole, or not of the right people.
+
+    :param lines: rows of the file.
+    :param population: rows of the review by key.
+    :param login: who submits.
+    :return: the rows, with the login where no reviewer was named.
+    :raises AhaConfigurationError: when rows don't belong to the review.
+    :raises AhaGuardError: when a decision is missing, impossible, contradictory, or about the one who made it.
+    """
+    counted = Counter(line.key for line in lines)
+    _refuse("are not of this review", (line for line in lines if line.key not in population), AhaConfigurationError)
+    _refuse("are in the file twice", (line for line in lines if counted[line.key] > 1), AhaConfigurationError)
+    if missing := len(population.keys() - counted.keys()):
+        raise AhaConfigurationError(
+            f"{missing:,} of {len(population):,} rows of the review are missing from the file: submit all rows, "
+            "not what a filter shows. Nothing was recorded."
+        )
+    _refuse("have no decision", (line for line in lines if not line.decision))
+    _refuse(f"have none of the decisions {', '.join(CHOICES)}", (x for x in lines if x.decision not in CHOICES))
+    _refuse(
+        "take away what isn't there: an account without a role can only be kept or revoked, a right can't be "
+        "downgraded",
+        (line for line in lines if _is_impossible(line.decision, population[line.key]["kind"])),
+    )
+    losing = {population[line.key]["user_id"] for line in lines if line.decision == REVOKE_ACCOUNT}
+    _refuse(
+        "contradict: the same person is to lose the account",
+        (x for x in lines if population[x.key]["user_id"] in losing and x.decision != REVOKE_ACCOUNT),
+    )
+    lines = [line if line.reviewer else replace(line, reviewer=login) for line in lines]
+    _refuse(
+        "were decided by the person that they are about: name another reviewer, who decided",
+        (line for line in lines if is_about(line.reviewer, population[line.key])),
+    )
+    return lines
+
+
+def _is_impossible(decision: str, kind: str) -> bool:
+    return (kind == ACCOUNT and decision in (REVOKE_ROLE, DOWNGRADE)) or (kind == RIGHT and decision == DOWNGRADE)
+
+
+def is_about(who: str, row: Mapping[str, Any]) -> bool:
+    """Tell whether somebody is the person of a row, by email, what stands before its @, or name.
+
+    :param who: a login, or a name as somebody typed it.
+    :param row: a row of the population.
+    """
+    email = fold(row["user_email"])
+    return fold(who) in {email, email.partition("@")[0], fold(row["user_name"])} - {""}
+
+
+def _refuse(why: str, wrong: Iterable[Line], error: type[Exception] = AhaGuardError) -> None:
+    if numbers := [line.number for line in wrong]:
+        raise error(f"{len(numbers):,} rows of the file {why}: {_rows(numbers)}. Nothing was recorded.")
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
+    return f"row {', '.join(map(str, numbers[:_NAMED]))}{more}"
+
+
+def _record(
+    location: Location,
+    review: Review,
+    lines: Sequence[Line],
+    population: Mapping[str, Mapping[str, Any]],
+    body: bytes,
+    run: Run,
+    now: datetime,
+) -> dict[str, Any]:
+    """Write the file as it came, the decisions as a table, and last the record that names both."""
+    fs = location.fs
+    counts = Counter(line.decision for line in lines)
+    files = {
+        "file": keep_once(fs, review.path, "submitted.csv", body),
+        DECISIONS: keep_once(fs, review.path, "decisions.parquet", _parquet(lines, population)),
+    }
+    known = [file["name"] for file in review.record["files"].values()]
+    record = {
+        "review_id": review.review_id,
+        "account": review.record["account"],
+        "population_sha256": review.record["population_sha256"],
+        "submitted_at": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        # Who was logged in; the reviewers are who the file says.
+        "submitted_by": run.requested_by,
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "file_sha256": sha256(body),
+        "rows": len(lines),
+        "reviewed": len(lines) - counts[NOT_MINE],
+        "decisions": {choice: counts[choice] for choice in CHOICES},
+        "reviewers": len({fold(line.reviewer) for line in lines}),
+        "about_submitter": sum(is_about(run.requested_by, population[line.key]) for line in lines),
+        "to_do": sum(line.decision != KEEP for line in lines),
+        "files": review_records.files_of(location, review.path, files, known),
+    }
+    body = sealed(record)
+    if not create_once(fs, f"{review.path}/{SUBMISSION}", body):
+        raise AhaGuardError(f"Decisions of the review {review.review_id} were submitted meanwhile, and they stay.")
+    return parse_record(body, SUBMISSION)
+
+
+def _parquet(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any]]) -> bytes:
+    values: dict[str, list[Any]] = {
+        "row_key": [line.key for line in lines],
+        "decision": [line.decision for line in lines],
+        "reviewer": [line.reviewer for line in lines],
+        "note": [line.note for line in lines],
+        **{name: [population[line.key][name] for line in lines] for name in _COPIED},
+    }
+    buffer = io.BytesIO()
+    columns = [array_of(values[field.name], field.type) for field in _SCHEMA]
+    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""A folder on any storage: files that appear whole, records that are written once."""
