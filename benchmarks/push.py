@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.mapping.databases import postgres  # noqa: E402 - found by the line above
+from tests.push.databases import postgres  # noqa: E402 - found by the line above
 
 DOCS = ROOT / "docs" / "push" / "benchmarks.md"
 ACCOUNT, DAY = "acme", "2026-08-01"

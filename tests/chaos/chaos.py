@@ -40,8 +40,8 @@ from airflow_provider_aha.sandbox.oomnitza.instance import Instance
 from airflow_provider_aha.sandbox.testing import Account, OomnitzaSandbox, SandboxServer
 from airflow_provider_aha.store.layout import DATASETS, Layout
 from airflow_provider_aha.store.store import Location, open_dataset, read_manifest
-from tests.mapping.conftest import World as Pushes
-from tests.mapping.conftest import users
+from tests.push.conftest import World as Pushes
+from tests.push.conftest import users
 
 ACCOUNT = "acme"
 KEYS = ("sandbox-key", "oomnitza-sandbox-token")

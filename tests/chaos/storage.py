@@ -20,8 +20,8 @@ from airflow_provider_aha.store.store import Location, open_dataset, read_manife
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
 from tests.chaos.targets import outcomes_of
-from tests.mapping.conftest import World as Pushes
-from tests.mapping.conftest import mapping, users
+from tests.push.conftest import World as Pushes
+from tests.push.conftest import mapping, users
 
 
 class Store:

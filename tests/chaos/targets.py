@@ -17,8 +17,8 @@ from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.push.targets.http import Endpoint, HttpTarget, Success
 from airflow_provider_aha.push.targets.sql import SqlTarget
 from tests.chaos import chaos
-from tests.mapping.conftest import World as Pushes
-from tests.mapping.conftest import mapping, user
+from tests.push.conftest import World as Pushes
+from tests.push.conftest import mapping, user
 
 SAID_TO_BE_THERE = ("added", "updated", "unchanged", "sent")
 NAMES = ("Ada", "Bob", "=1+1", "O'Neil", 'say "hi"', "😀", "nul\0byte")
