@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox, oomnitza_sandbox
+from airflow_provider_aha.store.store import Location
 
 __all__ = ["aha_sandbox", "oomnitza_sandbox"]
 
@@ -109,3 +111,60 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+# --- where files lie -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Location:
+    return Location(LocalFileSystem(), str(tmp_path / "aha"), str(tmp_path / "aha"))
+
+
+@pytest.fixture(scope="session")
+def s3_client() -> Iterator[Any]:
+    """A client of a real S3 server (moto's)."""
+    module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import boto3
+
+    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    yield boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
+    server.stop()
+
+
+@pytest.fixture
+def s3_endpoint(s3_client: Any) -> str:
+    """The address of a server with the bucket ``records``.
+
+    The bucket is made again for each test: all such servers of a process are one, and other tests empty it.
+    """
+    s3_client.create_bucket(Bucket="records")
+    return str(s3_client.meta.endpoint_url)
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A base path on S3 through a connection of its own: Airflow keeps the filesystem of a connection."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    extra = {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}
+    fields = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_RECORDS", json.dumps(fields))
+    return f"s3://aws_records@records/{tmp_path.name}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def location(request: pytest.FixtureRequest) -> Location:
+    """A base path on the local disk, and once more on S3."""
+    if request.param == "local":
+        return request.getfixturevalue("local")  # type: ignore[no-any-return]
+    import s3fs
+
+    endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("tmp_path").name
+    options = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    fs = s3fs.S3FileSystem(key="test", secret="test", client_kwargs=options, skip_instance_cache=True)
+    return Location(fs, f"records/{name}", f"s3://records/{name}")

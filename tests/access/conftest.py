@@ -1,8 +1,6 @@
 """What the tests of writing share: a small account, a place for records on disk or S3, and who does what."""
 
 import importlib.util
-import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.access.decide.named import decide
 from airflow_provider_aha.access.write.carry_out import Decision, carry_out
@@ -141,67 +138,10 @@ def small_sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Location:
-    return Location(LocalFileSystem(), str(tmp_path / "aha"), str(tmp_path / "aha"))
-
-
-@pytest.fixture
 def world(small_sandbox: SandboxServer, local: Location) -> Iterator[World]:
     """A world whose records lie on the local disk."""
     with client_of(small_sandbox) as client:
         yield World(small_sandbox, client, local)
-
-
-# --- S3 ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def s3_client() -> Iterator[Any]:
-    """A client of a real S3 server (moto's)."""
-    module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    import boto3
-
-    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    yield boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
-    server.stop()
-
-
-@pytest.fixture
-def s3_endpoint(s3_client: Any) -> str:
-    """The address of a server with the bucket ``records``.
-
-    The bucket is made again for each test: all such servers of a process are one, and other tests empty it.
-    """
-    s3_client.create_bucket(Bucket="records")
-    return str(s3_client.meta.endpoint_url)
-
-
-@pytest.fixture
-def s3_url(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A base path on S3 through a connection of its own: Airflow keeps the filesystem of a connection."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    extra = {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}
-    fields = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_RECORDS", json.dumps(fields))
-    return f"s3://aws_records@records/{tmp_path.name}"
-
-
-@pytest.fixture(params=["local", "s3"])
-def location(request: pytest.FixtureRequest) -> Location:
-    """A base path on the local disk, and once more on S3."""
-    if request.param == "local":
-        return request.getfixturevalue("local")  # type: ignore[no-any-return]
-    import s3fs
-
-    endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("tmp_path").name
-    options = {"endpoint_url": endpoint, "region_name": "us-east-1"}
-    fs = s3fs.S3FileSystem(key="test", secret="test", client_kwargs=options, skip_instance_cache=True)
-    return Location(fs, f"records/{name}", f"s3://records/{name}")
 
 
 @pytest.fixture
