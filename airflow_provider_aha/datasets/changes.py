@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.arrow import literal, number_rows
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.datasets.users import literal, number_rows
 
 _STRING = pa.string()
 # An unknown flag (null) is no change: "not sent" must not look like "taken away".

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.store.layout import Layout

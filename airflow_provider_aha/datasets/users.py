@@ -5,7 +5,7 @@ number, a missing key) takes the way through Python objects, where it is made so
 
 Nothing here may call ``pa.array``, ``pa.scalar``, ``Table.group_by`` or ``pq.read_table``: each imports pandas
 where that is installed, which costs a task more CPU and memory than all of its own work. Values enter Arrow
-as JSON instead (:func:`array_of`).
+as JSON instead (:func:`airflow_provider_aha.common.arrow.json_array`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from airflow_provider_aha.api.client import split_list_answer
+from airflow_provider_aha.common.arrow import json_array, literal, number_rows, read_json_table
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.store.layout import DATASETS
 
@@ -92,38 +92,6 @@ _PAGE = pj.ParseOptions(
 )
 
 
-def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Make a small Arrow array of Python values, without ``pa.array`` (see the module's own text).
-
-    :param values: what JSON can hold.
-    :param kind: the array's type.
-    """
-    options = pj.ParseOptions(explicit_schema=pa.schema([("v", pa.list_(kind))]))
-    table = _read_json(orjson.dumps({"v": list(values)}), options)
-    return table.column("v").chunk(0).flatten()
-
-
-@lru_cache(maxsize=1024)
-def literal(value: Any, kind: pa.DataType) -> pa.Scalar:
-    """Make an Arrow scalar, without ``pa.scalar`` (see the module's own text).
-
-    :param value: what JSON can hold.
-    :param kind: the scalar's type.
-    """
-    return array_of([value], kind)[0]
-
-
-# Arrow's default pool hands its memory back after every page, only to ask for it again: with this one a crawl
-# spends half the system time and peaks 40 MB lower.
-_POOL = pa.system_memory_pool()
-
-
-def _read_json(body: bytes, options: pj.ParseOptions) -> pa.Table:
-    # One block: Arrow's reader can't split a value over two.
-    read = pj.ReadOptions(use_threads=False, block_size=len(body) + 1)
-    return pj.read_json(pa.BufferReader(body), read_options=read, parse_options=options, memory_pool=_POOL)
-
-
 class UsersPage:
     """A page of ``GET /users`` in Arrow; a :class:`airflow_provider_aha.api.client.Page`.
 
@@ -178,7 +146,7 @@ class UsersPage:
         if (table := _read_if_documented([_page_of(users, numbers)])) is not None:
             return table
         users = [_documented_user(*parts, self.absent) for parts in zip(records, extras, strict=True)]
-        return _read_json(_page_of(users, numbers), _PAGE)
+        return read_json_table(_page_of(users, numbers), _PAGE)
 
 
 def _page_of(users: list[dict[str, Any]], pagination: dict[str, int]) -> bytes:
@@ -195,7 +163,7 @@ def _read_if_documented(bodies: Sequence[bytes]) -> pa.Table | None:
         return None
     joined = b"\n".join(bodies)
     try:
-        table = _read_json(joined, _PAGE)
+        table = read_json_table(joined, _PAGE)
         # The reader lets bytes through that are no UTF-8.
         table.validate(full=True)
     except pa.ArrowInvalid:
@@ -363,13 +331,13 @@ _USER_READERS: dict[str, _Reader] = {
 }
 
 _STRING, _INT32, _INT64 = pa.string(), pa.int32(), pa.int64()
-_ROLE_CODES = array_of(list(WORKSPACE_ROLES), _INT32)
-_ROLES = array_of([role for role, _ in WORKSPACE_ROLES.values()], _STRING)
-_ROLE_NAMES = array_of([name for _, name in WORKSPACE_ROLES.values()], _STRING)
+_ROLE_CODES = json_array(list(WORKSPACE_ROLES), _INT32)
+_ROLES = json_array([role for role, _ in WORKSPACE_ROLES.values()], _STRING)
+_ROLE_NAMES = json_array([name for _, name in WORKSPACE_ROLES.values()], _STRING)
 _NONE_ROLE = literal("none", _STRING)
 _NULL_TEXT = literal(None, _STRING)
 _NULL_INT32 = literal(None, _INT32)
-_TRUE = array_of([True], pa.bool_())
+_TRUE = json_array([True], pa.bool_())
 _FALSE = literal(False, pa.bool_())
 _ZERO, _ONE, _ONE_DAY = (literal(number, _INT64) for number in (0, 1, _DAY_MS))
 _STATUS = {
@@ -394,8 +362,8 @@ class Normalizer:
         self.unnamed: set[str] = set()
         self._synced_at = literal(_timestamp(synced_at.isoformat()), schemas.TIMESTAMP)
         self._origin = (literal(subdomain, _STRING), literal(connection_id, _STRING), self._synced_at)
-        self._workspace_ids = array_of(list(workspace_names), _STRING)
-        self._workspace_names = array_of(list(workspace_names.values()), _STRING)
+        self._workspace_ids = json_array(list(workspace_names), _STRING)
+        self._workspace_names = json_array(list(workspace_names.values()), _STRING)
 
     def tables(self, pages: Sequence[UsersPage], datasets: Sequence[str] = DATASETS[:3]) -> dict[str, pa.Table]:
         """Make the tables of a run of pages.
@@ -526,7 +494,7 @@ class _Roles:
         key = _pair(rows["user"], rows["role_key"])
         order = pc.array_sort_indices(key)
         starts = _run_starts(key.take(order))
-        offsets = pa.concat_arrays([starts, array_of([len(key)], _INT32)])
+        offsets = pa.concat_arrays([starts, json_array([len(key)], _INT32)])
         named = pc.coalesce(rows["workspace_name"], rows["workspace_id"]).take(order)
         firsts = order.take(starts)
         columns = {
@@ -586,18 +554,10 @@ def _pair(numbers: pa.Array, values: pa.Array) -> pa.Array:
     return pc.add(pc.multiply(numbers, base), encoded.indices.cast(_INT64))
 
 
-def number_rows(length: int) -> pa.Array:
-    """Return the numbers 0 to ``length - 1``, as int64.
-
-    :param length: how many.
-    """
-    return pc.subtract(pc.cumulative_sum(pa.repeat(_ONE, length)), _ONE)
-
-
 def _run_starts(ordered: pa.Array) -> pa.Array:
     """Return where a new value begins in an ordered array."""
     if not len(ordered):
-        return array_of([], _INT32)
+        return json_array([], _INT32)
     return pc.indices_nonzero(pa.concat_arrays([_TRUE, pc.not_equal(ordered[1:], ordered[:-1])])).cast(_INT32)
 
 

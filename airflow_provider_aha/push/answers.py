@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.common.arrow import array_of, hashes
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import array_of, hashes, literal
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.push.mapping.lookup import Lookup, indices, same

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.common.arrow import array_of, hashes
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import array_of, hashes, literal
 from airflow_provider_aha.push.mapping.lookup import twice
 from airflow_provider_aha.push.mapping.mapper import Fault, Mapped, map_rows
 from airflow_provider_aha.push.mapping.rows import WIDTH, compared, key_texts, row_hashes

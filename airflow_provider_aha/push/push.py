@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.common.arrow import array_of, hex_texts
+from airflow_provider_aha.common.arrow import array_of, hex_texts, literal
 from airflow_provider_aha.datasets.schemas import TIMESTAMP
-from airflow_provider_aha.datasets.users import literal
 from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,

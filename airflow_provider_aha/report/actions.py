@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_provider_aha.common.arrow import json_array, literal
 from airflow_provider_aha.datasets.snapshot import days_between, moment_of
-from airflow_provider_aha.datasets.users import array_of, literal
 from airflow_provider_aha.record.evidence import DISABLED, ENABLED, FILE, read_evidence
 from airflow_provider_aha.record.run import list_files
 from airflow_provider_aha.review.population import WORKSPACE, Access
@@ -186,7 +186,7 @@ def _decisions(location: Location, review: Review, open_keys: Collection[str]) -
     for batch in decision_batches(location, review):
         counts = pc.not_equal(batch.column("decision"), literal(KEEP, pa.string()))
         if open_keys:
-            ends = pc.is_in(batch.column("row_key"), value_set=array_of(list(open_keys), pa.string()))
+            ends = pc.is_in(batch.column("row_key"), value_set=json_array(list(open_keys), pa.string()))
             counts = pc.or_(counts, ends)
         yield from batch.filter(counts).to_pylist()
 

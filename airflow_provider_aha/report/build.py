@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import carried
+from airflow_provider_aha.common.arrow import json_array, literal
 from airflow_provider_aha.common.text import cell
 from airflow_provider_aha.datasets.snapshot import (
     Snapshot,
@@ -26,7 +27,6 @@ from airflow_provider_aha.datasets.snapshot import (
     read_trend,
     trend_days,
 )
-from airflow_provider_aha.datasets.users import array_of, literal
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.roster import Roster
@@ -320,7 +320,7 @@ def gather(
 
 def _enabled_among(snapshot: Snapshot, ids: set[str]) -> set[str]:
     users = snapshot.users
-    wanted = pc.is_in(users.column("id"), value_set=array_of(list(ids), pa.string()))
+    wanted = pc.is_in(users.column("id"), value_set=json_array(list(ids), pa.string()))
     return set(users.column("id").filter(pc.and_(may_have_access(users), wanted)).to_pylist())
 
 

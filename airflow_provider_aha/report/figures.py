@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
-from airflow_provider_aha.datasets.users import literal
 from airflow_provider_aha.report.actions import DONE, Task, oldest
 from airflow_provider_aha.review.people import ATTENTION, KEEP, Person, any_right, unused_seats
 from airflow_provider_aha.review.population import WORKSPACE, Access

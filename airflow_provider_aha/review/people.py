@@ -14,8 +14,8 @@ from airflow_provider_aha.access.decide.history import Carried
 from airflow_provider_aha.access.decide.planning import judge_users, seen_after_leave
 from airflow_provider_aha.access.decide.population import Population, milliseconds
 from airflow_provider_aha.access.decide.rules import LEFT, LeftRule, Policy, Rule, UnusedRule, Verdict
+from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
-from airflow_provider_aha.datasets.users import literal
 from airflow_provider_aha.lists.exclusions import Exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher, fold
 from airflow_provider_aha.lists.roster import Roster

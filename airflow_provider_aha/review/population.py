@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.datasets.snapshot import Snapshot
-from airflow_provider_aha.datasets.users import array_of
 from airflow_provider_aha.review.people import RIGHTS, Person
 from airflow_provider_aha.store.store import storage_errors
 
@@ -153,5 +153,5 @@ def _table(rows: Sequence[Access]) -> pa.Table:
             for name in ("kind", "workspace_id", "workspace_name", "role_id", "role_name", "role_rank")
         },
     }
-    columns = [array_of(values[field.name], field.type) for field in POPULATION]
+    columns = [json_array(values[field.name], field.type) for field in POPULATION]
     return pa.Table.from_arrays(columns, schema=POPULATION)

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.text import visible
-from airflow_provider_aha.datasets.users import array_of
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.lists.matching import fold
 from airflow_provider_aha.record.run import Run, create_once, keep_once, parse_record, sealed, sha256
@@ -277,7 +277,7 @@ def _parquet(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any]])
         **{name: [population[line.key][name] for line in lines] for name in _COPIED},
     }
     buffer = io.BytesIO()
-    columns = [array_of(values[field.name], field.type) for field in _SCHEMA]
+    columns = [json_array(values[field.name], field.type) for field in _SCHEMA]
     with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
         writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
     return buffer.getvalue()

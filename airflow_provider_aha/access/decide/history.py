@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.population import milliseconds
 from airflow_provider_aha.access.plan.plan import load_decisions, read_bytes
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Load
 from airflow_provider_aha.lists.tables import whole

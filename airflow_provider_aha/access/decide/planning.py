@@ -40,7 +40,7 @@ from airflow_provider_aha.access.plan.plan import (
     read_bytes,
 )
 from airflow_provider_aha.access.plan.words import summary
-from airflow_provider_aha.datasets.users import array_of, literal
+from airflow_provider_aha.common.arrow import json_array, literal
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import fold, spelled
@@ -478,7 +478,7 @@ def _decisions(
         "created_at": enabled.column("created_at"),
         "is_administrator": is_administrator,
         "is_paid_seat": enabled.column("is_paid_seat"),
-        **{name: array_of(values, DECISIONS.field(name).type) for name, values in made.items()},
+        **{name: json_array(values, DECISIONS.field(name).type) for name, values in made.items()},
     }
     return pa.Table.from_arrays([columns[name] for name in DECISIONS.names], schema=DECISIONS)
 

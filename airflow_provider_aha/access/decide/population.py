@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.access.plan.plan import read_bytes
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.record.run import sha256

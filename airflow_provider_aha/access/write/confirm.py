@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import enables
 from airflow_provider_aha.access.write.carry_out import files_elsewhere
-from airflow_provider_aha.datasets.users import array_of
+from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.record import evidence
@@ -148,7 +148,7 @@ def _enabled(
 ) -> dict[str, bool | None]:
     with open_dataset(fs, layout, manifest, "users") as file:
         users = whole(file, ["id", "is_enabled"])
-    users = users.filter(pc.is_valid(pc.index_in(users.column("id"), value_set=array_of(ids, pa.string()))))
+    users = users.filter(pc.is_valid(pc.index_in(users.column("id"), value_set=json_array(ids, pa.string()))))
     return dict(zip(users.column("id").to_pylist(), users.column("is_enabled").to_pylist(), strict=True))
 
 

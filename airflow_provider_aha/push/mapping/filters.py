@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.common.arrow import array_of
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import array_of, literal
 from airflow_provider_aha.push.mapping.types import ARROW, convert, type_of_arrow
 
 _FALSE = literal(False, pa.bool_())

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.common.arrow import array_of, values_of
-from airflow_provider_aha.datasets.users import literal
+from airflow_provider_aha.common.arrow import array_of, literal, values_of
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.push.mapping.spec import UPSERT, MappingSpec
 from airflow_provider_aha.push.mapping.transforms import iso_utc
