@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import _protocols
 from airflow_provider_aha.store.store import ANY_ERROR, Location, file_hash, is_there, storage_errors, to_json
 
 if TYPE_CHECKING:
@@ -183,10 +184,6 @@ def is_local(fs: AbstractFileSystem) -> bool:
     :param fs: a filesystem.
     """
     return "file" in _protocols(fs)
-
-
-def _protocols(fs: AbstractFileSystem) -> set[str]:
-    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 def _create_local(path: Path, content: bytes | Path) -> bool:
