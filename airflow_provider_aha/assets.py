@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.store.layout import DATASETS
 
 SCHEME = "aha://"
 

@@ -69,8 +69,9 @@ def land(base: Path, count: int, marker: str) -> Path:
     import pyarrow.json as pj
 
     from airflow_provider_aha.datasets.schemas import USERS
+    from airflow_provider_aha.datasets.snapshot import DatasetWriter
     from airflow_provider_aha.store.layout import Layout
-    from airflow_provider_aha.store.store import DatasetWriter, to_json
+    from airflow_provider_aha.store.store import to_json
 
     def row(number: int) -> bytes:
         return orjson.dumps(

@@ -157,8 +157,8 @@ def test_columns_are_documented_as_they_are(dataset):
 
 
 def test_every_dataset_has_a_section():
+    from airflow_provider_aha.datasets.names import DATASETS
     from airflow_provider_aha.datasets.schemas import BY_DATASET
-    from airflow_provider_aha.store.layout import DATASETS
 
     assert set(BY_DATASET) == set(DATASETS) == set(re.findall(r"^## `(\w+)`$", text("docs/datasets.md"), re.M))
 
@@ -174,7 +174,8 @@ def test_words_of_the_datasets_are_documented():
 
 
 def test_layout_is_documented_as_it_is():
-    from airflow_provider_aha.store.layout import DATASETS, Layout
+    from airflow_provider_aha.datasets.names import DATASETS
+    from airflow_provider_aha.store.layout import Layout
 
     layout = Layout("<base path>", "mycompany")
     day = "2026-08-01"
@@ -192,8 +193,8 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     from airflow_provider_aha.api.client import AhaClient
     from airflow_provider_aha.api.config import ClientConfig
     from airflow_provider_aha.datasets.extract import extract
+    from airflow_provider_aha.datasets.names import DATASETS
     from airflow_provider_aha.sandbox.testing import SandboxServer
-    from airflow_provider_aha.store.layout import DATASETS
     from airflow_provider_aha.store.store import Location
 
     base = tmp_path_factory.mktemp("base")

@@ -22,6 +22,7 @@ from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.build import TABLE, Asked, make_report
@@ -29,7 +30,7 @@ from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location
 from tools.local import ROOT
 

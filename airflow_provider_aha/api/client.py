@@ -14,11 +14,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from airflow_provider_aha.api.config import ClientConfig
+from airflow_provider_aha.api.pages import JsonPage, P, Page, _has_id
 from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.api.rest import UNDECODABLE, RestClient, RetryBudget, Service
 from airflow_provider_aha.exceptions import (
@@ -42,76 +43,6 @@ _DECODED_TOGETHER = 10
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
-
-
-class Page(Protocol):
-    """What a complete read must know of a page, however the page was decoded."""
-
-    @property
-    def total_records(self) -> int:
-        """Records that the server counts in the whole list."""
-
-    @property
-    def total_pages(self) -> int:
-        """Pages that the server counts in the whole list."""
-
-    @property
-    def number(self) -> int:
-        """The page's own number, from 1."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The ids of the page's records, in order."""
-
-
-P = TypeVar("P", bound=Page)
-
-
-class JsonPage:
-    """A page of a list as Python objects.
-
-    :param body: the answer's bytes.
-    :param key: under which name the records stand.
-    :raises ValueError: when the body is not JSON of that shape.
-    """
-
-    def __init__(self, body: bytes, key: str) -> None:
-        self.body = body
-        answer = orjson.loads(body)
-        self.records, pagination = split_list_answer(answer, key)
-        try:
-            self.total_records = int(pagination["total_records"])
-            self.total_pages = int(pagination["total_pages"])
-            self.number = int(pagination["current_page"])
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"the pagination of {key} without its numbers") from None
-        self.ids = [str(record["id"]) for record in self.records]
-
-
-def split_list_answer(answer: Any, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Take a list answer apart.
-
-    :param answer: the decoded JSON.
-    :param key: under which name the records stand.
-    :return: records and pagination; ``pagination`` may come as a list of one object.
-    :raises ValueError: when the answer has another shape.
-    """
-    if not isinstance(answer, dict):
-        raise ValueError("not an object")
-    records, pagination = answer.get(key), answer.get("pagination")
-    if isinstance(pagination, list) and len(pagination) == 1:
-        pagination = pagination[0]
-    if not isinstance(records, list) or not isinstance(pagination, dict):
-        raise ValueError(f"no list {key} with pagination")
-    if not all(isinstance(record, dict) and _has_id(record) for record in records):
-        raise ValueError(f"a record of {key} without id")
-    return records, pagination
-
-
-def _has_id(record: Mapping[str, Any]) -> bool:
-    # A number too large for 64 bits comes as a float, with its last digits lost.
-    record_id = record.get("id")
-    return isinstance(record_id, (str, int)) and not isinstance(record_id, bool) and record_id != ""
 
 
 class _PagesShiftedError(Exception):

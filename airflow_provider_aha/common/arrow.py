@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
+import pyarrow.parquet as pq
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_ONE = date(1970, 1, 1)
@@ -126,3 +127,24 @@ def hex_texts(digests: pa.Array) -> pa.Array:
     texts = binascii.hexlify(memoryview(digests.buffers()[1])[first : first + count * width])
     ends = np.arange(0, (count + 1) * 2 * width, 2 * width, dtype=np.int32)
     return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(texts))
+
+
+def milliseconds(column: Any) -> list[int | None]:
+    """Return moments as milliseconds since 1970, which Arrow hands out without pandas.
+
+    :param column: a column of timestamps.
+    """
+    found: list[int | None] = column.cast(pa.int64()).to_pylist()
+    return found
+
+
+def whole(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file whole, also one without rows, which older Arrow versions can't read.
+
+    :param file: the file.
+    :param columns: which columns; all when left out.
+    """
+    names = list(columns or file.schema_arrow.names)
+    if file.num_row_groups:
+        return file.read(columns=names)
+    return pa.Table.from_batches([], file.schema_arrow).select(names)

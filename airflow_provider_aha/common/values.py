@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+from datetime import date, datetime, tzinfo
 from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -137,3 +138,39 @@ def _parse(text: str) -> object:
         return ast.literal_eval(text.strip())
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
+
+
+def text_of(value: Any) -> str:
+    """Return a cell as text; null is empty.
+
+    :param value: what the cell holds.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    return "" if _is_missing(value) else str(value)
+
+
+def date_of(value: Any, zone: tzinfo) -> date | None:
+    """Return a cell as a date, or None for an empty one.
+
+    :param value: a date, a moment, or ISO 8601 text of one.
+    :param zone: where the day of a moment is told.
+    :raises ValueError: when it is none of these.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text:
+            return None
+        value = date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
+    if _is_missing(value):
+        return None
+    if isinstance(value, datetime):
+        return (value.astimezone(zone) if value.tzinfo else value).date()
+    if not isinstance(value, date):
+        raise ValueError
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN, which data frames write for an empty cell, isn't even equal to itself.
+    return value is None or bool(value != value)

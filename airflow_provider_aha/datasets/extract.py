@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import DatasetWriter, StagedFile, open_dataset, read_manifest, snapshots
 from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
@@ -29,19 +31,8 @@ from airflow_provider_aha.exceptions import (
     AhaPermissionError,
     AhaSnapshotError,
 )
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import (
-    DatasetWriter,
-    Location,
-    StagedFile,
-    open_dataset,
-    publish_all,
-    read_manifest,
-    snapshots,
-    staging,
-    storage_errors,
-    to_json,
-)
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location, publish_all, staging, storage_errors, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -64,7 +55,7 @@ def extract(
 
     :param client: client of the account.
     :param location: the base path.
-    :param datasets: which of :data:`airflow_provider_aha.store.layout.DATASETS` to land; at least one.
+    :param datasets: which of :data:`airflow_provider_aha.datasets.names.DATASETS` to land; at least one.
     :param connection_id: id of the connection, for the rows.
     :param now: the clock; UTC.
     :return: the manifest, as it was published beside the data.

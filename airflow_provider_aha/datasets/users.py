@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from airflow_provider_aha.api.client import split_list_answer
+from airflow_provider_aha.api.pages import split_list_answer
 from airflow_provider_aha.common.arrow import json_array, literal, number_rows, read_json_table
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.datasets.names import DATASETS
 
 # Codes and names of https://www.aha.io/api/resources/users; 0 is seen in practice only.
 WORKSPACE_ROLES = {
@@ -93,7 +93,7 @@ _PAGE = pj.ParseOptions(
 
 
 class UsersPage:
-    """A page of ``GET /users`` in Arrow; a :class:`airflow_provider_aha.api.client.Page`.
+    """A page of ``GET /users`` in Arrow; a :class:`airflow_provider_aha.api.pages.Page`.
 
     :param body: the answer's bytes.
     :raises ValueError: when the body is no page of users.

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.api.client import AhaClient, check_user_id
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.extract import newest_side, stage_users
+from airflow_provider_aha.datasets.names import STATE_SUFFIX
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -36,7 +37,7 @@ from airflow_provider_aha.exceptions import (
     AhaProtocolError,
     AhaSnapshotError,
 )
-from airflow_provider_aha.store.layout import STATE_SUFFIX, Layout
+from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors, to_json
 
 log = logging.getLogger(__name__)

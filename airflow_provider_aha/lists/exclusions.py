@@ -8,11 +8,11 @@ from datetime import UTC, date
 from functools import cached_property
 from typing import Any
 
+from airflow_provider_aha.common.values import date_of, text_of
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.matching import UserMatcher
-from airflow_provider_aha.lists.tables import SmallTable, date_of, read_table, text_of
-from airflow_provider_aha.record.run import sha256
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.lists.tables import SmallTable, read_table
+from airflow_provider_aha.store.store import Location, sha256
 
 _WHO = ("id", "email", "pattern")
 _ABOUT = ("reason", "owner", "expires_on")

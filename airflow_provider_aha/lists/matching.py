@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
+from airflow_provider_aha.common.addresses import domain_of, fold, is_id
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 # Names that look like no person: such a user is spared until somebody lists it by id.
@@ -89,46 +89,6 @@ class UserMatcher:
         """
         domain = domain_of(folded)
         return domain != "" and (domain in self._domains or domain.endswith(self._parents))
-
-
-def fold(text: str | None) -> str:
-    """Return a text as it is compared.
-
-    :param text: an email or a name; None is no text.
-    """
-    if text is None:
-        return ""
-    folded = text.strip().casefold()
-    return folded if folded.isascii() else unicodedata.normalize("NFC", folded)
-
-
-def spelled(text: str | None) -> str:
-    """Return an address as it is compared before access is changed.
-
-    Folding finds more than one person: to it, ``strasse@`` and ``straße@`` are the same, to a mail server not.
-
-    :param text: an email; None is no text.
-    """
-    if text is None:
-        return ""
-    lower = text.strip().lower()
-    return lower if lower.isascii() else unicodedata.normalize("NFC", lower)
-
-
-def domain_of(folded: str) -> str:
-    """Return the domain of an address, empty for a text that is none.
-
-    :param folded: what :func:`fold` returned.
-    """
-    return folded.rpartition("@")[2] if "@" in folded else ""
-
-
-def is_id(text: str) -> bool:
-    """Tell whether a text can be a user's id.
-
-    :param text: the text.
-    """
-    return text.isascii() and text.isdigit()
 
 
 def _is_email(text: str) -> bool:

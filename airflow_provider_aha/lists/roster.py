@@ -11,12 +11,12 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from airflow_provider_aha.common.values import to_dict, to_int, to_list, to_number, to_text
+from airflow_provider_aha.common.addresses import domain_of, fold, spelled
+from airflow_provider_aha.common.values import date_of, text_of, to_dict, to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.lists.matching import UserMatcher, domain_of, fold, spelled
-from airflow_provider_aha.lists.tables import SmallTable, date_of, modified_at, read_table, text_of
-from airflow_provider_aha.record.run import sha256
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.tables import SmallTable, read_table
+from airflow_provider_aha.store.store import Location, modified_at, sha256
 
 # Fewer rows, or a smaller share of users found in it, than this part of the last load's: something was cut off.
 _KEPT = 0.95

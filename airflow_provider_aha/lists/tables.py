@@ -6,12 +6,12 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
 from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
 
@@ -58,24 +58,6 @@ def read_table(location: Location, what: str) -> SmallTable:
     return SmallTable(what, _checked_columns(columns, what), rows, body, suffix)
 
 
-def modified_at(location: Location) -> datetime:
-    """Return when a file was written; UTC.
-
-    :param location: the file.
-    :raises AhaStorageError: when it is missing.
-    :raises AhaConfigurationError: when its filesystem doesn't know.
-    """
-    location.fs.invalidate_cache()
-    try:
-        with storage_errors(location.url):
-            moment: datetime = location.fs.modified(location.path)
-    except NotImplementedError:
-        raise AhaConfigurationError(
-            f"{location.url} lies where files have no date: its age can't be told."
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> SmallTable:
     """Make a table of a query's answer; it is kept as CSV.
 
@@ -89,54 +71,6 @@ def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
     writer.writerow(columns)
     writer.writerows(rows)
     return SmallTable(what, _checked_columns(columns, what), list(rows), text.getvalue().encode(), "csv")
-
-
-def whole(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file whole, also one without rows, which older Arrow versions can't read.
-
-    :param file: the file.
-    :param columns: which columns; all when left out.
-    """
-    names = list(columns or file.schema_arrow.names)
-    if file.num_row_groups:
-        return file.read(columns=names)
-    return pa.Table.from_batches([], file.schema_arrow).select(names)
-
-
-def text_of(value: Any) -> str:
-    """Return a cell as text; null is empty.
-
-    :param value: what the cell holds.
-    """
-    if isinstance(value, str):
-        return value.strip()
-    return "" if _is_missing(value) else str(value)
-
-
-def date_of(value: Any, zone: tzinfo) -> date | None:
-    """Return a cell as a date, or None for an empty one.
-
-    :param value: a date, a moment, or ISO 8601 text of one.
-    :param zone: where the day of a moment is told.
-    :raises ValueError: when it is none of these.
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        if not text:
-            return None
-        value = date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
-    if _is_missing(value):
-        return None
-    if isinstance(value, datetime):
-        return (value.astimezone(zone) if value.tzinfo else value).date()
-    if not isinstance(value, date):
-        raise ValueError
-    return value
-
-
-def _is_missing(value: Any) -> bool:
-    # NaN, which data frames write for an empty cell, isn't even equal to itself.
-    return value is None or bool(value != value)
 
 
 def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:

@@ -19,8 +19,7 @@ from airflow_provider_aha.operators.writes import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import Plan
-    from airflow_provider_aha.access.write.carry_out import Decision
+    from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import RunFolder
     from airflow_provider_aha.store.store import Location
 
@@ -101,8 +100,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
 
     def _decision(self, plan_path: str, folder: RunFolder, context: Any, *, dry_run: bool) -> Decision:
         """Read the plan and, where it is to be carried out, its approval."""
-        from airflow_provider_aha.access.plan.plan import load_plan
-        from airflow_provider_aha.access.plan.planned import decision_of
+        from airflow_provider_aha.access.plan.plan import decision_of, load_plan
 
         location = resolve_path(plan_path)
         plan = load_plan(location.fs, location.path)
@@ -124,7 +122,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         """Return what the evidence says of the approval, and who was taken off the plan."""
         from airflow_provider_aha.access.plan.approval import FILE, check_approval, policy_allows
         from airflow_provider_aha.access.plan.plan import FILE as PLAN_FILE
-        from airflow_provider_aha.record.run import read_record
+        from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
         base = self.location()

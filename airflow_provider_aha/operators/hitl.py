@@ -99,8 +99,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         """
         from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, policy_allows
         from airflow_provider_aha.access.plan.words import question
-        from airflow_provider_aha.record.run import create_once, read_record
-        from airflow_provider_aha.store.store import to_json
+        from airflow_provider_aha.store.store import create_once, read_record, to_json
 
         location, plan = self._load(context)
         approvers = to_list(self.approvers, "approvers") or []
@@ -131,8 +130,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         :return: the answer.
         """
         from airflow_provider_aha.access.plan.approval import FILE
-        from airflow_provider_aha.record.run import create_once
-        from airflow_provider_aha.store.store import to_json
+        from airflow_provider_aha.store.store import create_once, to_json
 
         location, plan = self._load(context)
         record, fault = self._record(context, event, location, plan)
@@ -169,8 +167,8 @@ class AhaApproveDeactivationsOperator(HITLOperator):
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
         from airflow_provider_aha.access.plan.approval import REQUEST_FILE
-        from airflow_provider_aha.record.journal import timestamp
-        from airflow_provider_aha.record.run import read_record
+        from airflow_provider_aha.common.moments import timestamp
+        from airflow_provider_aha.store.store import read_record
 
         request = read_record(location.fs, beside(location, REQUEST_FILE))
         if request is None:

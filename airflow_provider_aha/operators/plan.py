@@ -134,7 +134,8 @@ class AhaPlanDeactivationsOperator(AhaOperator):
 
     def _request(self, run: Run) -> Request:
         from airflow_provider_aha.access.decide.planning import Request
-        from airflow_provider_aha.access.decide.rules import LEFT, Policy, as_given, read_rules
+        from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
+        from airflow_provider_aha.access.plan.plan import LEFT
         from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
         from airflow_provider_aha.lists.roster import RosterSpec
 

@@ -24,7 +24,7 @@ from airflow_provider_aha.operators.base import AhaOperator, without_useless_ret
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.write.carry_out import Decision
+    from airflow_provider_aha.access.plan.plan import Decision
     from airflow_provider_aha.access.write.guards import Caps
     from airflow_provider_aha.lists.exclusions import Exclusions
     from airflow_provider_aha.lists.matching import UserMatcher
@@ -177,8 +177,8 @@ class AhaWriteOperator(AhaOperator):
         return Done(rows, folder.url(FILE))
 
     def _close(self, folder: RunFolder, run: Run, about: Mapping[str, Any]) -> None:
-        from airflow_provider_aha.access.write.carry_out import files_elsewhere
         from airflow_provider_aha.record.chain import close_try
+        from airflow_provider_aha.record.register import files_elsewhere
 
         path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
         # The log is a witness outside of the record that nobody can change along with it.

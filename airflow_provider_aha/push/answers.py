@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.common.arrow import array_of, hashes, literal
+from airflow_provider_aha.common.arrow import array_of, hashes, literal, whole
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.push.mapping.lookup import Lookup, indices, same
 from airflow_provider_aha.push.mapping.rows import WIDTH
 from airflow_provider_aha.push.targets.base import ADDED, SENT, UNCHANGED, UPDATED, Answer
-from airflow_provider_aha.record.run import create_once, list_files, read_files
+from airflow_provider_aha.store.store import create_once, list_files, read_files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.common.arrow import array_of, hex_texts, literal
 from airflow_provider_aha.datasets.schemas import TIMESTAMP
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
 from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
@@ -44,16 +45,7 @@ from airflow_provider_aha.push.targets.base import (
 )
 from airflow_provider_aha.record.run import Run, path_part
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    file_hash,
-    open_dataset,
-    publish_all,
-    read_manifest,
-    staging,
-    storage_errors,
-    to_json,
-)
+from airflow_provider_aha.store.store import Location, file_hash, publish_all, staging, storage_errors, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)

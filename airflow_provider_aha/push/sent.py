@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.common.arrow import hashes
-from airflow_provider_aha.lists.tables import whole
+from airflow_provider_aha.common.arrow import hashes, whole
 from airflow_provider_aha.push.mapping.lookup import Lookup, mask, same
 from airflow_provider_aha.push.mapping.rows import WIDTH
 from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors

@@ -11,22 +11,24 @@ from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record import evidence
-from airflow_provider_aha.record.journal import timestamp
-from airflow_provider_aha.record.run import (
-    RunFolder,
+from airflow_provider_aha.record.run import RunFolder
+from airflow_provider_aha.store.store import (
     create_once,
     creates_conditionally,
     list_files,
     parse_record,
+    publish_all,
     read_all,
     read_files,
     read_record,
     sealed,
     sha256,
+    staging,
+    to_json,
 )
-from airflow_provider_aha.store.store import publish_all, staging, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record.journal import FAILED, UNKNOWN, History
+from airflow_provider_aha.record.journal import UNKNOWN, History
 from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
 
 if TYPE_CHECKING:
@@ -62,10 +61,6 @@ _TYPES = {
     "hours_to_disable": pa.float64(),
 }
 EVIDENCE = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])
-
-# Outcomes after which the user's access was taken by the run, whoever saw it happen.
-DISABLED = ("deactivated", "disabled_after_crash")
-ENABLED = ("reactivated", "enabled_after_crash")
 
 
 def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
@@ -135,22 +130,3 @@ def read_evidence(location: Location) -> list[dict[str, Any]]:
     # Times as text: reading them as Python objects would load pandas.
     text = table.cast(pa.schema([pa.field(f.name, pa.string() if f.name in _TYPES else f.type) for f in EVIDENCE]))
     return list(text.to_pylist())
-
-
-def may_have_disabled(row: Mapping[str, Any]) -> bool:
-    """Tell whether a run disabled a user, or may have done it: what an undo looks at.
-
-    :param row: a row of evidence.
-    :raises ValueError: when the row holds no JSON where it should.
-    """
-    outcome = row["outcome"]
-    if outcome in DISABLED:
-        return True
-    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
-    if before.get("enabled") is not True or after.get("enabled") is True or row["intent_at"] is None:
-        return False
-    # A request whose answer was lost may have arrived; one that Aha! refused has not.
-    status = int(row["http_status"] or 0)
-    return outcome in ("updated", "unverified", UNKNOWN) or (
-        outcome == FAILED and (status in (0, 200) or status >= 500)
-    )

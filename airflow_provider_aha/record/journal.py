@@ -12,12 +12,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaStorageError
-from airflow_provider_aha.record.run import RunFolder, create_once, read_all
-from airflow_provider_aha.store.store import ANY_ERROR, storage_errors, to_json
+from airflow_provider_aha.record.run import RunFolder
+from airflow_provider_aha.store.store import ANY_ERROR, create_once, read_all, storage_errors, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -180,12 +180,3 @@ def _parse(body: bytes, needed: tuple[str, ...]) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and all(name in event for name in needed) else None
-
-
-def timestamp(moment: datetime | None = None) -> str:
-    """Return a moment as records hold it: UTC, with microseconds.
-
-    :param moment: the moment; now when left out.
-    """
-    moment = moment or datetime.now(UTC)
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.record.journal import EFFECTIVE, histories, timestamp
-from airflow_provider_aha.record.run import RunFolder, create_once, parse_record, read_all
-from airflow_provider_aha.store.store import names_in, to_json
+from airflow_provider_aha.record.journal import EFFECTIVE, histories
+from airflow_provider_aha.record.run import START, RunFolder
+from airflow_provider_aha.store.store import create_once, names_in, parse_record, read_all, read_record, to_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
 _ALIVE = timedelta(hours=1)
+CAP_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -223,3 +225,26 @@ def _moment(text: object) -> datetime:
     except ValueError:
         # A moment that can't be read counts as now: the careful reading of both questions above.
         return datetime.now(UTC)
+
+
+def claim_path(folder: RunFolder, plan_sha256: str) -> str:
+    """Return the file that says which task carries a plan out.
+
+    :param folder: the folder of a task of the account.
+    :param plan_sha256: the plan.
+    """
+    return f"{folder.account_path}/applied/{plan_sha256}.json"
+
+
+def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
+    """Return the files that tell of a task outside of its folder, for the manifest.
+
+    :param folder: the task's folder.
+    :param now: this moment; UTC.
+    """
+    start = folder.read(START) or {}
+    found = entered(folder, now, CAP_DAYS)
+    if plan_sha256 := start.get("plan_sha256"):
+        path = claim_path(folder, plan_sha256)
+        found += [path] if read_record(folder.fs, path) is not None else []
+    return found

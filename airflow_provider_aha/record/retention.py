@@ -12,14 +12,15 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.record.chain import PRUNED, PRUNED_REVIEWS, anchor_at, close_try, expired
-from airflow_provider_aha.record.journal import timestamp
-from airflow_provider_aha.record.run import Run, RunFolder, is_local, list_files
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.build import SUMMARY
 from airflow_provider_aha.review.records import FILE as REVIEW_FILE
 from airflow_provider_aha.review.records import anchor_reviews, expired_reviews, read_anchor
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import ANY_ERROR, Location, is_local, list_files, storage_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

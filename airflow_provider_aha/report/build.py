@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
@@ -28,31 +28,30 @@ from airflow_provider_aha.datasets.snapshot import (
     trend_days,
 )
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.exclusions import load_exclusions
 from airflow_provider_aha.lists.roster import Roster
-from airflow_provider_aha.record.run import parse_record
-from airflow_provider_aha.report.actions import Actions, Task, read_actions, worklist
+from airflow_provider_aha.report.actions import read_actions
+from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import (
     Counts,
-    Figures,
     HeatMap,
-    Reviewing,
     basics,
     figures_of,
     reviewing,
-    sentence,
     trend,
 )
 from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.people import Background, any_right, judge_people
-from airflow_provider_aha.review.population import RIGHT, Access, read_roles, write_population
+from airflow_provider_aha.review.population import RIGHT, read_roles, write_population
 from airflow_provider_aha.review.records import Review, read_reviews
 from airflow_provider_aha.review.staged import Staged
 from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.review.worklist import worklist
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
     Location,
     file_hash,
+    parse_record,
     publish_all,
     read_json,
     staging,
@@ -64,28 +63,6 @@ from airflow_provider_aha.version import package_version
 log = logging.getLogger(__name__)
 
 PAGE, TABLE, SUMMARY = "access_review.html", "access_review.csv", "access_summary.json"
-CSV_COLUMNS = (
-    "review_id",
-    "population_sha256",
-    "row_key",
-    "account",
-    "person",
-    "email",
-    "status",
-    "last_seen",
-    "created",
-    "seat",
-    "workspace",
-    "role",
-    "sign_in",
-    "in_roster",
-    "since_last_review",
-    "suggestion",
-    "why",
-    "decision",
-    "reviewer",
-    "note",
-)
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -112,72 +89,6 @@ class Asked:
     roster: Callable[[], Roster] | None = None
     exclusions: Location | None = None
     review_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that a page shows.
-
-    :param snapshot: the snapshot.
-    :param terms: thresholds, prices, what is shown.
-    :param staged: who may sign in, ordered by name, and the population.
-    :param population: the population as it is frozen, a local file.
-    :param population_sha256: its hash.
-    :param compared_review: the id of the review before; None without one.
-    :param figures: the figures.
-    :param review: where the review stands.
-    :param freezing: the review that this report opens.
-    :param tasks: what reviews have decided.
-    :param actions: what runs did.
-    :param trend: seats over snapshots.
-    :param heat_map: people by workspace and role.
-    :param exclusions: the exclusion file.
-    :param made_at: when it was made; UTC.
-    :param roster: what is known of the roster.
-    """
-
-    snapshot: Snapshot
-    terms: Terms
-    staged: Staged = field(repr=False)
-    population: Path
-    population_sha256: str
-    compared_review: str | None
-    figures: Figures
-    review: Reviewing
-    freezing: str | None
-    tasks: Sequence[Task] = field(repr=False)
-    actions: Actions
-    trend: Sequence[Mapping[str, Any]]
-    heat_map: Mapping[str, Any]
-    exclusions: Exclusions | None
-    made_at: datetime
-    roster: Mapping[str, Any] | None = None
-
-    @property
-    def account_mark(self) -> str:
-        """The account, marked where the data is a sandbox's."""
-        return f"{self.snapshot.account}{' (SANDBOX DATA)' if self.snapshot.sandbox else ''}"
-
-    @property
-    def sentence(self) -> str:
-        """It all in one sentence."""
-        return sentence(self.figures, overdue=self.review.overdue)
-
-    def changed(self, row: Access) -> str:
-        """Tell what became of a row since the last review.
-
-        :param row: the row.
-        """
-        if self.compared_review is None:
-            return ""
-        return "same" if self.staged.is_known(row.key) else "new"
-
-    def needs_attention(self, row: Access) -> bool:
-        """Tell whether a page that can't carry all rows carries this one.
-
-        :param row: the row.
-        """
-        return bool(row.person.flags) or row.person.suggestion != "keep" or row.kind == RIGHT
 
 
 def make_report(

@@ -16,12 +16,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from airflow_provider_aha.common.text import script_json, visible
-from airflow_provider_aha.report.actions import CHOICES, DONE, Task
-from airflow_provider_aha.report.build import CSV_COLUMNS, Report, day_of
+from airflow_provider_aha.report.build import day_of
+from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import SEATS
 from airflow_provider_aha.review.people import ATTENTION, Person
 from airflow_provider_aha.review.population import Access
 from airflow_provider_aha.review.records import EXPIRED, OPEN_FOR
+from airflow_provider_aha.review.worklist import CHOICES, DONE, Task
 from airflow_provider_aha.store.store import to_json
 
 # So many people are named for each reason, and so many tasks; the table and the records have all.

@@ -11,14 +11,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from airflow_provider_aha.access.plan.plan import read_bytes
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record.run import parse_record, sha256
 from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE
 from airflow_provider_aha.review.records import find_review, read_file, read_reviews
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, names_in, read_json
+from airflow_provider_aha.store.store import Location, names_in, parse_record, read_bytes, read_json, sha256
 
 FILES = {PAGE: "text/html; charset=utf-8", TABLE: "text/csv; charset=utf-8", SUMMARY: "application/json"}
 SNAPSHOT, REVIEW = "snapshot", "review"

@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import Carried
 from airflow_provider_aha.access.decide.planning import judge_users, seen_after_leave
-from airflow_provider_aha.access.decide.population import Population, milliseconds
-from airflow_provider_aha.access.decide.rules import LEFT, LeftRule, Policy, Rule, UnusedRule, Verdict
-from airflow_provider_aha.common.arrow import literal
+from airflow_provider_aha.access.decide.population import Population
+from airflow_provider_aha.access.decide.rules import LeftRule, Policy, Rule, UnusedRule, Verdict
+from airflow_provider_aha.access.plan.plan import LEFT
+from airflow_provider_aha.common.addresses import fold
+from airflow_provider_aha.common.arrow import literal, milliseconds
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.lists.exclusions import Exclusions
-from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher, fold
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Roster
 from airflow_provider_aha.review.terms import Terms
 

@@ -12,23 +12,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.access.plan.plan import read_bytes
-from airflow_provider_aha.datasets.snapshot import moment_of
+from airflow_provider_aha.common.arrow import whole
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
-from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.record.chain import pruned_reviews
-from airflow_provider_aha.record.run import (
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import (
+    Location,
     create_once,
     keep_once,
     list_files,
     parse_record,
+    publish_all,
+    read_bytes,
     read_files,
     read_record,
     sealed,
     sha256,
+    staging,
+    to_json,
 )
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, publish_all, staging, to_json
 
 REVIEW_VERSION = 1
 FILE, SUBMISSION = "review.json", "submission.json"

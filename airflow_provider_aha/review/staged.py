@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from airflow_provider_aha.lists.matching import fold
+from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.review.people import Person, judged_with
 from airflow_provider_aha.review.population import Access, Role, population
 from airflow_provider_aha.store.store import storage_errors

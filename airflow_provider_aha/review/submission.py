@@ -15,16 +15,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
-from airflow_provider_aha.lists.matching import fold
-from airflow_provider_aha.record.run import Run, create_once, keep_once, parse_record, sealed, sha256
-from airflow_provider_aha.report.actions import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
+from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.population import ACCOUNT, RIGHT
 from airflow_provider_aha.review.records import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.review.worklist import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
+from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256
 
 _NO_NAME = re.compile("[^a-z0-9_]")
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")

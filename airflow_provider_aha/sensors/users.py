@@ -20,10 +20,10 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_aha.common.values import is_unset, to_list, to_number, to_text
+from airflow_provider_aha.datasets.names import check_changes
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.store.layout import check_changes
 from airflow_provider_aha.triggers import CHANGES, SEATS, USER
 
 if TYPE_CHECKING:

@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
-DATASETS = ("users", "user_roles", "user_role_summary", "user_changes")
-
-CHANGES = (
-    "added",
-    "removed",
-    "enabled",
-    "disabled",
-    "updated",
-    "admin_granted",
-    "admin_revoked",
-    "role_added",
-    "role_removed",
-    "role_changed",
-    "seat_taken",
-    "seat_freed",
-)
-"""The words of the column ``change`` of ``user_changes``."""
-
-STATE_SUFFIX = ".zip"
-"""What the name of a state file ends in: what sensors and triggers compare an account with."""
-
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+_DATASET = re.compile(r"[a-z_]+")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -53,11 +32,11 @@ class Layout:
     def dataset(self, dataset: str, snapshot: str) -> str:
         """Return the file of a dataset.
 
-        :param dataset: one of :data:`DATASETS`.
+        :param dataset: one of :data:`airflow_provider_aha.datasets.names.DATASETS`.
         :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
         """
-        if dataset not in DATASETS:
-            raise AhaConfigurationError(f"There is no dataset {dataset!r}; there are {', '.join(DATASETS)}.")
+        if not _DATASET.fullmatch(dataset):
+            raise AhaConfigurationError(f"{dataset!r} can't be a dataset.")
         return f"{self._folder(dataset)}/snapshot={_day(snapshot)}/{dataset}.parquet"
 
     @property
@@ -114,21 +93,6 @@ class Layout:
 
     def _folder(self, name: str) -> str:
         return f"{self.base}/{name}/account={self.account}"
-
-
-def check_changes(wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """Return which words of ``user_changes`` are asked for; all of them when nothing is.
-
-    :param wanted: some of :data:`CHANGES`.
-    :raises AhaConfigurationError: for an unknown one.
-    """
-    words = CHANGES if wanted is None else tuple(wanted)
-    unknown = sorted(set(words) - set(CHANGES))
-    if unknown or not words:
-        raise AhaConfigurationError(
-            f"changes must be some of {', '.join(CHANGES)}, not {', '.join(unknown) or 'empty'}."
-        )
-    return tuple(sorted(set(words)))
 
 
 def snapshot_of(path: str) -> str | None:

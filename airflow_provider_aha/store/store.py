@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.store.layout import Layout, snapshot_of
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+
+# A put to these appears whole or not at all; elsewhere a rename makes it so.
+_WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
+_CHUNK = 1024 * 1024
+# Object stores raise what their libraries raise (botocore's errors are no OSError).
+ANY_ERROR = Exception
+# Theirs have no words of the operating system.
+_REASONS: dict[type[Exception], str] = {
+    FileNotFoundError: "it, or its bucket, does not exist",
+    PermissionError: "the credentials were refused, or may not do this",
+    TimeoutError: "no answer came in time",
+}
+# Where an object is created only if there is none, in one step.
+_CONDITIONAL_PUTS = frozenset({"file", "s3", "s3a"})
+# Where `find` is one listing of the store's own; elsewhere fsspec's walks, and passes over what can't be listed.
+_FINDS = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 
 
 @dataclass(frozen=True)
@@ -39,96 +54,6 @@ class Location:
     fs: AbstractFileSystem
     path: str
     url: str
-
-
-# A put to these appears whole or not at all; elsewhere a rename makes it so.
-_WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
-_CHUNK = 1024 * 1024
-# Nearly every value of these is another one: a dictionary of them is begun and given up.
-_DISTINCT = frozenset({"id", "name", "email", "created_at", "updated_at", "accessed_at"})
-# Object stores raise what their libraries raise (botocore's errors are no OSError).
-ANY_ERROR = Exception
-# Theirs have no words of the operating system.
-_REASONS: dict[type[Exception], str] = {
-    FileNotFoundError: "it, or its bucket, does not exist",
-    PermissionError: "the credentials were refused, or may not do this",
-    TimeoutError: "no answer came in time",
-}
-
-
-@dataclass(frozen=True)
-class StagedFile:
-    """A finished file in local temporary space.
-
-    :param dataset: what it holds.
-    :param path: where it is.
-    :param rows: its rows.
-    :param size: its bytes.
-    :param sha256: hash of its bytes, hexadecimal.
-    """
-
-    dataset: str
-    path: Path
-    rows: int
-    size: int
-    sha256: str
-
-
-class DatasetWriter:
-    """Streams tables of one dataset into a local Parquet file.
-
-    :param folder: local folder to stage in.
-    :param dataset: name of the dataset; it decides the schema.
-    """
-
-    def __init__(self, folder: Path, dataset: str) -> None:
-        self._dataset = dataset
-        self._path = folder / f"{dataset}.parquet"
-        self._schema = schemas.BY_DATASET[dataset].with_metadata(
-            {"aha_schema_version": schemas.SCHEMA_VERSION, "aha_dataset": dataset}
-        )
-        self._rows = 0
-        with storage_errors(str(self._path)):
-            self._writer = pq.ParquetWriter(
-                self._path,
-                self._schema,
-                compression="zstd",
-                use_dictionary=[*(set(schemas.USERS.names) - _DISTINCT)] if dataset == "users" else True,
-            )
-
-    def __enter__(self) -> DatasetWriter:
-        """Return the writer."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let go of the file; one that isn't finished is thrown away with its folder."""
-        # On a full disk closing fails too, and would hide the first error.
-        with suppress(OSError):
-            self._writer.close()
-
-    def write(self, table: pa.Table) -> None:
-        """Append a table, as one row group of at most a million rows, or several.
-
-        :param table: rows in the dataset's schema.
-        :raises AhaStorageError: when there is no space.
-        """
-        with storage_errors(str(self._path)):
-            self._writer.write_table(table.cast(self._schema))
-        self._rows += table.num_rows
-
-    def finish(self) -> StagedFile:
-        """Close the file.
-
-        :return: the file, with its hash.
-        :raises AhaStorageError: when there is no space.
-        """
-        if not self._rows:
-            # Some readers stumble over a file without a row group.
-            self.write(pa.Table.from_batches([], self._schema))
-        with storage_errors(str(self._path)):
-            self._writer.close()
-            digest, size = file_hash(self._path.open("rb"))
-        return StagedFile(self._dataset, self._path, self._rows, size, digest)
 
 
 def file_hash(stream: Any) -> tuple[str, int]:
@@ -259,37 +184,6 @@ def read_json(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
     return content
 
 
-def read_manifest(fs: AbstractFileSystem, layout: Layout, snapshot: str) -> dict[str, Any]:
-    """Read the manifest of a snapshot.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :param snapshot: the day, ``YYYY-MM-DD``.
-    :raises AhaSnapshotError: when there is none, or it is not one.
-    :raises AhaStorageError: when it can't be read.
-    """
-    path = layout.manifest(snapshot)
-    manifest = read_json(fs, path)
-    files = manifest.get("files")
-    whole = isinstance(files, list) and all(
-        isinstance(file, dict) and {"dataset", "sha256"} <= file.keys() for file in files
-    )
-    if not whole or manifest.get("snapshot") != snapshot:
-        raise AhaSnapshotError(f"{path} is not the manifest of snapshot {snapshot}: it was changed by hand.")
-    return manifest
-
-
-def snapshots(fs: AbstractFileSystem, layout: Layout) -> list[str]:
-    """List the days of an account's published snapshots, oldest first.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :raises AhaStorageError: when the path can't be read.
-    """
-    days = (snapshot_of(f"/{name}") for name in names_in(fs, layout.manifests))
-    return sorted(day for day in days if day and is_there(fs, layout.manifest(day)))
-
-
 def names_in(fs: AbstractFileSystem, folder: str) -> set[str]:
     """Return the names of what lies in a folder; a folder that isn't there has nothing in it.
 
@@ -321,35 +215,261 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
         return True
 
 
-@contextmanager
-def open_dataset(
-    fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any], dataset: str
-) -> Iterator[Any]:
-    """Open a dataset of a snapshot, after checking that it is the file that the manifest names.
+def read_bytes(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """Read a file, or return None when there is none.
 
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :param manifest: the snapshot's manifest.
-    :param dataset: which one.
-    :return: a ``pyarrow.parquet.ParquetFile``.
-    :raises AhaSnapshotError: when the snapshot lacks it, or the file is another one.
+    :param fs: the path's filesystem.
+    :param path: the file.
     :raises AhaStorageError: when it can't be read.
     """
-    entry = next((file for file in manifest["files"] if file["dataset"] == dataset), None)
-    if entry is None:
-        raise AhaSnapshotError(f"Snapshot {manifest['snapshot']} of {layout.account} holds no dataset {dataset}.")
-    path = layout.dataset(dataset, manifest["snapshot"])
     with storage_errors(path, ANY_ERROR):
-        # So is the size of a file that was replaced since.
-        fs.invalidate_cache()
         try:
-            digest, _ = file_hash(fs.open(path, "rb"))
+            body: bytes = fs.cat_file(path)
         except FileNotFoundError:
-            digest = None
-    if digest != entry["sha256"]:
-        raise AhaSnapshotError(
-            f"{path} is not the file that its manifest names: an extract was cut off while it replaced the "
-            "snapshot, or the file was changed. Run aha_extract again."
-        )
-    with storage_errors(path), fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
-        yield file
+            return None
+    return body
+
+
+def modified_at(location: Location) -> datetime:
+    """Return when a file was written; UTC.
+
+    :param location: the file.
+    :raises AhaStorageError: when it is missing.
+    :raises AhaConfigurationError: when its filesystem doesn't know.
+    """
+    location.fs.invalidate_cache()
+    try:
+        with storage_errors(location.url):
+            moment: datetime = location.fs.modified(location.path)
+    except NotImplementedError:
+        raise AhaConfigurationError(
+            f"{location.url} lies where files have no date: its age can't be told."
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def create_once(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
+    """Create a file whole, and only where there is none.
+
+    :param fs: the path's filesystem.
+    :param path: the file.
+    :param content: its bytes, or a local file with them.
+    :return: False when there is one already.
+    :raises AhaStorageError: when it can't be written.
+    """
+    with storage_errors(path, ANY_ERROR):
+        try:
+            if is_local(fs):
+                return _create_local(Path(path), content)
+            content = content.read_bytes() if isinstance(content, Path) else content
+            if creates_conditionally(fs):
+                fs.pipe_file(path, content, mode="create")
+                return True
+        except FileExistsError:
+            # A request whose answer was lost is sent again by the store's own client, and meets itself.
+            return not is_local(fs) and _read(fs, path) == content
+        fs.invalidate_cache()
+        if is_there(fs, path):
+            return False
+        fs.pipe_file(path, content)
+        return True
+
+
+def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes | Path) -> tuple[str, str]:
+    """Write a file of a record that isn't finished yet, under another name where a try that died left one.
+
+    :param fs: the folder's filesystem.
+    :param folder: where.
+    :param name: the name that the file should have.
+    :param body: its bytes, or a local file with them.
+    :return: the name that it has, and its SHA-256.
+    :raises AhaStorageError: when it can't be written.
+    """
+    stem, _, suffix = name.rpartition(".")
+    digest = file_hash(body.open("rb"))[0] if isinstance(body, Path) else sha256(body)
+    for number in range(2, 1000):
+        path = f"{folder}/{name}"
+        if create_once(fs, path, body):
+            break
+        there = _read(fs, path)
+        if there is not None and sha256(there) == digest:
+            break
+        name = f"{stem}-{number}.{suffix}"
+    return name, digest
+
+
+def creates_conditionally(fs: AbstractFileSystem) -> bool:
+    """Tell whether of two writers of one name only one can win.
+
+    :param fs: a filesystem.
+    """
+    return bool(_protocols(fs) & _CONDITIONAL_PUTS)
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Tell whether a filesystem is that of this machine.
+
+    :param fs: a filesystem.
+    """
+    return "file" in _protocols(fs)
+
+
+def _create_local(path: Path, content: bytes | Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with beside.open("wb") as stream:
+            if isinstance(content, Path):
+                with content.open("rb") as source:
+                    shutil.copyfileobj(source, stream)
+            else:
+                stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # A link, unlike a rename, fails where the name is taken.
+        path.hardlink_to(beside)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a power cut could forget the name of a file that is on disk.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_record(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    """Read a JSON record.
+
+    :param fs: the path's filesystem.
+    :param path: the file.
+    :return: the record, or None when there is none.
+    :raises AhaSnapshotError: when it is there but is no JSON object.
+    """
+    with storage_errors(path, ANY_ERROR):
+        body = _read(fs, path)
+    return None if body is None else parse_record(body, path)
+
+
+def _read(fs: AbstractFileSystem, path: str) -> bytes | None:
+    # By a listing that this process has kept, a file that another has written since would not be there.
+    fs.invalidate_cache()
+    try:
+        body: bytes = fs.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return body
+
+
+def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True, debris: bool = False) -> list[str]:
+    """List all files below a folder; what a worker is writing, or died over, is left out.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; one that isn't there has no files.
+    :param deep: whether files of folders inside count.
+    :param debris: whether what is left out counts, too.
+    :return: their paths, in order.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
+        if is_local(fs):
+            # fsspec looks at each file, and shows an empty folder where one is gone between two looks.
+            found: Iterable[str] = _find_local(folder, deep=deep)
+        else:
+            # What this process has listed before lacks what others have written since.
+            fs.invalidate_cache()
+            found = fs.find(folder) if deep and _protocols(fs) & _FINDS else _find_by_listing(fs, folder, deep=deep)
+        return sorted(path for path in found if debris or not _is_debris(path))
+
+
+def _find_local(folder: str, *, deep: bool) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        if not (isinstance(error, FileNotFoundError) and error.filename == folder):
+            raise error
+
+    for path, _, names in os.walk(folder, onerror=fail):
+        yield from (f"{path}/{name}" for name in names)
+        if not deep:
+            return
+
+
+def _find_by_listing(fs: AbstractFileSystem, folder: str, *, deep: bool) -> Iterator[str]:
+    try:
+        entries = fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        # There is none, or it is gone between two looks.
+        return
+    for entry in entries:
+        name = str(entry["name"]).rstrip("/")
+        if entry["type"] != "directory":
+            yield name
+        elif deep and name != folder:
+            yield from _find_by_listing(fs, name, deep=deep)
+
+
+def _is_debris(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def read_all(fs: AbstractFileSystem, folder: str) -> dict[str, bytes]:
+    """Read all files below a folder, many at once where the store can.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; one that isn't there has no files.
+    :return: the bytes of each file by its path, in the paths' order.
+    :raises AhaStorageError: when one can't be read.
+    """
+    return read_files(fs, list_files(fs, folder))
+
+
+def read_files(fs: AbstractFileSystem, paths: Sequence[str]) -> dict[str, bytes]:
+    """Read files, many at once where the store can.
+
+    :param fs: the files' filesystem.
+    :param paths: the files.
+    :return: the bytes of each by its path, in the same order.
+    :raises AhaStorageError: when one can't be read.
+    """
+    if not paths:
+        return {}
+    with storage_errors(paths[0], ANY_ERROR):
+        bodies: dict[str, bytes] = fs.cat(list(paths))
+    return {path: bodies[path] for path in paths}
+
+
+def parse_record(body: bytes, path: str) -> dict[str, Any]:
+    """Parse a JSON record.
+
+    :param body: its bytes.
+    :param path: where it lies, for the error.
+    :raises AhaSnapshotError: when it is no JSON object.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise AhaSnapshotError(f"{path} is not a readable record: it was cut short or changed.")
+    return content
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a record, with a hash of itself: nothing may come after it that would hold its hash.
+
+    :param record: the record.
+    """
+    return to_json({**record, "content_sha256": sha256(to_json(record))})
+
+
+def sha256(body: bytes) -> str:
+    """Return the SHA-256 of bytes, hexadecimal.
+
+    :param body: the bytes.
+    """
+    return hashlib.sha256(body).hexdigest()

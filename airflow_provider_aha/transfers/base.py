@@ -154,7 +154,7 @@ class AhaPushOperator(AhaOperator):
             # What an event says only chooses: the manifest on disk is the one that is believed.
             yield from ((str(manifest["account"]), str(manifest.get("snapshot"))) for manifest in found)
             return
-        from airflow_provider_aha.store.store import snapshots
+        from airflow_provider_aha.datasets.snapshot import snapshots
 
         account = self.hook.get_conn().config.account
         days = snapshots(location.fs, Layout(location.path, account))

@@ -135,8 +135,8 @@ class _Snapshot:
     """What SaaS users need of a snapshot beyond the rows that are mapped."""
 
     def __init__(self, location: Any, account: str, day: str) -> None:
+        from airflow_provider_aha.datasets.snapshot import read_manifest
         from airflow_provider_aha.store.layout import Layout
-        from airflow_provider_aha.store.store import read_manifest
 
         self._fs = location.fs
         self._layout = Layout(location.path, account)
@@ -167,8 +167,8 @@ class _Snapshot:
         return {user_id: found.get(user_id, []) for user_id in known}
 
     def _rows(self, dataset: str, columns: list[str]) -> list[dict[str, Any]]:
-        from airflow_provider_aha.lists.tables import whole
-        from airflow_provider_aha.store.store import open_dataset
+        from airflow_provider_aha.common.arrow import whole
+        from airflow_provider_aha.datasets.snapshot import open_dataset
 
         with open_dataset(self._fs, self._layout, self._manifest, dataset) as file:
             rows: list[dict[str, Any]] = whole(file, columns).to_pylist()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_aha.common.values import to_number
+from airflow_provider_aha.datasets.names import CHANGES, STATE_SUFFIX, check_changes
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
-from airflow_provider_aha.store.layout import CHANGES, STATE_SUFFIX, check_changes
 from airflow_provider_aha.triggers.shared import Pauses, Time, load_heavy_modules, resolve_location, shared_account
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.decide.named import decide
-from airflow_provider_aha.access.write.carry_out import Decision, carry_out
+from airflow_provider_aha.access.plan.plan import Decision
+from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig

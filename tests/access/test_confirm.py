@@ -8,7 +8,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.access.decide.history import enabled_again
-from airflow_provider_aha.access.write.carry_out import files_elsewhere
 from airflow_provider_aha.access.write.confirm import WATCHED_DAYS, confirm
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.datasets.extract import extract
@@ -19,6 +18,7 @@ from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import EVIDENCE, read_evidence
 from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.register import files_elsewhere
 from airflow_provider_aha.store.store import Location
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)

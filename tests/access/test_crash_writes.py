@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.decide.named import undo
-from airflow_provider_aha.access.write.carry_out import files_elsewhere
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import FILE, read_evidence
+from airflow_provider_aha.record.register import files_elsewhere
 from airflow_provider_aha.store.store import Location
 
 # Each point is (where, how often it is passed unharmed).
 CHILD = """
 import json, os, signal, sys
+from pathlib import Path
 
 import fsspec
 
@@ -63,7 +64,7 @@ def after(owner, name):
 {
     "registered": lambda: after(writes, "register"),
     "begun": lambda: after(records.RunFolder, "create"),
-    "intent half written": lambda: before(records.Path, "hardlink_to"),
+    "intent half written": lambda: before(Path, "hardlink_to"),
     "between intent and PUT": lambda: before(AhaClient, "update_user"),
     "between PUT and outcome": lambda: after(AhaClient, "update_user"),
     "between users": lambda: after(Journal, "outcome"),

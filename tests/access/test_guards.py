@@ -4,15 +4,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.access.write.guards import (
-    Caps,
-    Protection,
+from airflow_provider_aha.access.operations.user_fields import (
     access_of,
     administrator_rights,
     is_administrator,
-    last_administrators,
     rights_lost,
 )
+from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
 from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
 from airflow_provider_aha.lists.matching import UserMatcher
 

@@ -33,9 +33,9 @@ from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMa
 from airflow_provider_aha.lists.roster import Roster, RosterSpec, load_roster
 from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import register
-from airflow_provider_aha.record.run import Run, RunFolder, sha256
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Location, sha256
 
 NOW = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)

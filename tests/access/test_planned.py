@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.access.plan.plan import Plan
-from airflow_provider_aha.access.plan.planned import decision_of
-from airflow_provider_aha.access.write.carry_out import Decision
+from airflow_provider_aha.access.plan.plan import Decision, Plan, decision_of
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 
 AS_OF = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)

@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from airflow_provider_aha.access.decide.named import undo
+from airflow_provider_aha.access.operations.user_fields import differences, may_have_disabled, unseen
 from airflow_provider_aha.access.write import carry_out as writes
-from airflow_provider_aha.access.write.carry_out import differences, summary, unfinished, unseen
+from airflow_provider_aha.access.write.carry_out import summary, unfinished
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.exceptions import (
@@ -25,7 +26,7 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.record import run as records
-from airflow_provider_aha.record.evidence import FILE, may_have_disabled, read_evidence
+from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import register
 from airflow_provider_aha.store.store import Location

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS
 
 FILE = Path(__file__).parents[2] / "dags" / "aha_extract.py"
 

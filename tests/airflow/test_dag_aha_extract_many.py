@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.hooks.accounts import CONNECTIONS_VARIABLE, connection_ids
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS
 
 FILE = Path(__file__).parents[2] / "dags" / "aha_extract_many.py"
 VARIABLE = f"AIRFLOW_VAR_{CONNECTIONS_VARIABLE.upper()}"

@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import (
     AhaCancelledError,
     AhaIncompleteReadError,
@@ -24,7 +25,6 @@ from airflow_provider_aha.exceptions import (
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.extract import AhaExtractRolesOperator, AhaExtractUsersOperator
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS
 
 ALL = list(DATASETS)
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_aha.datasets.names import CHANGES
 from airflow_provider_aha.datasets.watch import Account, Watch
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.sensors.users import AhaSeatUsageSensor, AhaUsersChangedSensor, AhaUserSensor
-from airflow_provider_aha.store.layout import CHANGES
 
 FILE = Path(__file__).parent / "dags" / "sensors.py"
 

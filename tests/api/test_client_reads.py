@@ -15,7 +15,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_aha.api.client import JsonPage, _PagesShiftedError, _PassCheck, check_user_id
+from airflow_provider_aha.api.client import _PagesShiftedError, _PassCheck, check_user_id
+from airflow_provider_aha.api.pages import JsonPage
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,

@@ -22,24 +22,28 @@ import yaml
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.access.decide.named import decide, undo
-from airflow_provider_aha.access.write.carry_out import LEFT, NAMED, UNUSED, carry_out
+from airflow_provider_aha.access.operations.user_fields import DISABLED, may_have_disabled
+from airflow_provider_aha.access.plan.plan import LEFT, NAMED, UNUSED
+from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
 from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
 from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
-from airflow_provider_aha.record.evidence import DISABLED, FILE, may_have_disabled, read_evidence
+from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.oomnitza.instance import Instance
 from airflow_provider_aha.sandbox.testing import Account, OomnitzaSandbox, SandboxServer
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, open_dataset, read_manifest
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 from tests.push.conftest import World as Pushes
 from tests.push.conftest import users
 

@@ -12,11 +12,13 @@ from airflow_provider_aha.access.decide.named import decide
 from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.push.targets.files import FORMATS, FileTarget
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, open_dataset, read_manifest
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
 from tests.chaos.targets import outcomes_of

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 from tests.datasets.conftest import NOW, Connect
 
 # An extraction in a process of its own: base path, server, day, and where it is to die.
@@ -28,7 +30,7 @@ from airflow_provider_aha.datasets import extract as module
 from airflow_provider_aha.store import store as storage
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
-from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.datasets.names import DATASETS
 
 base, url, key, day, renames = sys.argv[1:]
 left = int(renames)

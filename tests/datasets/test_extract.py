@@ -17,7 +17,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.datasets import extract as extract_module
 from airflow_provider_aha.datasets.extract import extract, read_tables
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.datasets.schemas import BY_DATASET, SCHEMA_VERSION
+from airflow_provider_aha.datasets.snapshot import read_manifest, snapshots
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaConfigurationError,
@@ -25,8 +27,8 @@ from airflow_provider_aha.exceptions import (
     AhaIncompleteReadError,
     AhaStorageError,
 )
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, read_manifest, snapshots
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 from airflow_provider_aha.version import package_version
 from tests.datasets.conftest import NOW, Connect, page, read, role, user
 from tests.datasets.oracle import expect

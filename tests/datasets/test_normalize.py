@@ -480,7 +480,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
-from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.store import Location
 base = Location(LocalFileSystem(), sys.argv[1], sys.argv[1])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.datasets.extract import extract
-from airflow_provider_aha.store.layout import DATASETS
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.store.store import Location
 from tests.datasets.conftest import NOW, SAMPLES, Connect, read
 from tests.datasets.oracle import expect

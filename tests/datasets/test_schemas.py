@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.datasets.schemas import BY_DATASET
-from airflow_provider_aha.store.layout import DATASETS
 
 COLUMNS = {
     "users": """

@@ -18,11 +18,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_aha.access.operations.user_fields import may_have_disabled
 from airflow_provider_aha.access.plan.approval import check_approval
-from airflow_provider_aha.access.plan.plan import PLAN_VERSION, load_plan
-from airflow_provider_aha.access.plan.planned import decision_of
-from airflow_provider_aha.api.client import JsonPage, _user
+from airflow_provider_aha.access.plan.plan import PLAN_VERSION, decision_of, load_plan
+from airflow_provider_aha.api.client import _user
+from airflow_provider_aha.api.pages import JsonPage
 from airflow_provider_aha.api.rest import UNDECODABLE
+from airflow_provider_aha.datasets.snapshot import read_manifest
 from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.lists.exclusions import load_exclusions
@@ -30,14 +32,13 @@ from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
 from airflow_provider_aha.record.chain import verify
-from airflow_provider_aha.record.evidence import EVIDENCE, may_have_disabled, read_evidence, rows, write_evidence
+from airflow_provider_aha.record.evidence import EVIDENCE, read_evidence, rows, write_evidence
 from airflow_provider_aha.record.journal import histories
-from airflow_provider_aha.record.run import sha256
 from airflow_provider_aha.review.records import find_review, read_population, verify_reviews
 from airflow_provider_aha.review.submission import check_lines, read_lines
 from airflow_provider_aha.sandbox.testing import Account
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, read_manifest, to_json
+from airflow_provider_aha.store.store import Location, sha256, to_json
 
 NOW = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
 DEEP = b'{"a":' * 20_000

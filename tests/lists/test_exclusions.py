@@ -11,8 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaStorageError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import UserMatcher
-from airflow_provider_aha.record.run import sha256
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Location, sha256
 
 HEADER = "id,email,pattern,reason,owner,expires_on\n"
 TODAY = date(2026, 3, 10)

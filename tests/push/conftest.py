@@ -14,12 +14,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.api.ratelimit import Clock
 from airflow_provider_aha.datasets.schemas import BY_DATASET
+from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.push.mapping.spec import MappingSpec, read_spec
 from airflow_provider_aha.push.push import Request, push
 from airflow_provider_aha.push.targets.base import Answer, Batch, Target
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import DatasetWriter, Location, to_json
+from airflow_provider_aha.store.store import Location, to_json
 
 ACCOUNT, DAY = "acme", "2026-08-01"
 SYNCED_AT = datetime(2026, 8, 1, 3, 40, tzinfo=UTC)

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.datasets.schemas import USERS
+from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.exceptions import AhaTargetError
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.push import Request, push
 from airflow_provider_aha.push.targets.files import FileTarget
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import DatasetWriter, Location, publish_all, to_json
+from airflow_provider_aha.store.store import Location, publish_all, to_json
 from tests.push.conftest import ACCOUNT, DAY, ListTarget, mapping, users
 from tests.push.test_push import Breaks
 

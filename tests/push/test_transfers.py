@@ -12,9 +12,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.assets import USER_ROLES, USERS
 from airflow_provider_aha.datasets.schemas import USERS as SCHEMA
+from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import DatasetWriter, to_json
+from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.transfers.to_file import AhaToFileOperator
 from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
 from tests.push.conftest import mapping, user

@@ -10,11 +10,11 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha import verify as command
-from airflow_provider_aha.access.write.carry_out import files_elsewhere
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.record.chain import close_try, verify
-from airflow_provider_aha.record.run import Run, RunFolder, create_once, list_files, sha256
-from airflow_provider_aha.store.store import Location, to_json
+from airflow_provider_aha.record.register import files_elsewhere
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.store import Location, create_once, list_files, sha256, to_json
 
 NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
 

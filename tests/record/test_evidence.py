@@ -8,15 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.access.decide.named import undo
+from airflow_provider_aha.access.operations.user_fields import may_have_disabled
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.record.evidence import (
-    EVIDENCE,
-    FILE,
-    may_have_disabled,
-    read_evidence,
-    rows,
-    write_evidence,
-)
+from airflow_provider_aha.record.evidence import EVIDENCE, FILE, read_evidence, rows, write_evidence
 from airflow_provider_aha.record.journal import History
 from airflow_provider_aha.store.store import Location
 

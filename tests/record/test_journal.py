@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.record import journal as module
 from airflow_provider_aha.record.journal import INTENT, OUTCOME, History, Journal, read_events
-from airflow_provider_aha.record.run import Run, RunFolder, create_once
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.store import Location, create_once
 
 
 def folder(location: Location) -> RunFolder:
@@ -16,7 +17,7 @@ def folder(location: Location) -> RunFolder:
 
 
 def outcome(journal: Journal, user_id: str, word: str, **facts: Any) -> dict[str, Any]:
-    return journal.outcome(user_id, {"answered_at": module.timestamp(), "outcome": word, **facts})
+    return journal.outcome(user_id, {"answered_at": timestamp(), "outcome": word, **facts})
 
 
 def test_events_are_objects_of_their_own_named_by_user_try_and_kind(location: Location) -> None:

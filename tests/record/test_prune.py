@@ -16,15 +16,17 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha import verify as command
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
 from airflow_provider_aha.record import chain
 from airflow_provider_aha.record.chain import close_try, verify
 from airflow_provider_aha.record.retention import Retention, prune
-from airflow_provider_aha.record.run import Run, RunFolder, create_once, list_files, sealed
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review.records import anchor_reviews, freeze, read_reviews, verify_reviews
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, snapshots, to_json
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location, create_once, list_files, sealed, to_json
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)

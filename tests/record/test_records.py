@@ -11,18 +11,15 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.record import run as records
-from airflow_provider_aha.record.run import (
-    Run,
-    RunFolder,
+from airflow_provider_aha.record.run import Run, RunFolder, path_part, run_path
+from airflow_provider_aha.store.store import (
+    Location,
     create_once,
+    creates_conditionally,
     list_files,
-    path_part,
     read_all,
     read_record,
-    run_path,
 )
-from airflow_provider_aha.store.store import Location
 
 RUN = Run("my dag", "manual__2026-01-01T00:00:00+00:00", "group.task", 1, "ann")
 
@@ -209,5 +206,5 @@ def test_an_address_is_written_as_its_user_writes_it() -> None:
 
 
 def test_the_module_knows_which_stores_have_conditions(location: Location) -> None:
-    assert records.creates_conditionally(location.fs)
-    assert not records.creates_conditionally(MemoryFileSystem())
+    assert creates_conditionally(location.fs)
+    assert not creates_conditionally(MemoryFileSystem())

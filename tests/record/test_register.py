@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.record.journal import Journal, timestamp
+from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import (
     changed_within,
     entered,
@@ -16,8 +17,8 @@ from airflow_provider_aha.record.register import (
     sign_off,
     under_way,
 )
-from airflow_provider_aha.record.run import Run, RunFolder, create_once
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.store import Location, create_once
 
 NOW = datetime(2026, 3, 10, 0, 30, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -19,12 +19,13 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.report.build import Asked, make_report
 from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS, Layout
+from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location
 
 ACCOUNT = "acme"

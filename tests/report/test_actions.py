@@ -14,18 +14,18 @@ from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.datasets.snapshot import read_snapshot
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.report.actions import DONE, OPEN, WAITING, worklist
 from airflow_provider_aha.review.people import Background, judge_people
 from airflow_provider_aha.review.population import read_roles
 from airflow_provider_aha.review.records import read_reviews
 from airflow_provider_aha.review.staged import Staged
 from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.review.worklist import DONE, OPEN, WAITING, worklist
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS
 from airflow_provider_aha.store.store import staging
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.record.run import Run
@@ -22,7 +23,6 @@ from airflow_provider_aha.report.shelf import read_published, render_list
 from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS
 from airflow_provider_aha.verify import main as verify
 
 VERSIONS = [tuple(map(int, version(name).split(".")[:2])) for name in ("apache-airflow", "universal-pathlib")]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
-from airflow_provider_aha.record.run import Run, create_once, sealed
-from airflow_provider_aha.report.actions import CHOICES
+from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.review import records as reviews
 from airflow_provider_aha.review.submission import read_lines, submit
+from airflow_provider_aha.review.worklist import CHOICES
+from airflow_provider_aha.store.store import create_once, sealed
 from airflow_provider_aha.verify import main as verify
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.store.layout import DATASETS, Layout, snapshot_of
+from airflow_provider_aha.store.layout import Layout, snapshot_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -34,9 +35,10 @@ def test_a_day_that_is_none_is_refused(day: str):
             path(day)
 
 
-def test_an_unknown_dataset_is_refused_with_the_known_ones():
-    with pytest.raises(AhaConfigurationError, match=r"no dataset 'user'; there are users, user_roles"):
-        Layout("/data", "mycompany").dataset("user", "2026-09-01")
+@pytest.mark.parametrize("dataset", ["", "..", "a/b", "Users", "users\n"])
+def test_a_dataset_that_could_leave_the_base_path_is_refused(dataset: str):
+    with pytest.raises(AhaConfigurationError, match="can't be a dataset"):
+        Layout("/data", "mycompany").dataset(dataset, "2026-09-01")
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,10 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha.datasets.schemas import SCHEMA_VERSION, USER_CHANGES
+from airflow_provider_aha.datasets.snapshot import DatasetWriter, open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    DatasetWriter,
-    file_hash,
-    open_dataset,
-    publish_all,
-    read_json,
-    read_manifest,
-    snapshots,
-    staging,
-    storage_errors,
-    to_json,
-)
+from airflow_provider_aha.store.store import file_hash, publish_all, read_json, staging, storage_errors, to_json
 from tests.datasets.conftest import NOW
 
 DAY = "2026-09-01"
@@ -223,7 +213,8 @@ from pathlib import Path
 import pyarrow as pa
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.datasets.schemas import USERS
-from airflow_provider_aha.store.store import DatasetWriter, staging
+from airflow_provider_aha.store.store import staging
+from airflow_provider_aha.datasets.snapshot import DatasetWriter
 rows = pa.Table.from_pylist([{"id": str(n * 7919 % 99991), "subdomain": "a", "connection_id": "c", "synced_at": 0}
                              for n in range(20000)], schema=USERS)
 with staging() as folder:

@@ -16,11 +16,13 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import DATASETS
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import DATASETS, Layout
-from airflow_provider_aha.store.store import Location, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.store import Location
 from tests.datasets.conftest import NOW, Connect
 
 VERSIONS = [tuple(map(int, version(name).split(".")[:2])) for name in ("apache-airflow", "universal-pathlib")]

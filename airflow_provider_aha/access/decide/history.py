@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -11,31 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.decide.population import milliseconds
-from airflow_provider_aha.access.plan.plan import load_decisions, read_bytes
-from airflow_provider_aha.common.arrow import literal
+from airflow_provider_aha.access.operations.user_fields import enables
+from airflow_provider_aha.access.plan.plan import load_decisions
+from airflow_provider_aha.common.arrow import literal, milliseconds, whole
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Load
-from airflow_provider_aha.lists.tables import whole
-from airflow_provider_aha.record.evidence import ENABLED
 from airflow_provider_aha.record.journal import histories
 from airflow_provider_aha.record.register import entries
-from airflow_provider_aha.record.run import (
-    START,
-    account_path,
-    create_once,
-    list_files,
-    parse_record,
-    read_files,
-    read_record,
-    sha256,
-)
+from airflow_provider_aha.record.run import START, account_path
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
     Location,
-    open_dataset,
-    read_manifest,
-    snapshots,
+    create_once,
+    list_files,
+    parse_record,
+    read_bytes,
+    read_files,
+    read_record,
+    sha256,
     to_json,
 )
 
@@ -109,17 +102,6 @@ def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -
 def _is_update(fs: AbstractFileSystem, folder: str) -> bool:
     """Tell whether a task that took access may have given some, too: an update sets several fields at once."""
     return (read_record(fs, f"{folder}/{START}") or {}).get("action") == "update"
-
-
-def enables(event: Mapping[str, Any]) -> bool:
-    """Tell whether an event says that this package enabled the user, by an update of any kind.
-
-    :param event: an outcome of a journal.
-    """
-    if event["outcome"] in ENABLED:
-        return True
-    before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
-    return before is False and after is True
 
 
 def _from_snapshot(

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_aha.access.write.carry_out import Decision, Target
-from airflow_provider_aha.access.write.guards import GIVEN, access_of, is_administrator
+from airflow_provider_aha.access.operations.base import GIVEN
+from airflow_provider_aha.access.operations.user_fields import access_of, is_administrator, may_have_disabled
+from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
+from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaNotFoundError,
     AhaSnapshotError,
 )
-from airflow_provider_aha.lists.matching import fold, spelled
-from airflow_provider_aha.record.evidence import may_have_disabled
 
 
 def decide(

@@ -16,37 +16,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
-from airflow_provider_aha.access.decide.population import Population, milliseconds, read_population
-from airflow_provider_aha.access.decide.rules import (
-    CLASSES,
-    LEFT,
-    NAMED,
-    UNUSED,
-    Circumstances,
-    Policy,
-    Subject,
-    Verdict,
-    judge,
-)
+from airflow_provider_aha.access.decide.population import Population, read_population
+from airflow_provider_aha.access.decide.rules import Circumstances, Policy, Subject, Verdict, judge
 from airflow_provider_aha.access.plan.plan import (
+    CLASSES,
     DECISIONS,
     FILE,
+    LEFT,
+    NAMED,
     PLAN_VERSION,
     PLANNED,
     SPARED,
+    UNUSED,
     Plan,
     PlanRow,
     load_plan,
-    read_bytes,
 )
 from airflow_provider_aha.access.plan.words import summary
-from airflow_provider_aha.common.arrow import json_array, literal
+from airflow_provider_aha.common.addresses import fold, spelled
+from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
-from airflow_provider_aha.lists.matching import fold, spelled
 from airflow_provider_aha.lists.roster import Roster
-from airflow_provider_aha.record.run import account_path, create_once, keep_once, run_path
-from airflow_provider_aha.store.store import Location, to_json
+from airflow_provider_aha.record.run import account_path, run_path
+from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
 from airflow_provider_aha.version import package_version
 
 if TYPE_CHECKING:

@@ -11,19 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.access.plan.plan import read_bytes
-from airflow_provider_aha.common.arrow import literal
+from airflow_provider_aha.common.arrow import literal, milliseconds, whole
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.lists.tables import whole
-from airflow_provider_aha.record.run import sha256
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    open_dataset,
-    read_manifest,
-    snapshots,
-    to_json,
-)
+from airflow_provider_aha.store.store import Location, read_bytes, sha256, to_json
 
 # A snapshot with fewer users than this part of the one before it has lost some.
 _KEPT = 0.8
@@ -93,15 +85,6 @@ def read_population(
     if "user_roles" not in bodies:
         notes.append("The snapshot doesn't say who owns which workspace, so sole owners are not known.")
     return Population(manifest, synced_at, tables["users"], tables.get("user_roles"), bodies, tuple(notes))
-
-
-def milliseconds(column: Any) -> list[int | None]:
-    """Return moments as milliseconds since 1970, which Arrow hands out without pandas.
-
-    :param column: a column of timestamps.
-    """
-    found: list[int | None] = column.cast(pa.int64()).to_pylist()
-    return found
 
 
 def _check_manifest(manifest: Mapping[str, Any], account: str, reads: frozenset[str]) -> None:

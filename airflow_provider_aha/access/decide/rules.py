@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, NAMED, UNUSED
+from airflow_provider_aha.common.addresses import is_id, spelled
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions
-from airflow_provider_aha.lists.matching import UserMatcher, is_id, spelled
+from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.roster import Departure, Roster
-
-UNUSED, LEFT, NAMED = "unused", "left", "named"
-# The class that says most about a user comes first: a person who is gone, one who was asked for, a seat.
-CLASSES = (LEFT, NAMED, UNUSED)
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _ABSENT_FOR = timedelta(hours=24)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aha.access.decide.rules import LEFT
+from airflow_provider_aha.access.plan.plan import LEFT
 from airflow_provider_aha.exceptions import AhaApprovalError
 
 if TYPE_CHECKING:

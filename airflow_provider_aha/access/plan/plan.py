@@ -7,21 +7,22 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.access.decide.rules import CLASSES
+from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.user_fields import access_of
+from airflow_provider_aha.common.addresses import is_id
+from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.lists.matching import is_id
-from airflow_provider_aha.lists.tables import whole
-from airflow_provider_aha.record.run import parse_record, sha256
-from airflow_provider_aha.store.store import ANY_ERROR, storage_errors
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -50,6 +51,13 @@ DECISIONS = pa.schema(
         pa.field("sole_owner_of", pa.int32()),
     ]
 )
+UNUSED, LEFT, NAMED = "unused", "left", "named"
+# The class that says most about a user comes first: a person who is gone, one who was asked for, a seat.
+CLASSES = (LEFT, NAMED, UNUSED)
+# What a plan knows of people is as old as its snapshot: a day may pass until somebody is asked and answers, and
+# the answer holds for a day.
+_FRESH_FOR = timedelta(hours=48)
+_CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -187,21 +195,6 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
         return whole(file)
 
 
-def read_bytes(fs: AbstractFileSystem, path: str) -> bytes | None:
-    """Read a file, or return None when there is none.
-
-    :param fs: the path's filesystem.
-    :param path: the file.
-    :raises AhaStorageError: when it can't be read.
-    """
-    with storage_errors(path, ANY_ERROR):
-        try:
-            body: bytes = fs.cat_file(path)
-        except FileNotFoundError:
-            return None
-    return body
-
-
 _TEXT, _NUMBER, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
 _HEADER: dict[str, tuple[type, ...]] = {
     "account": _TEXT,
@@ -279,3 +272,114 @@ def _moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(text)
     return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One user that is to be changed, and what the decision was based on.
+
+    :param user_id: the user.
+    :param changes: fields of the ``user`` object to set.
+    :param email: the email at the decision; None when the decision didn't look at it.
+    :param user_class: ``unused``, ``left`` or ``named``.
+    :param rule: the rule that put the user there.
+    :param detail: the facts, in words without a name.
+    :param accessed_at: when the user was last seen, at the decision.
+    :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
+    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
+    :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
+    """
+
+    user_id: str
+    changes: Mapping[str, Any]
+    email: str | None = None
+    user_class: str = NAMED
+    rule: str = NAMED
+    detail: str = ""
+    accessed_at: str | None = None
+    is_administrator: bool | None = None
+    leave_date: str | None = None
+    updated_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who is to be changed, on what ground, and who said so.
+
+    :param action: ``deactivate``, ``reactivate`` or ``update``.
+    :param targets: the users; no id twice.
+    :param enabled_users: enabled users of the account when the decision was made, of whom the percentage counts.
+    :param administrators: ids of all enabled administrators then.
+    :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
+    :param asked: ids by the email that somebody named them by.
+    """
+
+    action: str
+    targets: Sequence[Target]
+    enabled_users: int
+    administrators: Sequence[str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def access(self) -> str | None:
+        """Whether it may take access (``taken``), only give it (``given``), or do neither (None)."""
+        found = {access_of(target.changes) for target in self.targets}
+        return TAKEN if TAKEN in found else next(iter(found - {None}), None)
+
+    @property
+    def plan_sha256(self) -> str | None:
+        """The SHA-256 of the plan that it carries out, or undoes."""
+        return self.facts.get("plan_sha256")
+
+
+def decision_of(
+    plan: Plan, *, account: str, strike_out: Collection[str], facts: Mapping[str, Any], now: datetime
+) -> Decision:
+    """Turn a plan into a decision.
+
+    :param plan: the plan, read and found whole.
+    :param account: the account of the connection.
+    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param facts: columns of the evidence that are the same for every user: approval and ticket.
+    :param now: this moment; UTC.
+    :return: the decision.
+    :raises AhaConfigurationError: when the plan is of another account.
+    :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
+    """
+    if plan.account != account:
+        raise AhaConfigurationError(f"This plan is of account {plan.account}, the connection of {account}.")
+    age = now - plan.as_of
+    if not -_CLOCKS_DIFFER <= age <= _FRESH_FOR:
+        raise AhaGuardError(
+            f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
+            "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
+        )
+    return Decision(
+        action="deactivate",
+        targets=[_target(row) for row in plan.rows if row.user_id not in strike_out],
+        enabled_users=plan.enabled_users,
+        administrators=[entry["user_id"] for entry in plan.administrators],
+        facts={
+            **facts,
+            "plan_sha256": plan.sha256,
+            "snapshot_sha256": plan.header["snapshot"].get("sha256", {}).get("users"),
+            "roster_sha256": plan.header["roster_sha256"],
+            "exclusions_sha256": plan.header["exclusions_sha256"],
+        },
+    )
+
+
+def _target(row: PlanRow) -> Target:
+    seen = ", seen_after_leave" if row.seen_after_leave else ""
+    return Target(
+        user_id=row.user_id,
+        changes={"enabled": False},
+        email=row.email,
+        user_class=row.user_class,
+        rule=row.rule,
+        detail=f"{row.detail}{seen}",
+        accessed_at=row.accessed_at,
+        is_administrator=row.is_administrator,
+        leave_date=row.left_at or row.leave_date,
+    )

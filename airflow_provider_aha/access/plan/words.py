@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from airflow_provider_aha.access.decide.rules import CLASSES
-from airflow_provider_aha.access.plan.plan import Plan, PlanRow
+from airflow_provider_aha.access.plan.plan import CLASSES, Plan, PlanRow
 
 _WORDS = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
 _COLUMNS = ("User id", "Email", "Class", "Why", "Administrator", "Sole owner of", "Seen after leaving")

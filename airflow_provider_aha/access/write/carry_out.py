@@ -7,23 +7,25 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
-from airflow_provider_aha.access.write.guards import (
+from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.user_fields import (
     PRIVILEGED,
-    TAKEN,
-    Caps,
-    Protection,
     access_of,
+    differences,
     is_administrator,
-    last_administrators,
     not_shown,
     rights_lost,
+    unseen,
 )
+from airflow_provider_aha.access.plan.plan import NAMED, UNUSED, Decision, Target
+from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
 from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.common.addresses import spelled
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaCancelledError,
@@ -31,87 +33,26 @@ from airflow_provider_aha.exceptions import (
     AhaGuardError,
     AhaNotFoundError,
 )
-from airflow_provider_aha.lists.matching import spelled
 from airflow_provider_aha.record import evidence
-from airflow_provider_aha.record.journal import FAILED, UNKNOWN, History, Journal, timestamp
+from airflow_provider_aha.record.journal import FAILED, UNKNOWN, History, Journal
 from airflow_provider_aha.record.register import (
+    CAP_DAYS,
     changed_within,
-    entered,
+    claim_path,
     refuse_beside_another,
     register,
     sign_off,
     under_way,
 )
-from airflow_provider_aha.record.run import START, Run, RunFolder, create_once, read_record
-from airflow_provider_aha.store.store import to_json
+from airflow_provider_aha.record.run import START, Run, RunFolder
+from airflow_provider_aha.store.store import create_once, read_record, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-CAP_DAYS = 7
-UNUSED, LEFT, NAMED = "unused", "left", "named"
 _SHOWN = (*PRIVILEGED, "paid_seat", "accessed_at", "updated_at", "name")
 # Columns of the evidence that tell of a request; a try that finds out what became of it carries them on.
 _REQUEST = ("event_id", "intent_at", "sent_at", "before_json", "http_status", "request_id")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One user that is to be changed, and what the decision was based on.
-
-    :param user_id: the user.
-    :param changes: fields of the ``user`` object to set.
-    :param email: the email at the decision; None when the decision didn't look at it.
-    :param user_class: ``unused``, ``left`` or ``named``.
-    :param rule: the rule that put the user there.
-    :param detail: the facts, in words without a name.
-    :param accessed_at: when the user was last seen, at the decision.
-    :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
-    :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    """
-
-    user_id: str
-    changes: Mapping[str, Any]
-    email: str | None = None
-    user_class: str = NAMED
-    rule: str = NAMED
-    detail: str = ""
-    accessed_at: str | None = None
-    is_administrator: bool | None = None
-    leave_date: str | None = None
-    updated_at: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Who is to be changed, on what ground, and who said so.
-
-    :param action: ``deactivate``, ``reactivate`` or ``update``.
-    :param targets: the users; no id twice.
-    :param enabled_users: enabled users of the account when the decision was made, of whom the percentage counts.
-    :param administrators: ids of all enabled administrators then.
-    :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
-    :param asked: ids by the email that somebody named them by.
-    """
-
-    action: str
-    targets: Sequence[Target]
-    enabled_users: int
-    administrators: Sequence[str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    asked: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def access(self) -> str | None:
-        """Whether it may take access (``taken``), only give it (``given``), or do neither (None)."""
-        found = {access_of(target.changes) for target in self.targets}
-        return TAKEN if TAKEN in found else next(iter(found - {None}), None)
-
-    @property
-    def plan_sha256(self) -> str | None:
-        """The SHA-256 of the plan that it carries out, or undoes."""
-        return self.facts.get("plan_sha256")
 
 
 @dataclass(frozen=True)
@@ -232,30 +173,12 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
     """Note that this task carries a plan out, so that no other does."""
     if plan_sha256 is None:
         return
-    path, mine = _claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
+    path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
     if not create_once(folder.fs, path, to_json(mine)) and read_record(folder.fs, path) != mine:
         raise AhaGuardError(
             f"This plan was carried out before, by another task ({path} says which): nothing was done. Make a new "
             "plan."
         )
-
-
-def _claim_path(folder: RunFolder, plan_sha256: str) -> str:
-    return f"{folder.account_path}/applied/{plan_sha256}.json"
-
-
-def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
-    """Return the files that tell of a task outside of its folder, for the manifest.
-
-    :param folder: the task's folder.
-    :param now: this moment; UTC.
-    """
-    start = folder.read(START) or {}
-    found = entered(folder, now, CAP_DAYS)
-    if plan_sha256 := start.get("plan_sha256"):
-        path = _claim_path(folder, plan_sha256)
-        found += [path] if read_record(folder.fs, path) is not None else []
-    return found
 
 
 def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dict[str, Any]]:
@@ -497,37 +420,6 @@ class _Task:
             "hours_to_disable": _hours(facts["leave_date"], answered_at) if is_disabled else None,
         }
         self._journal.outcome(str(facts["user_id"]), event)
-
-
-def differences(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields in which a user is not as wanted; what the user object doesn't show counts as different.
-
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
-    """
-    found = set()
-    for name, wanted in changes.items():
-        shown = user.get(name)
-        if name == "administrator_roles" and isinstance(shown, Mapping):
-            shown = {key: shown.get(key) for key in wanted}
-        if name == "email":
-            shown, wanted = spelled(shown), spelled(wanted)
-        if shown != wanted or name not in user:
-            found.add(name)
-    return found
-
-
-def unseen(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields to set that a user object doesn't show (first and last name, for one).
-
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
-    """
-    found = {name for name in changes if name not in user}
-    roles = changes.get("administrator_roles") or {}
-    if not roles.keys() <= (user.get("administrator_roles") or {}).keys():
-        found.add("administrator_roles")
-    return found
 
 
 def _carried(history: History) -> dict[str, Any]:

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.decide.history import enables
-from airflow_provider_aha.access.write.carry_out import files_elsewhere
-from airflow_provider_aha.common.arrow import json_array
+from airflow_provider_aha.access.operations.user_fields import DISABLED, enables, may_have_disabled
+from airflow_provider_aha.common.arrow import json_array, whole
+from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.lists.tables import whole
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
-from airflow_provider_aha.record.journal import CAME_BACK, CONFIRMED, Journal, histories, timestamp
-from airflow_provider_aha.record.register import entries, register, sign_off
+from airflow_provider_aha.record.journal import CAME_BACK, CONFIRMED, Journal, histories
+from airflow_provider_aha.record.register import entries, files_elsewhere, register, sign_off
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.store.store import Location
 from airflow_provider_aha.version import package_version
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Taken:
     @property
     def is_certain(self) -> bool:
         """Whether the user was seen disabled; of a lost answer nobody knows."""
-        return self.row["outcome"] in (*evidence.DISABLED, "updated")
+        return self.row["outcome"] in (*DISABLED, "updated")
 
 
 @dataclass
@@ -125,7 +125,7 @@ def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
             if entry.access == "given" and history.unsettled is not None:
                 _note_given(known, user_id, history.unsettled)
         for row in evidence.rows(found):
-            if evidence.may_have_disabled(row):
+            if may_have_disabled(row):
                 taken = _Taken(row, _moment(row["answered_at"] or row["intent_at"]), entry.folder)
                 before = known.taken.get(row["user_id"])
                 if before is None or before.moment < taken.moment:

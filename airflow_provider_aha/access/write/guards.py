@@ -6,20 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
 from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
 from airflow_provider_aha.lists.matching import UserMatcher
-
-# Fields that decide over access; a change of any other is nobody's loss.
-PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
-# An email may be null; of these, a null is no answer.
-_NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
-TAKEN, GIVEN = "taken", "given"
-# Losing the last holder of one of these locks everybody out of a part of Aha!.
-_LAST_RIGHTS = {
-    "administrator": "in total",
-    "administer_account": "for account",
-    "administer_billing": "for billing",
-}
 
 
 @dataclass(frozen=True)
@@ -88,65 +77,6 @@ class Protection:
         return self.excluded(user["id"], user.get("email"), user.get("name")) if self.excluded else None
 
 
-def access_of(changes: Mapping[str, Any]) -> str | None:
-    """Tell whether changes may take access (``taken``), only give it (``given``), or do neither (None).
-
-    :param changes: fields of the ``user`` object to set.
-    """
-    roles = changes.get("administrator_roles") or {}
-    flags = [changes.get("enabled"), changes.get("administrator"), *roles.values()]
-    # Another email gives the account to whoever reads that mailbox.
-    if "email" in changes or False in flags:
-        return TAKEN
-    return GIVEN if True in flags else None
-
-
-def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
-
-    :param user: the user as Aha! shows it.
-    :param names: the fields that matter.
-    """
-    return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
-
-
-def is_administrator(user: Mapping[str, Any]) -> bool:
-    """Tell whether a user has any administrator right.
-
-    :param user: the user as Aha! shows it.
-    """
-    return bool(user.get("administrator")) or any((user.get("administrator_roles") or {}).values())
-
-
-def administrator_rights(user: Mapping[str, Any]) -> set[str]:
-    """Return which of the rights that must not die out a user has.
-
-    :param user: the user as Aha! shows it.
-    """
-    roles = user.get("administrator_roles") or {}
-    held = {name for name in _LAST_RIGHTS if roles.get(name)}
-    return held | {"administrator"} if is_administrator(user) else set()
-
-
-def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
-    """Return which of the rights that must not die out a user would lose.
-
-    :param user: the user as Aha! shows it.
-    :param changes: fields of the ``user`` object to set.
-    """
-    if not_shown(user, ("enabled", "administrator", "administrator_roles")):
-        # What isn't shown may be any right.
-        return set(_LAST_RIGHTS)
-    held = administrator_rights(user) if user.get("enabled") else set()
-    if changes.get("enabled") is False or changes.get("administrator") is False:
-        return held
-    roles = changes.get("administrator_roles") or {}
-    after = {**(user.get("administrator_roles") or {}), **roles}
-    if False in roles.values() and not any(after.values()):
-        return held
-    return {name for name in held if roles.get(name) is False}
-
-
 def last_administrators(
     losing: Mapping[str, set[str]], others: Iterable[str], get_user: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, str]:
@@ -164,7 +94,7 @@ def last_administrators(
         if user_id not in losing:
             at_stake -= _rights_now(user_id, get_user)
     return {
-        user_id: f"last enabled administrator {', '.join(_LAST_RIGHTS[right] for right in sorted(dying))}"
+        user_id: f"last enabled administrator {', '.join(LAST_RIGHTS[right] for right in sorted(dying))}"
         for user_id, lost in losing.items()
         if (dying := lost & at_stake)
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.datasets.extract import extract
+from airflow_provider_aha.datasets.names import CHANGES, check_changes
 from airflow_provider_aha.datasets.watch import (
     CHANGES_AT_ONCE,
     Account,
@@ -30,7 +31,6 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.sandbox.testing import Account as SandboxAccount
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import CHANGES, check_changes
 from tests.datasets.watch.conftest import client_of, place
 
 # ---- one user ------------------------------------------------------------------------------------------

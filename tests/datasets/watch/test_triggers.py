@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_aha.datasets.names import CHANGES
 from airflow_provider_aha.datasets.watch import SeatCondition, user_condition
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.layout import CHANGES
 from airflow_provider_aha.triggers import shared, watcher
 from airflow_provider_aha.triggers.shared import GIVE_UP_SECONDS, LONGEST_PAUSE, Pauses
 from airflow_provider_aha.triggers.users import AhaConditionTrigger

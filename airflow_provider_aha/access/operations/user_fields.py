@@ -1,0 +1,149 @@
+"""Fields of a user: what a change of them takes or gives, and whether it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.common.addresses import spelled
+from airflow_provider_aha.record.journal import FAILED, UNKNOWN
+
+# Fields that decide over access; a change of any other is nobody's loss.
+PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+
+
+# An email may be null; of these, a null is no answer.
+_NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
+# Losing the last holder of one of these locks everybody out of a part of Aha!.
+LAST_RIGHTS = {
+    "administrator": "in total",
+    "administer_account": "for account",
+    "administer_billing": "for billing",
+}
+
+
+# Outcomes after which the user's access was taken by the run, whoever saw it happen.
+DISABLED = ("deactivated", "disabled_after_crash")
+ENABLED = ("reactivated", "enabled_after_crash")
+
+
+def access_of(changes: Mapping[str, Any]) -> str | None:
+    """Tell whether changes may take access (``taken``), only give it (``given``), or do neither (None).
+
+    :param changes: fields of the ``user`` object to set.
+    """
+    roles = changes.get("administrator_roles") or {}
+    flags = [changes.get("enabled"), changes.get("administrator"), *roles.values()]
+    # Another email gives the account to whoever reads that mailbox.
+    if "email" in changes or False in flags:
+        return TAKEN
+    return GIVEN if True in flags else None
+
+
+def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
+
+    :param user: the user as Aha! shows it.
+    :param names: the fields that matter.
+    """
+    return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
+
+
+def is_administrator(user: Mapping[str, Any]) -> bool:
+    """Tell whether a user has any administrator right.
+
+    :param user: the user as Aha! shows it.
+    """
+    return bool(user.get("administrator")) or any((user.get("administrator_roles") or {}).values())
+
+
+def administrator_rights(user: Mapping[str, Any]) -> set[str]:
+    """Return which of the rights that must not die out a user has.
+
+    :param user: the user as Aha! shows it.
+    """
+    roles = user.get("administrator_roles") or {}
+    held = {name for name in LAST_RIGHTS if roles.get(name)}
+    return held | {"administrator"} if is_administrator(user) else set()
+
+
+def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
+    """Return which of the rights that must not die out a user would lose.
+
+    :param user: the user as Aha! shows it.
+    :param changes: fields of the ``user`` object to set.
+    """
+    if not_shown(user, ("enabled", "administrator", "administrator_roles")):
+        # What isn't shown may be any right.
+        return set(LAST_RIGHTS)
+    held = administrator_rights(user) if user.get("enabled") else set()
+    if changes.get("enabled") is False or changes.get("administrator") is False:
+        return held
+    roles = changes.get("administrator_roles") or {}
+    after = {**(user.get("administrator_roles") or {}), **roles}
+    if False in roles.values() and not any(after.values()):
+        return held
+    return {name for name in held if roles.get(name) is False}
+
+
+def differences(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
+    """Return the fields in which a user is not as wanted; what the user object doesn't show counts as different.
+
+    :param changes: fields to set.
+    :param user: the user as Aha! shows it.
+    """
+    found = set()
+    for name, wanted in changes.items():
+        shown = user.get(name)
+        if name == "administrator_roles" and isinstance(shown, Mapping):
+            shown = {key: shown.get(key) for key in wanted}
+        if name == "email":
+            shown, wanted = spelled(shown), spelled(wanted)
+        if shown != wanted or name not in user:
+            found.add(name)
+    return found
+
+
+def unseen(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
+    """Return the fields to set that a user object doesn't show (first and last name, for one).
+
+    :param changes: fields to set.
+    :param user: the user as Aha! shows it.
+    """
+    found = {name for name in changes if name not in user}
+    roles = changes.get("administrator_roles") or {}
+    if not roles.keys() <= (user.get("administrator_roles") or {}).keys():
+        found.add("administrator_roles")
+    return found
+
+
+def may_have_disabled(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run disabled a user, or may have done it: what an undo looks at.
+
+    :param row: a row of evidence.
+    :raises ValueError: when the row holds no JSON where it should.
+    """
+    outcome = row["outcome"]
+    if outcome in DISABLED:
+        return True
+    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
+    if before.get("enabled") is not True or after.get("enabled") is True or row["intent_at"] is None:
+        return False
+    # A request whose answer was lost may have arrived; one that Aha! refused has not.
+    status = int(row["http_status"] or 0)
+    return outcome in ("updated", "unverified", UNKNOWN) or (
+        outcome == FAILED and (status in (0, 200) or status >= 500)
+    )
+
+
+def enables(event: Mapping[str, Any]) -> bool:
+    """Tell whether an event says that this package enabled the user, by an update of any kind.
+
+    :param event: an outcome of a journal.
+    """
+    if event["outcome"] in ENABLED:
+        return True
+    before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
+    return before is False and after is True
