@@ -6,6 +6,8 @@ import sys
 import time
 
 PARTS = ("operators", "hooks", "sensors", "transfers")
+# Only a DAG that asks a person loads it, through operators.approvals; it costs what Airflow's own part costs.
+LATER = ("airflow_provider_aha.operators.hitl",)
 
 
 def main() -> None:
@@ -18,7 +20,7 @@ def main() -> None:
     names = [
         module.name
         for module in pkgutil.walk_packages(airflow_provider_aha.__path__, "airflow_provider_aha.")
-        if module.name.split(".")[1] in PARTS
+        if module.name.split(".")[1] in PARTS and module.name not in LATER
     ]
     for name in names:
         began = time.perf_counter()
