@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +21,8 @@ import orjson
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.api.pages import JsonPage, P, Page, _has_id
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.api.rest import UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.api.rest import LARGEST_ANSWER, UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -476,7 +477,8 @@ class _LookAhead:
     """Fetches pages in threads, a bounded number ahead of the reader, and hands them over in order.
 
     The first page that fails ends the work of all threads: nobody sends or waits on for a read that is lost.
-    What is on its way at the end is not waited for; its answer is dropped.
+    What is on its way at the end is not waited for: within a second its thread sees that nobody wants it, and no
+    process waits for a thread.
     """
 
     def __init__(self, threads: int, fetch: Callable[[int, Callable[[], bool]], bytes], clock: Clock) -> None:
@@ -489,7 +491,7 @@ class _LookAhead:
         self._pending: deque[Future[bytes]] = deque()
         self._failure: BaseException | None = None
         self._stopped = False
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aha-page")
+        self._pool = DaemonExecutor(threads, "aha-page")
 
     def __enter__(self) -> _LookAhead:
         self.ask(1)
@@ -497,7 +499,7 @@ class _LookAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     def ask(self, last_page: int) -> None:
         """Have pages fetched, as many as may be under way and none beyond the last."""
@@ -512,9 +514,14 @@ class _LookAhead:
             if self._failure:
                 break
         bodies: list[bytes] = []
+        size = 0
         while self._failure or (self._pending and self._pending[0].done() and len(bodies) < most):
             if self._failure:
                 raise self._failure
+            size += len(self._pending[0].result())
+            # Together they take no more memory than one that is as large as may be.
+            if bodies and size > LARGEST_ANSWER:
+                break
             bodies.append(self._pending.popleft().result())
         self.taken += len(bodies)
         return bodies

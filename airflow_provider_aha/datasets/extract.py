@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
@@ -69,7 +69,7 @@ def extract(
     rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
-    with staging() as folder, ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside:
+    with staging() as folder, DaemonExecutor(2, "aha-aside") as aside:
         # Once for all passes, and after the first page: nothing else waits for these two.
         ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 

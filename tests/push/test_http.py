@@ -453,6 +453,36 @@ def test_a_compressed_answer_is_read(world, endpoint):
     assert (outcome["code"], outcome["reason"]) == ("200", '["größer als erlaubt"]')
 
 
+@pytest.mark.parametrize("success", [{}, {"errors": "errors"}])
+def test_a_success_that_is_too_large_is_not_believed(world, endpoint, success):
+    body = gzip.compress(b" " * (11 * 1024 * 1024) + b"{}")
+    endpoint.reply = lambda seen: (200, body, {"Content-Encoding": "gzip"})
+    world.land(users(1))
+    with pytest.raises(
+        AhaTargetError, match="more than 10 MB, which is not read: what became of the records is not"
+    ):
+        world.push(people(), target(success=success))
+    assert len(endpoint.seen) == 1
+
+
+def test_a_refusal_that_is_too_large_is_still_one(world, endpoint):
+    body = gzip.compress(b" " * (11 * 1024 * 1024))
+    endpoint.reply = lambda seen: (422, body, {"Content-Encoding": "gzip"})
+    world.land(users(1))
+    assert world.push(people(), target())["counts"] == {"rejected": 1}
+
+
+def test_an_answer_without_end_has_one(world, endpoint, set_connection):
+    connect(set_connection, endpoint, extra={"timeout": 0.1})
+    content = b"1\r\n \r\n" * 2_000_000
+    endpoint.reply = lambda seen: (
+        (200, content, {"Transfer-Encoding": "chunked"}) if len(endpoint.seen) == 1 else (200, {})
+    )
+    world.land(users(1))
+    assert world.push(people(), target())["counts"] == {"sent": 1}
+    assert len(endpoint.seen) == 2
+
+
 def test_an_endpoint_that_is_shown_shows_no_secret():
     secret = {"X-Key": "sesame"}
     proxies = {"http": "http://u:sesame@p"}
