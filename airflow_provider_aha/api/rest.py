@@ -36,7 +36,9 @@ from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
+# Of the 4xx these say that the request came at the wrong moment; of the 5xx these stay as they are.
+_PASSING_4XX = frozenset({408, 425, 429})
+_LASTING_5XX = frozenset({501, 505})
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 # A page of 200 users with some 1400 roles each fits in; packed or not, nothing larger is read.
@@ -121,6 +123,17 @@ def logged_as(shown: str) -> AbstractContextManager[None]:
     :param shown: the path that may be shown.
     """
     return _shown.as_path(shown)
+
+
+def is_transient(status: int | None) -> bool:
+    """Tell whether a status is a fault that passes, so that the same request may succeed a little later.
+
+    Whatever 5xx a server, or something before it, makes up is one: 520 to 530 are Cloudflare's. Whether the request
+    may be sent again at all is another question.
+
+    :param status: of the answer; None where there was none.
+    """
+    return status is not None and (status in _PASSING_4XX or (500 <= status < 600 and status not in _LASTING_5XX))
 
 
 class RetryBudget:
@@ -320,7 +333,7 @@ class RestClient:
             return error.status in self.service.successes
         if isinstance(error, AhaConnectionError):
             return True
-        return error.status in _RETRYABLE_STATUS
+        return is_transient(error.status)
 
     def _backoff(self, error: AhaError, attempt: int) -> float:
         longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
@@ -341,7 +354,7 @@ class RestClient:
                 retry_after=pause,
                 **facts,
             )
-        if status >= 500:
+        if 500 <= status < 600 or is_transient(status):
             raise AhaServerError(
                 f"{self._where} failed with status {status}. If it lasts, look at {self.service.name}'s status "
                 "page.",

@@ -235,7 +235,7 @@ def test_a_batch_whose_results_are_missing_stops_the_push(world, endpoint, answe
 
 
 @pytest.mark.parametrize("pause", ["7", formatdate(usegmt=True)], ids=["seconds", "date"])
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 503, 507, 508, 520, 529, 530, 599])
 def test_a_busy_endpoint_is_waited_for(world, endpoint, status, pause):
     endpoint.reply = lambda seen: (status, {}, {"Retry-After": pause}) if len(endpoint.seen) == 2 else (200, {})
     world.land(users(3))
@@ -371,6 +371,15 @@ def test_a_wrong_path_stops_the_push(world, endpoint, status):
     world.land(users(3))
     with pytest.raises(AhaTargetError, match="nothing at the path that takes POST"):
         world.push(people(), target(path="/nowhere"))
+
+
+@pytest.mark.parametrize("status", [501, 505])
+def test_an_endpoint_that_can_not_do_it_stops_the_push(world, endpoint, status):
+    endpoint.reply = lambda seen: (status, {})
+    world.land(users(2))
+    with pytest.raises(AhaTargetError, match="it can't do that for any record"):
+        world.push(people(), target())
+    assert len(endpoint.seen) == 1
 
 
 def test_a_redirect_is_not_followed(world, endpoint):

@@ -18,7 +18,7 @@ import orjson
 import requests
 from requests.auth import HTTPBasicAuth
 
-from airflow_provider_aha.api.rest import logged_as
+from airflow_provider_aha.api.rest import is_transient, logged_as
 from airflow_provider_aha.api.wire import ENCODINGS, BoundedAdapter, TooLargeError, body_of, patience
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
@@ -44,7 +44,6 @@ from airflow_provider_aha.push.targets.base import (
 
 METHODS = ("POST", "PUT", "PATCH")
 _PLACE = re.compile(r"\{([^{}]*)\}")
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
 _REASON = 500
 # Of an answer that is larger only the status is known.
@@ -237,12 +236,16 @@ class HttpTarget(Target):
             raise AhaPermissionError(
                 f"{where}: the credentials of the connection {self._connection} may not do this.", status=status
             )
-        if status in _BUSY:
+        if is_transient(status):
             wait = _seconds(response.headers.get("Retry-After"))
             raise SendAgainError(f"{where}.", status=status, retry_after=wait)
         if 300 <= status < 400:
             raise AhaTargetError(
                 f"{where}, a redirect, which is not followed: correct host and path.", status=status
+            )
+        if status >= 500:
+            raise AhaTargetError(
+                f"{where}: it can't do that for any record. Look at method and path.", status=status
             )
 
     # --- the answer --------------------------------------------------------------------------------
