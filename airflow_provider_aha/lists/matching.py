@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import translate
 
 from airflow_provider_aha.common.addresses import domain_of, fold, is_id
@@ -34,6 +35,42 @@ SERVICE_ACCOUNT_PATTERNS = (
 )
 
 
+# The kinds of entries, in the order in which they are looked at.
+KINDS = ID, EMAIL, DOMAIN, PATTERN = "id", "email", "domain", "pattern"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a list.
+
+    :param kind: ``id``, ``email``, ``domain`` or ``pattern``.
+    :param text: what it says, as it is compared.
+    :param place: where it stands, for sentences: ``entry 2 of the protected ids in the Variable aha_guards``.
+    :param reason: what a user is who is on it, without personal data: ``protected id``.
+    """
+
+    kind: str
+    text: str = field(repr=False)
+    place: str
+    reason: str
+
+
+def read_entries(kind: str, value: object, place: str, reason: str) -> list[Entry]:
+    """Read one entry of a list.
+
+    :param kind: ``id``, ``email``, ``domain`` or ``pattern``.
+    :param value: what somebody wrote.
+    :param place: where it stands.
+    :param reason: what a user is who is on it.
+    :raises AhaConfigurationError: when it could match nobody; the sentence repeats nothing of it.
+    """
+    text = fold(str(value))
+    fits, why = _FORMS[kind]
+    if not fits(text):
+        raise AhaConfigurationError(f"{place[0].upper()}{place[1:]} could match nobody: {why}.")
+    return [Entry(kind, text, place, reason)]
+
+
 class UserMatcher:
     """Tells whether a user is on a list. Case, blanks around a text and the way an accent is written don't count.
 
@@ -43,6 +80,7 @@ class UserMatcher:
         for itself.
     :param patterns: with ``*``, ``?`` and ``[...]``, for the whole email or the whole name.
     :param word: what a user on the list is, for the reason.
+    :param where: where the list stands, for sentences, such as `` in the Variable aha_guards``.
     :raises AhaConfigurationError: for an entry that could match nobody.
     """
 
@@ -54,41 +92,87 @@ class UserMatcher:
         patterns: Iterable[str] = (),
         *,
         word: str = "protected",
+        where: str = "",
     ) -> None:
-        self._word = word
-        self._ids = frozenset(_entries(ids, is_id, f"{word} ids", "a user id has digits only"))
-        self._emails = frozenset(_entries(emails, _is_email, f"{word} emails", "an email has one @ inside"))
-        named = set(_entries(domains, _is_domain, f"{word} domains", "a domain is what follows the @"))
-        self._parents = tuple(domain[1:] for domain in named if domain.startswith("*."))
-        self._domains = frozenset(domain for domain in named if not domain.startswith("*."))
-        self._pattern = _either(_entries(patterns, _is_pattern, f"{word} patterns", "a pattern is not empty"))
+        given = {ID: ids, EMAIL: emails, DOMAIN: domains, PATTERN: patterns}
+        entries: list[Entry] = []
+        for kind, values in given.items():
+            what = f"the {word} {kind}s{where}"
+            if isinstance(values, str):
+                raise AhaConfigurationError(f"{what[0].upper()}{what[1:]} must be a list.")
+            for number, value in enumerate(values, 1):
+                entries += read_entries(kind, value, f"entry {number} of {what}", f"{word} {kind}")
+        self._take(entries)
 
-    def match(self, user_id: str, email: str | None, name: str | None) -> str | None:
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> UserMatcher:
+        """Return what looks users up in entries of any lists.
+
+        :param entries: the entries.
+        """
+        found = cls()
+        found._take(list(entries))
+        return found
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        self.entries = tuple(entries)
+        by_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in KINDS}
+        self._ids, self._emails, domains = (
+            {entry.text: entry for entry in reversed(by_kind[kind])} for kind in (ID, EMAIL, DOMAIN)
+        )
+        self._parents = {text[1:]: entry for text, entry in domains.items() if text.startswith("*.")}
+        self._domains = {text: entry for text, entry in domains.items() if not text.startswith("*.")}
+        self._suffixes = tuple(self._parents)
+        self._patterns = [(re.compile(translate(entry.text)), entry) for entry in by_kind[PATTERN]]
+        # One look at all patterns together: most users fit none.
+        self._any_pattern = re.compile("|".join(pattern.pattern for pattern, _ in self._patterns))
+
+    def match(self, user_id: str, email: str | None, *names: str | None) -> str | None:
         """Look for a user on the list.
 
         :param user_id: the user's id.
         :param email: the user's email.
-        :param name: the user's name.
+        :param names: the user's name, and every other one by which the user is known.
         :return: a reason without personal data, such as ``protected id``; None for a user who isn't listed.
         """
-        if user_id.strip() in self._ids:
-            return f"{self._word} id"
+        found = self.find(user_id, email, *names)
+        return found.reason if found else None
+
+    def find(self, user_id: str, email: str | None, *names: str | None) -> Entry | None:
+        """Look for an entry that a user is on; see :meth:`match`.
+
+        :param user_id: the user's id.
+        :param email: the user's email.
+        :param names: the user's name, and every other one by which the user is known.
+        """
         folded = fold(email)
-        if folded in self._emails:
-            return f"{self._word} email"
-        if self.has_domain_of(folded):
-            return f"{self._word} domain"
-        if self._pattern and any(self._pattern.match(text) for text in (folded, fold(name)) if text):
-            return f"{self._word} pattern"
-        return None
+        return (
+            self._ids.get(user_id.strip())
+            or self._emails.get(folded)
+            or self._domain_of(folded)
+            or self._fitting([folded, *map(fold, names)])
+        )
 
     def has_domain_of(self, folded: str) -> bool:
         """Tell whether the domain of an address is on the list.
 
         :param folded: what :func:`fold` returned.
         """
+        return self._domain_of(folded) is not None
+
+    def _domain_of(self, folded: str) -> Entry | None:
         domain = domain_of(folded)
-        return domain != "" and (domain in self._domains or domain.endswith(self._parents))
+        if domain in self._domains:
+            return self._domains[domain]
+        if domain.endswith(self._suffixes):
+            return next(entry for suffix, entry in self._parents.items() if domain.endswith(suffix))
+        return None
+
+    def _fitting(self, texts: Sequence[str]) -> Entry | None:
+        found = [text for text in texts if text and self._patterns and self._any_pattern.match(text)]
+        if not found:
+            return None
+        return next(entry for pattern, entry in self._patterns if any(map(pattern.match, found)))
 
 
 def _is_email(text: str) -> bool:
@@ -100,19 +184,9 @@ def _is_domain(text: str) -> bool:
     return re.fullmatch(r"(?:\*\.)?[^\s@*.]+(?:\.[^\s@*.]+)*", text) is not None
 
 
-def _is_pattern(text: str) -> bool:
-    return text != ""
-
-
-def _entries(values: Iterable[str], fits: Callable[[str], bool], what: str, why: str) -> list[str]:
-    if isinstance(values, str):
-        raise AhaConfigurationError(f"The {what} must be a list.")
-    folded = [fold(str(value)) for value in values]
-    for place, text in enumerate(folded, 1):
-        if not fits(text):
-            raise AhaConfigurationError(f"Entry {place} of the {what} could match nobody: {why}.")
-    return folded
-
-
-def _either(patterns: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(translate(pattern) for pattern in patterns)) if patterns else None
+_FORMS = {
+    ID: (is_id, "a user id has digits only"),
+    EMAIL: (_is_email, "an email has one @ inside"),
+    DOMAIN: (_is_domain, "a domain is what follows the @"),
+    PATTERN: (bool, "a pattern is not empty"),
+}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aha.common.values import to_bool, to_list, to_text
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     Done,
@@ -142,7 +143,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         facts = check_approval(
             record,
             plan_sha256=plan.sha256,
-            approvers=to_list(self.approvers, "approvers") or [],
+            approvers=approvers_of(self.approvers),
             requested_by=run.requested_by,
             now=datetime.now(UTC),
             anonymous_counts=self.hook.get_conn().config.is_loopback,

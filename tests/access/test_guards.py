@@ -12,7 +12,7 @@ from airflow_provider_aha.access.operations.user_fields import (
 )
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
 from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.matching import Entry, UserMatcher
 
 ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
 NONE = dict.fromkeys(ALL, False)
@@ -95,17 +95,14 @@ def test_lists_protect_by_id_email_domain_and_pattern(given):
     assert protection.reason(user("3", email="bob@example.org", name="Bob")) is None
 
 
-def test_the_exclusion_file_is_asked_by_id_email_and_name():
-    asked: list[tuple[str, str | None, str | None]] = []
-
-    def excluded(*who: str | None) -> str:
-        asked.append(who)  # type: ignore[arg-type]
-        return "exclusion file row 3"
-
-    protection = Protection("1", excluded=excluded)
-    assert protection.exclusion(user("2", email="a@b.c", name="Ann")) == "exclusion file row 3"
-    assert asked == [("2", "a@b.c", "Ann")]
-    assert Protection("1").exclusion(user("2")) is None
+@pytest.mark.parametrize("kind", [("id", "2"), ("email", "a@b.c"), ("pattern", "ann*")])
+def test_the_exclusion_file_is_asked_by_id_email_and_name(kind):
+    entry = Entry(*kind, "row 3 of the exclusion file", "exclusion file row 3")
+    protection = Protection("1", excluded=UserMatcher.of([entry]))
+    ann = user("2", email="a@b.c", name="Ann")
+    assert protection.exclusion(ann) == "exclusion file row 3"
+    assert protection.reason(ann) is None
+    assert Protection("1").exclusion(ann) is None
 
 
 # --- what changes mean ---------------------------------------------------------------------------

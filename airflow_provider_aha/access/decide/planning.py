@@ -64,7 +64,7 @@ class Request:
     :param as_given: the policy as it was given, for the record.
     :param max_snapshot_age: an older snapshot is refused.
     :param roster: reads the roster; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     """
 
     account: str
@@ -74,7 +74,7 @@ class Request:
     as_given: Mapping[str, Any]
     max_snapshot_age: timedelta
     roster: Callable[[], Roster] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     policy = request.policy
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
-    exclusions = load_exclusions(request.exclusions) if request.exclusions else None
+    exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -156,8 +156,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     inputs = dict(population.files())
     if roster:
         inputs[f"input-roster.{roster.suffix}"] = roster.body
-    if exclusions:
-        inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
+    for number, file in enumerate(exclusions.files if exclusions else (), 1):
+        inputs[f"input-exclusions{f'-{number}' if number > 1 else ''}.{file.suffix}"] = file.body
     files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
     decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
     content = {

@@ -7,43 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
+from airflow_provider_aha.access.plan.caps import Caps
+from airflow_provider_aha.exceptions import AhaNotFoundError
 from airflow_provider_aha.lists.matching import UserMatcher
 
-
-@dataclass(frozen=True)
-class Caps:
-    """How many users a run may change.
-
-    :param max_users: at most so many users.
-    :param max_percent: at most so many percent of the enabled users, 0 to 100.
-    :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through.
-    """
-
-    max_users: int = 25
-    max_percent: float = 20.0
-    approved_plan_sha256: str | None = None
-
-    def check(self, wanted: int, recent: int, enabled: int, plan_sha256: str | None) -> None:
-        """Refuse a run that would change too many.
-
-        :param wanted: users that this run would change.
-        :param recent: other users that were changed within the last seven days, or may be by a run under way.
-        :param enabled: enabled users of the account when the run was planned.
-        :param plan_sha256: the plan's SHA-256, where there is a plan.
-        :raises AhaGuardError: when a cap is exceeded.
-        """
-        if plan_sha256 is not None and plan_sha256 == self.approved_plan_sha256:
-            return
-        # In the smallest accounts a fifth is less than one person, and one must be possible.
-        by_percent = max(int(enabled * self.max_percent / 100), 1)
-        if wanted and wanted + recent > min(self.max_users, by_percent):
-            raise AhaGuardError(
-                f"This run would change the access of {wanted} users, after {recent} within the last seven days; "
-                f"allowed are {self.max_users} users and {self.max_percent:g} % of {enabled} enabled users "
-                f"({by_percent}). Nothing was done. Look at the plan: if it is right, pass its SHA-256 as "
-                "approved_plan_sha256; don't raise the cap."
-            )
+# Plans are made to fit the caps, so the caps are known where plans are made; the write holds them once more.
+__all__ = ["Caps", "Protection", "last_administrators"]
 
 
 @dataclass(frozen=True)
@@ -52,13 +21,13 @@ class Protection:
 
     :param key_owner_id: the owner of the API key: disabling it would kill the key.
     :param protected: ids, emails, domains and patterns of people and service accounts.
-    :param excluded: looks a user up in the exclusion file by id, email and name; returns why, or None. It keeps
-        access from being taken, not from being given back.
+    :param excluded: the rows of exclusion files that hold today. They keep access from being taken, not from being
+        given back.
     """
 
     key_owner_id: str
     protected: UserMatcher = field(default_factory=UserMatcher)
-    excluded: Callable[[str, str | None, str | None], str | None] | None = None
+    excluded: UserMatcher = field(default_factory=UserMatcher)
 
     def reason(self, user: Mapping[str, Any]) -> str | None:
         """Say why a user's access is not to be changed at all, or None.
@@ -74,7 +43,7 @@ class Protection:
 
         :param user: the user as Aha! shows it.
         """
-        return self.excluded(user["id"], user.get("email"), user.get("name")) if self.excluded else None
+        return self.excluded.match(user["id"], user.get("email"), user.get("name"))
 
 
 def last_administrators(
