@@ -17,6 +17,8 @@ from airflow_provider_aha.store.store import Location, sha256
 
 _WHO = tuple(kind for kind in KINDS if kind != DOMAIN)
 _ABOUT = ("reason", "owner", "expires_on")
+# An earlier day is what a spreadsheet writes for none, and no expiry.
+_FIRST_YEAR = 2000
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def _exclusion(table: SmallTable, name: str, number: int, record: Mapping[str, A
             raise AhaConfigurationError(f"Row {number} of {table.what} has no {column}.")
     try:
         expires_on = date_of(record["expires_on"], UTC)
+        if expires_on is not None and expires_on.year < _FIRST_YEAR:
+            raise ValueError
     except ValueError:
         raise AhaConfigurationError(
             f"Row {number} of {table.what} has an expires_on that is no day: write it as 2026-12-31."

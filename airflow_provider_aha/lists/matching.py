@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 
-from airflow_provider_aha.common.addresses import domain_of, fold, is_id
+from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, is_id, look, read_addresses
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 # Names that look like no person: such a user is spared until somebody lists it by id.
@@ -35,6 +35,11 @@ SERVICE_ACCOUNT_PATTERNS = (
 )
 
 
+# So many digits of a number are exact in a spreadsheet, and in JavaScript.
+_EXACT = 15
+_LONGEST_ID = 40
+# So many entries a sentence may name.
+_NAMED = 20
 # The kinds of entries, in the order in which they are looked at.
 KINDS = ID, EMAIL, DOMAIN, PATTERN = "id", "email", "domain", "pattern"
 
@@ -62,13 +67,62 @@ def read_entries(kind: str, value: object, place: str, reason: str) -> list[Entr
     :param value: what somebody wrote.
     :param place: where it stands.
     :param reason: what a user is who is on it.
+    :return: the entry; several for an email that names several addresses.
     :raises AhaConfigurationError: when it could match nobody; the sentence repeats nothing of it.
     """
-    text = fold(str(value))
-    fits, why = _FORMS[kind]
-    if not fits(text):
-        raise AhaConfigurationError(f"{place[0].upper()}{place[1:]} could match nobody: {why}.")
-    return [Entry(kind, text, place, reason)]
+    try:
+        texts = _READERS[kind](str(value))
+    except ValueError as error:
+        raise AhaConfigurationError(f"{_sentence(place)} {error}.") from None
+    return [Entry(kind, text, place, reason) for text in texts]
+
+
+def _sentence(place: str) -> str:
+    return f"{place[0].upper()}{place[1:]}"
+
+
+def _id(text: str) -> list[str]:
+    found = fold(text)
+    if not is_id(found) or len(found) > _LONGEST_ID:
+        raise ValueError(
+            "is no user id, which has digits only (a spreadsheet may have rounded it: format the column as text)"
+        )
+    return [found]
+
+
+def _email(text: str) -> list[str]:
+    found = read_addresses(text)
+    if not found:
+        raise ValueError("has no address")
+    return [look(address) for address in found]
+
+
+def _domain(text: str) -> list[str]:
+    found = ascii_domain(fold(text).removeprefix("@").removesuffix("."))
+    if not _DOMAIN.fullmatch(found):
+        raise ValueError("is no domain, which is what follows the @")
+    return [found]
+
+
+def _pattern(text: str) -> list[str]:
+    found = fold(text)
+    if not found:
+        raise ValueError("is an empty pattern")
+    if _REGULAR_EXPRESSION.search(_CLASS.sub("x", found)) or _IN_CLASS.search(found):
+        raise ValueError(
+            "looks like a regular expression, and patterns are those of a shell: * for any text, ? for one "
+            "character, [abc] for one of these; svc* is what begins with svc, [.] is a dot before one of them"
+        )
+    return [found]
+
+
+_READERS: dict[str, Callable[[str], list[str]]] = {ID: _id, EMAIL: _email, DOMAIN: _domain, PATTERN: _pattern}
+_DOMAIN = re.compile(r"(?:\*\.)?[^\s@*./:]+(?:\.[^\s@*./:]+)*")
+_CLASS = re.compile(r"\[!?\]?[^\]]*\]")
+# Outside of a class. A shell would take all of it for plain characters, so that the pattern would match nobody, or
+# a few of those who are meant.
+_REGULAR_EXPRESSION = re.compile(r"\\|^\^|\$$|\.[*+?]|\(\?|[\[|{}]|^/.*/$|^%|%$")
+_IN_CLASS = re.compile(r"\[\^|\]\+")
 
 
 class UserMatcher:
@@ -82,6 +136,8 @@ class UserMatcher:
     :param word: what a user on the list is, for the reason.
     :param where: where the list stands, for sentences, such as `` in the Variable aha_guards``.
     :raises AhaConfigurationError: for an entry that could match nobody.
+
+    An email stands for every address that looks like it, also one with a ``+`` and more behind the name.
     """
 
     def __init__(
@@ -127,6 +183,11 @@ class UserMatcher:
         # One look at all patterns together: most users fit none.
         self._any_pattern = re.compile("|".join(pattern.pattern for pattern, _ in self._patterns))
 
+    @property
+    def names_matter(self) -> bool:
+        """Whether a user whose name isn't known may be on the list: a pattern without ``@`` may fit a name."""
+        return any(entry.kind == PATTERN and "@" not in entry.text for entry in self.entries)
+
     def match(self, user_id: str, email: str | None, *names: str | None) -> str | None:
         """Look for a user on the list.
 
@@ -148,7 +209,7 @@ class UserMatcher:
         folded = fold(email)
         return (
             self._ids.get(user_id.strip())
-            or self._emails.get(folded)
+            or self._emails.get(look(email))
             or self._domain_of(folded)
             or self._fitting([folded, *map(fold, names)])
         )
@@ -175,18 +236,64 @@ class UserMatcher:
         return next(entry for pattern, entry in self._patterns if any(map(pattern.match, found)))
 
 
-def _is_email(text: str) -> bool:
-    local, _, domain = text.partition("@")
-    return bool(local and domain) and "@" not in domain and not re.search(r"\s", text)
+# A user of an account: id, email and name.
+Who = tuple[str, str | None, str | None]
 
 
-def _is_domain(text: str) -> bool:
-    return re.fullmatch(r"(?:\*\.)?[^\s@*.]+(?:\.[^\s@*.]+)*", text) is not None
+def unmatched(entries: Iterable[Entry], users: Iterable[Who]) -> list[Entry]:
+    """Find the entries that no user of an account is on, enabled or not: they protect nobody.
+
+    :param entries: entries of any lists.
+    :param users: all users of the account.
+    :return: those entries, in order.
+    :raises AhaConfigurationError: when one is an id that no user has, and a user's id has the same first 15 digits:
+        a spreadsheet or JavaScript has rounded it, and who is meant would be unprotected.
+    """
+    entries = list(entries)
+    waiting = {kind: {entry.text for entry in entries if entry.kind == kind} for kind in KINDS}
+    patterns = {text: re.compile(translate(text)) for text in waiting[PATTERN]}
+    parents = {text for text in waiting[DOMAIN] if text.startswith("*.")}
+    rounded = dict.fromkeys((rounding for text in waiting[ID] for rounding in _roundings(text)), "")
+    for user_id, email, name in users:
+        if not any(waiting.values()):
+            break
+        folded = fold(email)
+        domain = domain_of(folded)
+        waiting[ID].discard(user_id)
+        waiting[EMAIL].discard(look(email))
+        waiting[DOMAIN].discard(domain)
+        waiting[DOMAIN] -= {parent for parent in parents & waiting[DOMAIN] if domain.endswith(parent[1:])}
+        texts = [text for text in (folded, fold(name)) if text]
+        waiting[PATTERN] -= {one for one in waiting[PATTERN] if any(map(patterns[one].match, texts))}
+        rounded |= {rounding: user_id for rounding in _roundings(user_id) if rounding in rounded}
+    found = [entry for entry in entries if entry.text in waiting[entry.kind]]
+    for entry in found:
+        other = max((rounded[one] for one in _roundings(entry.text)), default="") if entry.kind == ID else ""
+        if other:
+            raise AhaConfigurationError(
+                f"{_sentence(entry.place)}: no such user, but one has the same first {_EXACT} digits ({other}). A "
+                " spreadsheet or JavaScript rounds long numbers: write all digits, as text. If the user was "
+                "removed, take the entry out. Nothing was done."
+            )
+    return found
 
 
-_FORMS = {
-    ID: (is_id, "a user id has digits only"),
-    EMAIL: (_is_email, "an email has one @ inside"),
-    DOMAIN: (_is_domain, "a domain is what follows the @"),
-    PATTERN: (bool, "a pattern is not empty"),
-}
+def _roundings(user_id: str) -> list[str]:
+    """Return what is left of an id where only 15 digits count, cut off and rounded; a short id stays as it is."""
+    if not is_id(user_id) or not _EXACT <= len(user_id) <= _LONGEST_ID:
+        return []
+    return [user_id[:_EXACT], f"{int(user_id):.{_EXACT - 1}e}"]
+
+
+def protects_nobody(entries: Sequence[Entry]) -> list[str]:
+    """Say which entries protect nobody, by where they stand; nothing of what they say.
+
+    :param entries: what :func:`unmatched` returned.
+    :return: one sentence, or none.
+    """
+    places = list(dict.fromkeys(entry.place for entry in entries))
+    if not places:
+        return []
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    what = "1 entry protects" if len(places) == 1 else f"{len(places)} entries protect"
+    return [f"{what} nobody in this account: {', '.join(places[:_NAMED])}{more}."]
