@@ -101,7 +101,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
 
     def _decision(self, plan_path: str, folder: RunFolder, context: Any, *, dry_run: bool) -> Decision:
         """Read the plan and, where it is to be carried out, its approval."""
-        from airflow_provider_aha.access.plan.plan import decision_of, load_plan
+        from airflow_provider_aha.access.plan.plan import decision_of, load_plan, load_users
 
         location = resolve_path(plan_path)
         plan = load_plan(location.fs, location.path)
@@ -115,6 +115,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
             strike_out=strike_out,
             facts={"ticket": to_text(self.ticket, "ticket"), **approval},
             now=datetime.now(UTC),
+            users=load_users(location.fs, location.path, plan.header),
         )
 
     def _approval(

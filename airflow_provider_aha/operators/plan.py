@@ -86,7 +86,7 @@ class AhaPlanDeactivationsOperator(GuardedOperator):
             plan = self._recorded(location, run, self._request(run))
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.enabled_users, planned)
-        for note in plan.header["notes"]:
+        for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
             self.log.warning(note)
         return {
             "account": plan.account,
@@ -123,7 +123,8 @@ class AhaPlanDeactivationsOperator(GuardedOperator):
         guards = self.guards()
         patterns = to_list(self.protect_patterns, "protect_patterns")
         patterns = list(SERVICE_ACCOUNT_PATTERNS) if patterns is None else patterns
-        policy = Policy(read_rules(self.rules), guards.protected, UserMatcher(patterns=patterns))
+        service_accounts = UserMatcher(patterns=patterns, word="service account", where=" in the DAG")
+        policy = Policy(read_rules(self.rules), guards.protected, service_accounts)
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
         spec = RosterSpec.read(self.roster)
         if policy.of_class(LEFT) and spec is None:

@@ -132,6 +132,8 @@ class AhaWriteOperator(GuardedOperator):
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
             decision = make_decision(folder)
+            for sentence in protection.check(decision.users):
+                self.log.warning(sentence)
             if exclusions:
                 # Those that hold at the write, rather than at the plan.
                 decision = replace(decision, facts={**decision.facts, "exclusions_sha256": exclusions.sha256})

@@ -105,6 +105,33 @@ def test_the_exclusion_file_is_asked_by_id_email_and_name(kind):
     assert Protection("1").exclusion(ann) is None
 
 
+@pytest.mark.parametrize(
+    ("shown", "known_as", "reason"),
+    [
+        ("Ann Example", None, "protected pattern"),
+        ("Ann Example", "Bob Example", "protected pattern"),
+        ("Renamed Since", "Ann Example", "protected pattern"),
+        (None, "Ann Example", "protected pattern"),
+        (" ", "Ann Example", "protected pattern"),
+        (None, None, "Aha! shows no name, which a protected pattern may fit"),
+        ("", " ", "Aha! shows no name, which a protected pattern may fit"),
+        (7, None, "Aha! shows no name, which a protected pattern may fit"),
+        ("Bob Example", "Bob Example", None),
+        (None, "Bob Example", None),
+    ],
+)
+def test_a_pattern_is_held_to_either_name_and_a_name_that_is_not_known_lifts_no_protection(shown, known_as, reason):
+    protection = Protection("1", UserMatcher(patterns=["ann ex*"]))
+    assert protection.reason(user("2", email="a@b.c", name=shown), known_as) == reason
+    excluding = Protection("1", excluded=UserMatcher(patterns=["ann ex*"]))
+    assert (excluding.exclusion(user("2", email="a@b.c", name=shown), known_as) is None) == (reason is None)
+
+
+def test_a_name_that_is_not_known_matters_to_patterns_of_names_only():
+    protection = Protection("1", UserMatcher(ids=["3"], emails=["b@b.c"], patterns=["svc-*@example.com"]))
+    assert protection.reason(user("2", email="a@b.c")) is None
+
+
 # --- what changes mean ---------------------------------------------------------------------------
 
 

@@ -9,8 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.access.plan.plan import load_plan
+from airflow_provider_aha.access.plan.words import question, summary
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.guards import GuardedOperator, approvers_of
@@ -50,6 +52,9 @@ class Account:
         rules = [{"class": "named", "ids": ids}]
         made = self.run(AhaPlanDeactivationsOperator, run_id, rules=rules, **arguments)
         return [row.user_id for row in load_plan(resolve_path(self.base).fs, made["plan_path"]).rows]
+
+    def folder(self, run_id: str) -> Path:
+        return Path(self.base) / f"deactivations/account=127.0.0.1/dag=d/run={run_id}"
 
     @property
     def puts(self) -> list[str]:
@@ -146,7 +151,7 @@ def test_exclusion_files_of_both_are_united(account, guards, tmp_path):
         (tmp_path / f"{number}.csv").write_text(text)
     guards(exclusions=[str(tmp_path / "0.csv")])
     assert account.plan(account.ids[:3], exclusions=str(tmp_path / "1.csv")) == account.ids[2:3]
-    folder = Path(account.base) / "deactivations/account=127.0.0.1/dag=d/run=p"
+    folder = account.folder("p")
     kept = {path.name: path.read_text() for path in folder.glob("input-exclusions*")}
     assert [account.ids[0] in text for text in kept.values()].count(True) == 1
     assert set(kept) == {"input-exclusions.csv", "input-exclusions-2.csv"}
@@ -254,6 +259,67 @@ def test_without_the_variable_the_log_says_that_it_is_not_set(account, caplog, c
     logged = caplog.text + "".join(capfd.readouterr())
     assert "1 protected entries" in logged
     assert "the Variable aha_guards is not set" in logged
+
+
+# --- entries that protect nobody -----------------------------------------------------------------
+
+
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> str:
+    # Airflow 2 logs through the standard library, Airflow 3 prints when no supervisor listens.
+    return caplog.text + "".join(capfd.readouterr())
+
+
+def test_entries_that_protect_nobody_head_the_plan_and_the_question_and_are_logged(
+    account, guards, tmp_path, caplog, capfd
+):
+    caplog.set_level("INFO")
+    path = tmp_path / "exclusions.csv"
+    path.write_text("id,email,reason,owner,expires_on\n,gone@example.com,hold,Legal,\n1,,hold,Legal,2020-01-01\n")
+    guards(protected_emails=[account.people[0]["email"], "left@example.com"], exclusions=str(path))
+    sentence = (
+        "2 entries protect nobody in this account: entry 2 of the protected emails in the Variable aha_guards, row "
+        "1 of the exclusion file."
+    )
+    account.plan(account.ids[:2])
+    plan = load_plan(resolve_path(account.base).fs, str(account.folder("p") / "plan.json"))
+    assert plan.header["protects_nobody"] == [sentence]
+    for text in (summary(plan), question(plan, "ann"), (account.folder("p") / "plan.md").read_text()):
+        assert sentence in text.partition("| Class")[0].replace("&#95;", "_")
+    assert sentence in (log := logged(caplog, capfd))
+    account.deactivate(account.ids[1:2])
+    assert sentence in (log := log + logged(caplog, capfd))
+    assert "gone@" not in log
+    assert "left@" not in log
+
+
+def test_the_write_tells_them_by_the_plan_s_users_too(account, guards, caplog, capfd):
+    account.plan(account.ids[:1])
+    caplog.set_level("INFO")
+    guards(protected_ids=["5000000000000000001"])
+    account.deactivate(None, plan=str(account.folder("p") / "plan.json"), dry_run=True)
+    assert "1 entry protects nobody in this account" in logged(caplog, capfd)
+
+
+@pytest.mark.parametrize("act", ["plan", "deactivate", "carry out"])
+def test_an_id_that_was_rounded_stops_plan_and_write(account, guards, act):
+    account.plan(account.ids[:1], "before")
+    guards(protected_ids=[account.ids[0][:15] + "0000"])
+    made = {"plan": str(account.folder("before") / "plan.json"), "dry_run": True}
+    acts = {
+        "plan": lambda: account.plan(account.ids[:1]),
+        "deactivate": lambda: account.deactivate(account.ids[:1]),
+        "carry out": lambda: account.deactivate(None, **made),
+    }
+    with pytest.raises(AirflowFailException, match="Entry 1 of the protected ids in the Variable aha_guards: no"):
+        acts[act]()
+    assert account.puts == []
+
+
+def test_patterns_of_service_accounts_that_a_dag_adds_are_told_and_the_usual_ones_are_not(account):
+    account.plan(account.ids[:1], protect_patterns=[*SERVICE_ACCOUNT_PATTERNS, "robot-*"])
+    plan = json.loads((account.folder("p") / "plan.json").read_text())
+    (sentence,) = plan["protects_nobody"]
+    assert f"entry {len(SERVICE_ACCOUNT_PATTERNS) + 1} of the service account patterns in the DAG" in sentence
 
 
 def test_a_whole_number_of_json_is_read_exactly(account, guards):

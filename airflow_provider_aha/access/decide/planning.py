@@ -37,6 +37,7 @@ from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Roster
 from airflow_provider_aha.record.run import account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
@@ -228,6 +229,9 @@ def build_plan(
         if verdict.spared_by is None:
             rows.append(_plan_row(subject, email, verdict, owners))
     decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
+    listed = [*policy.protected.entries, *own]
+    listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
     notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
     return Draft(
         decisions,
@@ -239,6 +243,7 @@ def build_plan(
             "roster": judging.roster_header,
             "unresolved": judging.names.unresolved(),
             "notes": notes,
+            "protects_nobody": protects_nobody(unmatched(listed, _everybody(population.users))),
         },
     )
 
@@ -348,6 +353,12 @@ def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
         batch = users.slice(start, _BATCH)
         for user_id, email in zip(*(batch.column(name).to_pylist() for name in ("id", "email")), strict=True):
             yield user_id, email, fold(email)
+
+
+def _everybody(users: pa.Table) -> Iterator[Who]:
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        yield from zip(*(batch.column(name).to_pylist() for name in ("id", "email", "name")), strict=True)
 
 
 def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:

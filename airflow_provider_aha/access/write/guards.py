@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.exceptions import AhaNotFoundError
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.matching import UserMatcher, Who, protects_nobody, unmatched
 
 # Plans are made to fit the caps, so the caps are known where plans are made; the write holds them once more.
 __all__ = ["Caps", "Protection", "last_administrators"]
@@ -29,21 +29,41 @@ class Protection:
     protected: UserMatcher = field(default_factory=UserMatcher)
     excluded: UserMatcher = field(default_factory=UserMatcher)
 
-    def reason(self, user: Mapping[str, Any]) -> str | None:
+    def reason(self, user: Mapping[str, Any], known_as: str | None = None) -> str | None:
         """Say why a user's access is not to be changed at all, or None.
 
         :param user: the user as Aha! shows it.
+        :param known_as: the user's name at the decision.
         """
         if user["id"] == self.key_owner_id:
             return "owner of the API key"
-        return self.protected.match(user["id"], user.get("email"), user.get("name"))
+        return _listed(self.protected, "a protected pattern", user, known_as)
 
-    def exclusion(self, user: Mapping[str, Any]) -> str | None:
-        """Say which row of the exclusion file spares a user, or None.
+    def exclusion(self, user: Mapping[str, Any], known_as: str | None = None) -> str | None:
+        """Say which row of the exclusion files spares a user, or None.
 
         :param user: the user as Aha! shows it.
+        :param known_as: the user's name at the decision.
         """
-        return self.excluded.match(user["id"], user.get("email"), user.get("name"))
+        return _listed(self.excluded, "a pattern of the exclusion file", user, known_as)
+
+    def check(self, users: Iterable[Who]) -> list[str]:
+        """Find the entries of the lists that protect nobody.
+
+        :param users: all users of the account; none where they aren't known.
+        :return: one sentence, or none.
+        :raises AhaConfigurationError: when an entry is an existing user's id that was rounded.
+        """
+        entries = [*self.protected.entries, *self.excluded.entries]
+        return protects_nobody(unmatched(entries, known)) if (known := list(users)) else []
+
+
+def _listed(matcher: UserMatcher, what: str, user: Mapping[str, Any], known_as: str | None) -> str | None:
+    """Look a user up by both names: either may have been changed, or left out by a single read."""
+    names = [name for name in (user.get("name"), known_as) if isinstance(name, str) and name.strip()]
+    if reason := matcher.match(user["id"], user.get("email"), *names):
+        return reason
+    return f"Aha! shows no name, which {what} may fit" if matcher.names_matter and not names else None
 
 
 def last_administrators(
