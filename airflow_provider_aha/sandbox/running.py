@@ -93,6 +93,10 @@ class ServiceServer(Generic[S]):
         """Switch all faults off."""
         self.app.faults.clear()
 
+    def land(self) -> None:
+        """Carry out the writes that the fault ``late_write`` still holds back."""
+        self.app.land()
+
     # --- start and end ---------------------------------------------------------------------------
 
     def start(self) -> Self:
