@@ -380,9 +380,10 @@ class _BrokenResponse(Response):
 async def _is_gone(receive: Receive, seconds: float) -> bool:
     """Wait, and tell whether the client has hung up meanwhile."""
     try:
-        return (await asyncio.wait_for(receive(), seconds))["type"] == "http.disconnect"
+        message = await asyncio.wait_for(receive(), seconds)
     except TimeoutError:
         return False
+    return str(message["type"]) == "http.disconnect"
 
 
 def sent_object(exchange: Exchange) -> Json:
