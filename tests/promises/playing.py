@@ -8,7 +8,6 @@ a person waits for the answer.
 import copy
 import importlib.util
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,5 +140,12 @@ class Played:
             "params": {},
             "run_id": self.run_id,
             "var": SimpleNamespace(value=self.variables),
-            "outlet_events": defaultdict(lambda: SimpleNamespace(extra={})),
+            "outlet_events": _Events(),
         }
+
+
+class _Events:
+    """Events of assets, which nobody reads here; an asset isn't hashable on every Airflow."""
+
+    def __getitem__(self, _: Any) -> SimpleNamespace:
+        return SimpleNamespace(extra={})
