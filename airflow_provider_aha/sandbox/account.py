@@ -166,6 +166,13 @@ class Account:
         lists = {key: body.get(key) or () for key in ("products", "paid_seat_groups", "identity_providers")}
         return cls.from_users(body["users"], **lists, clock=clock)
 
+    def now(self) -> float:
+        """Say what time it is here.
+
+        :returns: seconds since 1970.
+        """
+        return self._clock()
+
     def __len__(self) -> int:
         return len(self._order)
 

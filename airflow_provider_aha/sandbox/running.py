@@ -163,6 +163,8 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             server_header=False,
+            # The service says what time it is, by the clock of what it serves.
+            date_header=False,
             proxy_headers=False,
             backlog=2048,
             timeout_graceful_shutdown=1,

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from typing import Any, ClassVar
 
 import orjson
@@ -216,6 +217,10 @@ class SandboxService:
         """Say what the state holds."""
         raise NotImplementedError
 
+    def _now(self) -> float:
+        """Say what time it is here, in seconds since 1970."""
+        return time.time()
+
     def _limit_headers(self, verdict: Verdict) -> Mapping[str, str]:
         """Say what is left of the rate limits."""
         return verdict.headers
@@ -247,6 +252,7 @@ class SandboxService:
         """Turn an answer into what goes out."""
         headers: dict[str, str | None] = {
             self.marker: "1",
+            "Date": formatdate(self._now(), usegmt=True),
             "X-Request-Id": f"sandbox-{next(self._numbers)}",
             **self._limit_headers(verdict),
             **answer.headers,
