@@ -19,7 +19,6 @@ from airflow_provider_aha.flow import approved_flow
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
-from airflow_provider_aha.variables import GUARDS
 
 # Of users who are named; what evidence says needs no words.
 TO = """{{ '{"enabled": true}' if params.ids else '' }}"""
@@ -86,7 +85,6 @@ with DAG(
         reason="{{ params.reason }}",
         ticket="{{ params.ticket }}",
         asked_by="{{ params.asked_by }}",
-        **GUARDS,
     )
     extract >> plan
-    approved_flow(plan, dry_run="{{ params.dry_run }}", **GUARDS)
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

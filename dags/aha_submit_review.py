@@ -25,7 +25,6 @@ from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaSubmitReviewOperator
-from airflow_provider_aha.variables import GUARDS
 
 ACCOUNTS = "{{ ti.xcom_pull(task_ids='submit')['revoke_accounts'] }}"
 REVIEW = "{{ ti.xcom_pull(task_ids='submit')['review_id'] }}"
@@ -68,7 +67,7 @@ with DAG(
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
     )
     plan = AhaPlanAccessOperator(
-        task_id="plan", review=REVIEW, reason=f"decided by the review {REVIEW}", ticket=f"review {REVIEW}", **GUARDS
+        task_id="plan", review=REVIEW, reason=f"decided by the review {REVIEW}", ticket=f"review {REVIEW}"
     )
     submit >> if_accounts >> extract >> plan
-    approved_flow(plan, dry_run="{{ params.dry_run }}", **GUARDS)
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

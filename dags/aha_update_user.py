@@ -20,7 +20,6 @@ from airflow_provider_aha.flow import approved_flow
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
-from airflow_provider_aha.variables import GUARDS
 
 KEEP = "leave as it is"
 
@@ -96,7 +95,6 @@ with DAG(
         reason="{{ params.reason }}",
         ticket="{{ params.ticket }}",
         asked_by="{{ params.asked_by }}",
-        **GUARDS,
     )
     extract >> plan
-    approved_flow(plan, dry_run="{{ params.dry_run }}", **GUARDS)
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     names_to_fix,
@@ -97,7 +98,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         self, plan: Plan | AhaError, location: Location, folder: RunFolder, context: Any, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
-        from airflow_provider_aha.access.plan.plan import decision_of
+        from airflow_provider_aha.access.plan.plan import decision_of, load_users
 
         if isinstance(plan, AhaError):
             # Here, so that the try leaves a manifest.
@@ -114,6 +115,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             strike_out=strike_out,
             facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
             now=datetime.now(UTC),
+            users=load_users(location.fs, location.path, plan.header),
         )
 
     def _approval(
@@ -137,7 +139,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         facts = check_approval(
             record,
             plan=plan,
-            approvers=to_list(self.approvers, "approvers") or [],
+            approvers=approvers_of(self.approvers),
             requested_by=run.requested_by,
             now=datetime.now(UTC),
             # An address of this machine may be a gateway to a real account: the plan's crawl must have been of a

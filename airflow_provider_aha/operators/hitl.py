@@ -18,6 +18,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow_provider_aha.common.values import to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
@@ -113,7 +114,7 @@ class AhaApprovePlanOperator(HITLOperator):
         from airflow_provider_aha.store.store import create_once, read_record, to_json
 
         location, plan = self._load(context)
-        approvers = to_list(self.approvers, "approvers") or []
+        approvers = approvers_of(self.approvers)
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
@@ -225,7 +226,7 @@ class AhaApprovePlanOperator(HITLOperator):
             "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
             "responded_by_id": person.get("id"),
             "responded_by_name": person.get("name"),
-            "approvers": to_list(self.approvers, "approvers") or [],
+            "approvers": approvers_of(self.approvers),
             "strike_out": strike_out,
             "strike_reason": reason,
             "dag_id": context["ti"].dag_id,

@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_aha.common.values import is_unset, to_dict, to_list, to_number, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import evidence_at, names_to_fix, run_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _NAMED = 20
 
 
-class AhaPlanAccessOperator(AhaOperator):
+class AhaPlanAccessOperator(GuardedOperator):
     """Plan who should lose, get or change access, and say why; nothing is changed, and Aha! isn't asked.
 
     Give one of ``rules``, ``users`` with ``to``, ``review`` and ``undo``. The newest snapshot of the account is
@@ -54,13 +55,8 @@ class AhaPlanAccessOperator(AhaOperator):
         account: neither of them may approve it. (templated)
     :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param exclusions: path of an exclusion file. (templated)
     :param roster: dict that says where the roster is and how it is read; needed by rules of class ``left``.
         (templated)
-    :param protected_ids: ids that are never planned. (templated)
-    :param protected_emails: emails that are never planned. (templated)
-    :param protected_domains: domains whose users are never planned. (templated)
-    :param protected_patterns: shell patterns of emails and names that are never planned. (templated)
     :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
@@ -80,15 +76,10 @@ class AhaPlanAccessOperator(AhaOperator):
         "ticket",
         "asked_by",
         "base_path",
-        "exclusions",
         "roster",
-        "protected_ids",
-        "protected_emails",
-        "protected_domains",
-        "protected_patterns",
         "protect_patterns",
         "max_snapshot_age_hours",
-        "aha_conn_id",
+        *GuardedOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"rules": "json", "to": "json", "roster": "json"}
 
@@ -104,12 +95,7 @@ class AhaPlanAccessOperator(AhaOperator):
         ticket: str | None = None,
         asked_by: str | None = None,
         base_path: str | None = None,
-        exclusions: str | None = None,
         roster: Mapping[str, Any] | str | None = None,
-        protected_ids: Sequence[str] | str = (),
-        protected_emails: Sequence[str] | str = (),
-        protected_domains: Sequence[str] | str = (),
-        protected_patterns: Sequence[str] | str = (),
         protect_patterns: Sequence[str] | str | None = None,
         max_snapshot_age_hours: float | str = 24,
         **kwargs: Any,
@@ -124,12 +110,7 @@ class AhaPlanAccessOperator(AhaOperator):
         self.ticket = ticket
         self.asked_by = asked_by
         self.base_path = base_path
-        self.exclusions = exclusions
         self.roster = roster
-        self.protected_ids = protected_ids
-        self.protected_emails = protected_emails
-        self.protected_domains = protected_domains
-        self.protected_patterns = protected_patterns
         self.protect_patterns = protect_patterns
         self.max_snapshot_age_hours = max_snapshot_age_hours
 
@@ -186,7 +167,7 @@ class AhaPlanAccessOperator(AhaOperator):
             if not entry["must_fix"]:
                 ids = ", ".join(entry["ids"])
                 self.log.warning("User %s is not on the plan: %s", ids, entry["reason"].replace("_", " "))
-        for note in plan.header["notes"]:
+        for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
             self.log.warning(note)
         self.log.info("Plan: %s, SHA-256 %s", plan.path, plan.sha256)
 
@@ -223,7 +204,7 @@ class AhaPlanAccessOperator(AhaOperator):
 
     def _undone(self, reason: str, path: str, location: Location, account: str) -> NamedRule:
         from airflow_provider_aha.access.decide.named import to_give_back
-        from airflow_provider_aha.access.decide.rules import Known, NamedRule
+        from airflow_provider_aha.access.decide.rules import RECORD, Known, NamedRule
         from airflow_provider_aha.record.evidence import read_evidence
 
         disabled = to_give_back(read_evidence(evidence_at(path, location, account)), account)
@@ -233,10 +214,10 @@ class AhaPlanAccessOperator(AhaOperator):
             if was.is_administrator is False:
                 unless["administrator"] = False
             known[user_id] = Known(was.detail, unless=unless, updated_at=was.updated_at)
-        return NamedRule(reason, tuple(known), to={"enabled": True}, typed=False, known=known)
+        return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
     def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:
-        from airflow_provider_aha.access.decide.rules import Known, NamedRule
+        from airflow_provider_aha.access.decide.rules import RECORD, Known, NamedRule
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
 
@@ -249,7 +230,7 @@ class AhaPlanAccessOperator(AhaOperator):
             user_id: Known("decided by a review", reviewer, note)
             for user_id, reviewer, note in revoked_accounts(location, review)
         }
-        return NamedRule(f"review {review_id}", tuple(known), typed=False, known=known)
+        return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
 
     def _request(self, run: Run, location: Location) -> Request:
         from airflow_provider_aha.access.decide.planning import Request
@@ -258,15 +239,13 @@ class AhaPlanAccessOperator(AhaOperator):
         from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
         from airflow_provider_aha.lists.roster import RosterSpec
 
-        protected: dict[str, Any] = {
-            name: to_list(getattr(self, f"protected_{name}"), f"protected_{name}") or []
-            for name in ("ids", "emails", "domains", "patterns")
-        }
+        guards = self.guards()
         patterns = to_list(self.protect_patterns, "protect_patterns")
         patterns = list(SERVICE_ACCOUNT_PATTERNS) if patterns is None else patterns
         account = self.hook.get_conn().config.account
         rules, asked = self._asked(location, account)
-        policy = Policy(rules, UserMatcher(**protected), UserMatcher(patterns=patterns))
+        service_accounts = UserMatcher(patterns=patterns, word="service account", where=" in the DAG")
+        policy = Policy(rules, guards.protected, service_accounts)
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
         spec = RosterSpec.read(self.roster)
         if policy.of_class(LEFT) and spec is None:
@@ -274,7 +253,6 @@ class AhaPlanAccessOperator(AhaOperator):
                 "A rule of class left needs a roster, and none is given (the example DAG aha_offboard_leavers "
                 "takes it from the Variable aha_roster). No plan was made."
             )
-        exclusions = to_text(self.exclusions, "exclusions")
         return Request(
             account=account,
             dag_id=run.dag_id,
@@ -283,9 +261,9 @@ class AhaPlanAccessOperator(AhaOperator):
             as_given={
                 "rules": [],
                 **asked,
-                "protected": protected,
+                "protected": guards.lists,
                 "protect_patterns": patterns,
-                "exclusions": exclusions,
+                "exclusions": guards.exclusions,
                 "roster": spec and spec.as_given(),
                 "max_snapshot_age_hours": hours,
             },
@@ -294,7 +272,7 @@ class AhaPlanAccessOperator(AhaOperator):
             ticket=to_words(self.ticket, "ticket"),
             asked_by=to_words(self.asked_by, "asked_by"),
             roster=roster_reader(spec) if spec and policy.of_class(LEFT) else None,
-            exclusions=resolve_path(exclusions) if exclusions else None,
+            exclusions=tuple(map(resolve_path, guards.exclusions)),
         )
 
 

@@ -77,7 +77,7 @@ class Asked:
     :param requested_by: who triggered the run, or the schedule.
     :param terms: thresholds, prices, what is shown.
     :param roster: reads the roster; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     :param review_id: the review that the report opens; None: it opens none.
     """
 
@@ -87,7 +87,7 @@ class Asked:
     requested_by: str
     terms: Terms
     roster: Callable[[], Roster] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
     review_id: str | None = None
 
 
@@ -153,7 +153,7 @@ def gather(
     :param place: a local folder for the population.
     """
     terms, account = asked.terms, asked.account
-    exclusions = load_exclusions(asked.exclusions) if asked.exclusions else None
+    exclusions = load_exclusions(*asked.exclusions) if asked.exclusions else None
     roster = asked.roster() if asked.roster else None
     snapshot = read_snapshot(location, account)
     days = earlier_days(location, account, snapshot.day)

@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
+    FORM,
+    RECORD,
+    RULES,
     TO_DISABLE,
     Circumstances,
     Known,
@@ -55,6 +58,7 @@ from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Roster
 from airflow_provider_aha.record.run import account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
@@ -65,6 +69,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Why a name means nobody, or nobody knows whom.
+_NOBODY = ("unknown", "ambiguous", "look_alike")
 # Python objects are made for so many users at a time.
 _BATCH = 10_000
 _RIGHTS = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
@@ -86,7 +92,7 @@ class Request:
     :param ticket: the ticket that asked for it.
     :param asked_by: who asked for it, where that is another than who started the run.
     :param roster: reads the roster; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     """
 
     account: str
@@ -99,7 +105,7 @@ class Request:
     ticket: str | None = None
     asked_by: str | None = None
     roster: Callable[[], Roster] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     policy = request.policy
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
-    exclusions = load_exclusions(request.exclusions) if request.exclusions else None
+    exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -181,8 +187,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     inputs = dict(population.files())
     if roster:
         inputs[f"input-roster.{roster.suffix}"] = roster.body
-    if exclusions:
-        inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
+    for number, file in enumerate(exclusions.files if exclusions else (), 1):
+        inputs[f"input-exclusions{f'-{number}' if number > 1 else ''}.{file.suffix}"] = file.body
     files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
     decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
     content = {
@@ -260,6 +266,9 @@ def build_plan(
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
     decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners)
+    own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
+    listed = [*policy.protected.entries, *own]
+    listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
     notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
     return Draft(
         decisions,
@@ -272,6 +281,7 @@ def build_plan(
             "roster": judging.roster_header,
             "unresolved": judging.names.unresolved(),
             "notes": notes,
+            "protects_nobody": protects_nobody(unmatched(listed, _everybody(population.users))),
         },
     )
 
@@ -389,6 +399,12 @@ def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
             yield user_id, email, fold(email)
 
 
+def _everybody(users: pa.Table) -> Iterator[Who]:
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        yield from zip(*(batch.column(name).to_pylist() for name in ("id", "email", "name")), strict=True)
+
+
 def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:
     """Return the users whose address is in the roster by another spelling only."""
     if roster is None:
@@ -484,7 +500,7 @@ class _Names:
                     "asked": who,
                     "reason": reason,
                     "ids": ids,
-                    "must_fix": rule.typed and reason not in (AS_WANTED, GONE),
+                    "must_fix": _must_fix(rule, reason),
                 }
                 for who, reason, ids in asked
                 if reason
@@ -501,8 +517,15 @@ class _Names:
 
     def _reason(self, rule: NamedRule, user_id: str) -> str | None:
         if user_id not in self._shown:
-            return "unknown" if rule.typed else GONE
+            return GONE if rule.origin == RECORD else "unknown"
         return self.settled.get(user_id) or self._spared.get(user_id)
+
+
+def _must_fix(rule: NamedRule, reason: str) -> bool:
+    """Tell whether a person must put a name right before anything is done."""
+    if rule.origin == FORM:
+        return reason not in (AS_WANTED, GONE)
+    return rule.origin == RULES and reason in _NOBODY
 
 
 @dataclass(frozen=True)

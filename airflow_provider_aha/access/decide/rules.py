@@ -24,6 +24,9 @@ from airflow_provider_aha.lists.roster import Departure, Roster
 _DAY_MS = 24 * 60 * 60 * 1000
 _ABSENT_FOR = timedelta(hours=24)
 _READ_ALWAYS = frozenset({"enabled", "email", "administrator", "administrator_roles"})
+# Where the names of a rule come from. A wrong one must be put right, but for what was right once, in a record; who
+# is protected is spared by rules, and refused to a person who asks.
+RULES, FORM, RECORD = "rules", "form", "record"
 # What a rule that doesn't say otherwise wants of its users.
 TO_DISABLE = {"enabled": False}
 
@@ -92,7 +95,7 @@ class NamedRule:
     :param ids: their ids.
     :param emails: their addresses, as :func:`spelled`; each must belong to one user.
     :param to: what they are to be: fields of the ``user`` object.
-    :param typed: whether a person typed the names; ids of a review or of evidence were right once.
+    :param origin: where the names come from: ``rules``, a ``form``, or a ``record`` (a review, evidence).
     :param known: what a review or evidence says of users, by id; see :class:`Known`.
     """
 
@@ -100,7 +103,7 @@ class NamedRule:
     ids: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
     to: Mapping[str, Any] = field(default_factory=lambda: dict(TO_DISABLE))
-    typed: bool = True
+    origin: str = RULES
     known: Mapping[str, Known] = field(default_factory=dict, repr=False)
     user_class: str = field(default=NAMED, init=False)
     reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
@@ -193,7 +196,7 @@ def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule
         "emails": [user for user in named if "@" in user],
     }
     rule = _read_named(name, given, "users")
-    return replace(rule, to=dict(to))
+    return replace(rule, to=dict(to), origin=FORM)
 
 
 @dataclass(frozen=True)

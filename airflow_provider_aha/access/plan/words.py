@@ -77,6 +77,8 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     title = _TITLES.get(plan.action, "are planned to be changed")
     yield f"# {len(plan.rows)} of {of} of {_plain(plan.account)} {title}\n"
     yield from _unresolved(header["unresolved"])
+    for sentence in plan.header["protects_nobody"]:
+        yield f"**{_plain(sentence)}**\n"
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
