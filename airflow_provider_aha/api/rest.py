@@ -173,7 +173,7 @@ class RestClient:
 
     def __init__(self, config: RestConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
         self.config = config
-        self.sandbox = False
+        self._says_sandbox: set[bool] = set()
         self._clock = clock or Clock()
         self._limiter = RateLimiter(
             config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
@@ -182,6 +182,11 @@ class RestClient:
         self._session = _session(self.service, config, agent)
         self._adapter = self._session.get_adapter(config.base_url)
         self._settings = _settings(self._session, config)
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether every answer so far says that it is a sandbox's; before the first, nothing does."""
+        return self._says_sandbox == {True}
 
     @property
     def requests_sent(self) -> int:
@@ -311,7 +316,7 @@ class RestClient:
             raise self._no_answer(error) from None
         finally:
             self._limiter.release(headers, number)
-        self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
+        self._says_sandbox.add(self.service.sandbox_header in response.headers)
         return response, answer
 
     def _patience(self, method: str, stopped: Callable[[], bool]) -> Callable[[], float]:

@@ -13,10 +13,11 @@ from airflow_provider_aha.access.plan.words import question, summary
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.guards import GuardedOperator, approvers_of
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 
 Guards = Callable[..., None]
@@ -45,12 +46,12 @@ class Account:
         return operator(task_id="t", base_path=self.base, **arguments).execute(self.context(run_id))
 
     def deactivate(self, ids: list[str], run_id: str = "r", **arguments: Any) -> Any:
-        given = {"users": ids, "dry_run": False, "require_approval": False, **arguments}
+        given = {"users": ids, "dry_run": False, "allow_privileged": True, **arguments}
         return self.run(AhaDeactivateUsersOperator, run_id, **given)
 
     def plan(self, ids: list[str], run_id: str = "p", **arguments: Any) -> list[str]:
         rules = [{"class": "named", "ids": ids}]
-        made = self.run(AhaPlanDeactivationsOperator, run_id, rules=rules, **arguments)
+        made = self.run(AhaPlanAccessOperator, run_id, rules=rules, **arguments)
         return [row.user_id for row in load_plan(resolve_path(self.base).fs, made["plan_path"]).rows]
 
     def folder(self, run_id: str) -> Path:
@@ -92,10 +93,11 @@ def test_reactivating_and_updating_are_guarded_too(account, guards):
     user_id = account.ids[0]
     account.server.account.edit_user(user_id, enabled=False)
     guards(protected_ids=[user_id])
+    written = {"dry_run": False, "allow_privileged": True}
     with pytest.raises(AirflowFailException, match="blocked"):
-        account.run(AhaReactivateUsersOperator, users=[user_id], dry_run=False)
+        account.run(AhaReactivateUsersOperator, users=[user_id], **written)
     with pytest.raises(AirflowFailException, match="blocked"):
-        account.run(AhaUpdateUserOperator, "u", user=user_id, enabled=True, allow_privileged=True)
+        account.run(AhaUpdateUserOperator, "u", user=user_id, enabled=True, **written)
     assert account.puts == []
 
 
@@ -110,7 +112,7 @@ def test_an_exclusion_file_of_the_variable_excludes(account, guards, tmp_path):
 
 def test_every_writing_and_planning_operator_reads_them():
     assert {AhaDeactivateUsersOperator, AhaReactivateUsersOperator, AhaUpdateUserOperator} <= _guarded()
-    assert AhaPlanDeactivationsOperator in _guarded()
+    assert {AhaPlanAccessOperator, AhaCarryOutPlanOperator} <= _guarded()
 
 
 def _guarded(of: Any = GuardedOperator) -> set[Any]:
@@ -296,7 +298,7 @@ def test_the_write_tells_them_by_the_plan_s_users_too(account, guards, caplog, c
     account.plan(account.ids[:1])
     caplog.set_level("INFO")
     guards(protected_ids=["5000000000000000001"])
-    account.deactivate(None, plan=str(account.folder("p") / "plan.json"), dry_run=True)
+    account.run(AhaCarryOutPlanOperator, plan=str(account.folder("p") / "plan.json"))
     assert "1 entry protects nobody in this account" in logged(caplog, capfd)
 
 
@@ -304,11 +306,11 @@ def test_the_write_tells_them_by_the_plan_s_users_too(account, guards, caplog, c
 def test_an_id_that_was_rounded_stops_plan_and_write(account, guards, act):
     account.plan(account.ids[:1], "before")
     guards(protected_ids=[account.ids[0][:15] + "0000"])
-    made = {"plan": str(account.folder("before") / "plan.json"), "dry_run": True}
+    made = str(account.folder("before") / "plan.json")
     acts = {
         "plan": lambda: account.plan(account.ids[:1]),
         "deactivate": lambda: account.deactivate(account.ids[:1]),
-        "carry out": lambda: account.deactivate(None, **made),
+        "carry out": lambda: account.run(AhaCarryOutPlanOperator, plan=made),
     }
     with pytest.raises(AirflowFailException, match="Entry 1 of the protected ids in the Variable aha_guards: no"):
         acts[act]()

@@ -15,6 +15,7 @@ HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 def decide(now: datetime, *, made: datetime = AS_OF, **more: Any) -> Decision:
     header = {
         "account": "acme",
+        "action": "deactivate",
         "created_at": made.isoformat(),
         "as_of": AS_OF.isoformat(),
         "enabled_users": 7,

@@ -163,9 +163,12 @@ def test_text_of_a_mapping_is_read_or_its_faults_are_told(body: bytes) -> None:
 DECISIONS = io.BytesIO()
 pq.write_table(pa.table({"user_id": ["1"]}), DECISIONS)
 ROW = {
-    "user_id": "11", "email": "a@example.com", "class": "unused", "rule": "r", "detail": "d", "accessed_at": None,
+    "user_id": "11", "name": "A", "email": "a@example.com", "wanted": {"enabled": False},
+    "before": {"enabled": True}, "class": "unused", "rule": "r", "detail": "d", "accessed_at": None,
     "created_at": "2026-01-01T00:00:00Z", "is_administrator": False, "is_paid_seat": True, "first_flagged_at": None,
-    "leave_date": "2026-11-01", "left_at": None, "seen_after_leave": False, "sole_owner_of": 0,
+    "leave_date": "2026-11-01", "left_at": None, "seen_after_leave": False, "rights": [],
+    "roles": [{"role": "Owner", "workspaces": ["W1"]}], "sole_owner_of": ["W1"], "updated_at": None,
+    "reviewer": None, "note": None,
 }  # fmt: skip
 
 
@@ -182,10 +185,14 @@ PLAN = {
     "sandbox": True,
     "created_at": NOW.isoformat(),
     "as_of": NOW.isoformat(),
+    "action": "deactivate",
+    "reason": None,
+    "ticket": "T-1",
+    "asked_by": None,
     "snapshot": {"day": "2026-11-20", "sha256": {"users": "ab"}},
     "policy": {},
     "roster": None,
-    "unresolved": [],
+    "unresolved": [{"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True}],
     "notes": [],
     "roster_sha256": None,
     "exclusions_sha256": None,

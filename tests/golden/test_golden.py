@@ -48,7 +48,7 @@ import time_machine
 from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.transfers.to_file import AhaToFileOperator
@@ -150,9 +150,7 @@ class Days:
             {"class": "named", "ids": [self.people[at]["id"] for at in NAMED]},
             {"class": "unused", "inactive_days": 60, "grace_days": 0},
         ]
-        found: dict[str, Any] = self.run(
-            AhaPlanDeactivationsOperator, "day2", "plan", rules=rules, roster=self.roster()
-        )
+        found: dict[str, Any] = self.run(AhaPlanAccessOperator, "day2", "plan", rules=rules, roster=self.roster())
         return found
 
     def roster(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "protection.yaml").read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ class Company:
 
     def plan(self, **arguments: Any) -> Any:
         rules = [{"class": "named", "ids": self.enabled}]
-        made = self.run(AhaPlanDeactivationsOperator, rules=rules, max_percent=100, **arguments)
+        made = self.run(AhaPlanAccessOperator, rules=rules, max_percent=100, **arguments)
         return load_plan(resolve_path(str(self.base)).fs, made["plan_path"])
 
     def write(self, **arguments: Any) -> Any:

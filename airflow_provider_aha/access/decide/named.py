@@ -77,28 +77,41 @@ def undo(client: AhaClient, found: Sequence[Mapping[str, Any]], *, facts: Mappin
     :raises AhaConfigurationError: when the evidence is of another account, or nobody was disabled.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
-    accounts = {row["account"] for row in found} - {client.config.account}
+    known = to_give_back(found, client.config.account)
+    plans = {row["plan_sha256"] for row in found if str(row["user_id"]) in known}
+    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
+    decision = decide(client, list(known), {"enabled": True}, action="reactivate", facts=facts)
+    return replace(decision, targets=list(known.values()))
+
+
+def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, Target]:
+    """Find out who was disabled by a run, crash cases included, and what they were then.
+
+    :param found: the evidence of that run.
+    :param account: the account of the connection.
+    :return: who is to be enabled again, by user id.
+    :raises AhaConfigurationError: when the evidence is of another account, or nobody was disabled.
+    :raises AhaSnapshotError: when the evidence holds something else than this package writes.
+    """
+    accounts = {row["account"] for row in found} - {account}
     if accounts:
         raise AhaConfigurationError(
-            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of "
-            f"{client.config.account}."
+            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of {account}."
         )
     try:
         disabled = {str(row["user_id"]): row for row in found if may_have_disabled(row)}
+        if disabled:
+            return {user_id: _as_it_was(user_id, row) for user_id, row in disabled.items()}
     except ValueError:
         raise AhaSnapshotError("This evidence was changed: a column of JSON holds something else.") from None
-    if not disabled:
-        raise AhaConfigurationError("By this evidence nobody was disabled, so there is nothing to undo.")
-    plans = {row["plan_sha256"] for row in disabled.values()}
-    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
-    decision = decide(client, list(disabled), {"enabled": True}, action="reactivate", facts=facts)
-    return replace(decision, targets=[_as_it_was(target, disabled[target.user_id]) for target in decision.targets])
+    raise AhaConfigurationError("By this evidence nobody was disabled, so there is nothing to undo.")
 
 
-def _as_it_was(target: Target, row: Mapping[str, Any]) -> Target:
+def _as_it_was(user_id: str, row: Mapping[str, Any]) -> Target:
     before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
-    return replace(
-        target,
+    return Target(
+        user_id,
+        {"enabled": True},
         email=before.get("email"),
         is_administrator=is_administrator(before),
         updated_at=after.get("updated_at"),

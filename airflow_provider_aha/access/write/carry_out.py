@@ -149,7 +149,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
     if decision.access is not None:
         recent = changed_within(folder, now, CAP_DAYS, decision.access)
         caps.check(len(ids), len(recent - set(ids)), decision.enabled_users, decision.plan_sha256)
-    if decision.action == "deactivate" and not dry_run:
+    if decision.planned and not dry_run:
         _claim_plan(folder, decision.plan_sha256)
     start = {
         "action": decision.action,
@@ -212,9 +212,9 @@ class _Task:
         self._words = _ACTIONS[decision.action]
         self._last_administrators: dict[str, str] = {}
         self._stopped = False
+        self._planned = decision.planned
         wanted = {target.user_id for target in decision.targets}
         self._names = {user_id: name for user_id, _, name in decision.users if user_id in wanted}
-        self._planned = decision.action == "deactivate" and decision.plan_sha256 is not None
         self._facts = {
             **decision.facts,
             "account": client.config.account,
