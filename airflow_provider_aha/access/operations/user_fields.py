@@ -205,3 +205,24 @@ def enables(event: Mapping[str, Any]) -> bool:
         return True
     before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
     return before is False and after is True
+
+
+def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Say what a write did to somebody's access, by what Aha! showed before and after it.
+
+    :param before: the user before.
+    :param after: the user after; what isn't shown says nothing.
+    :return: some of ``disabled``, ``enabled``, ``email_changed``, ``rights_granted`` and ``rights_revoked``.
+    """
+    found = set()
+    if (was := before.get("enabled")) in (True, False) and after.get("enabled") == (not was):
+        found.add("disabled" if was else "enabled")
+    if "email" in before and "email" in after and spelled(before["email"]) != spelled(after["email"]):
+        found.add("email_changed")
+    if not not_shown(before, ("administrator_roles",)) and not not_shown(after, ("administrator_roles",)):
+        held, now = (
+            {name for name, given in user["administrator_roles"].items() if given} for user in (before, after)
+        )
+        found |= {"rights_granted"} if now - held else set()
+        found |= {"rights_revoked"} if held - now else set()
+    return found
