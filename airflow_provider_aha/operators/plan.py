@@ -204,7 +204,7 @@ class AhaPlanAccessOperator(GuardedOperator):
 
     def _undone(self, reason: str, path: str, location: Location, account: str) -> NamedRule:
         from airflow_provider_aha.access.decide.named import to_give_back
-        from airflow_provider_aha.access.decide.rules import RECORD, Known, NamedRule
+        from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.record.evidence import read_evidence
 
         disabled = to_give_back(read_evidence(evidence_at(path, location, account)), account)
@@ -213,11 +213,11 @@ class AhaPlanAccessOperator(GuardedOperator):
             unless: dict[str, Any] = {"email": was.email}
             if was.is_administrator is False:
                 unless["administrator"] = False
-            known[user_id] = Known(was.detail, unless=unless, updated_at=was.updated_at)
+            known[user_id] = Recorded(was.detail, unless=unless, updated_at=was.updated_at)
         return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
     def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:
-        from airflow_provider_aha.access.decide.rules import RECORD, Known, NamedRule
+        from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
 
@@ -227,7 +227,7 @@ class AhaPlanAccessOperator(GuardedOperator):
                 f"There is no review {review_id} of {account} whose decisions were submitted below {location.url}."
             )
         known = {
-            user_id: Known("decided by a review", reviewer, note)
+            user_id: Recorded("decided by a review", reviewer, note)
             for user_id, reviewer, note in revoked_accounts(location, review)
         }
         return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)

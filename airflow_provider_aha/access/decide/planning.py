@@ -23,9 +23,9 @@ from airflow_provider_aha.access.decide.rules import (
     RULES,
     TO_DISABLE,
     Circumstances,
-    Known,
     NamedRule,
     Policy,
+    Recorded,
     Subject,
     Verdict,
     judge,
@@ -534,10 +534,10 @@ class _Wanted:
 
     to: Mapping[str, Any]
     before: Mapping[str, Any]
-    known: Known | None
+    known: Recorded | None
 
 
-def _has_changed(known: Known, user: Mapping[str, Any], updated_at: int | None) -> bool:
+def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | None) -> bool:
     """Tell whether a user is not any more what a review or evidence says; ``updated_at`` in ms since 1970."""
     if differences(known.unless, user):
         return True

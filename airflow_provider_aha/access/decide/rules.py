@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_aha.access.operations.base import TAKEN
 from airflow_provider_aha.access.operations.user_fields import access_of
 from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, NAMED, UNUSED
-from airflow_provider_aha.common.addresses import is_id, spelled
+from airflow_provider_aha.common.addresses import is_id, read_address
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions
@@ -70,7 +70,7 @@ class LeftRule:
 
 
 @dataclass(frozen=True)
-class Known:
+class Recorded:
     """What a review or evidence says of a user who is named by it.
 
     :param detail: the facts, in words without a name.
@@ -96,7 +96,7 @@ class NamedRule:
     :param emails: their addresses, as :func:`spelled`; each must belong to one user.
     :param to: what they are to be: fields of the ``user`` object.
     :param origin: where the names come from: ``rules``, a ``form``, or a ``record`` (a review, evidence).
-    :param known: what a review or evidence says of users, by id; see :class:`Known`.
+    :param known: what a review or evidence says of users, by id; see :class:`Recorded`.
     """
 
     name: str
@@ -104,7 +104,7 @@ class NamedRule:
     emails: tuple[str, ...] = ()
     to: Mapping[str, Any] = field(default_factory=lambda: dict(TO_DISABLE))
     origin: str = RULES
-    known: Mapping[str, Known] = field(default_factory=dict, repr=False)
+    known: Mapping[str, Recorded] = field(default_factory=dict, repr=False)
     user_class: str = field(default=NAMED, init=False)
     reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
 
@@ -171,13 +171,15 @@ def _read_unused(name: str, given: Mapping[str, Any], what: str) -> UnusedRule:
 
 def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
     ids = tuple(dict.fromkeys(to_list(given.get("ids"), f"{what}: ids") or ()))
-    emails = tuple(dict.fromkeys(spelled(email) for email in to_list(given.get("emails"), f"{what}: emails") or ()))
+    written = to_list(given.get("emails"), f"{what}: emails") or ()
+    try:
+        emails = tuple(dict.fromkeys(read_address(email) for email in written))
+    except ValueError:
+        raise AhaConfigurationError(f"{what} has an email that is none.") from None
     if not ids and not emails:
         raise AhaConfigurationError(f"{what} names nobody: give ids or emails.")
     if not all(is_id(user_id) for user_id in ids):
         raise AhaConfigurationError(f"{what} has an id that is none: a user id has digits only.")
-    if not all("@" in email for email in emails):
-        raise AhaConfigurationError(f"{what} has an email that is none.")
     return NamedRule(name, ids, emails)
 
 

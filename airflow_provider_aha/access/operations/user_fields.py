@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
-from airflow_provider_aha.common.addresses import spelled
-from airflow_provider_aha.common.values import is_unset, legible, to_bool, to_dict, to_text
+from airflow_provider_aha.common.addresses import read_address, spelled
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.record.journal import FAILED, UNKNOWN
 
@@ -48,22 +48,16 @@ def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
     texts = {name: to_text(given.get(name), name) for name in ("first_name", "last_name", "email")}
     wanted: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     if "email" in wanted:
-        wanted["email"] = _address(wanted["email"])
+        try:
+            wanted["email"] = read_address(wanted["email"])
+        except ValueError as error:
+            raise AhaConfigurationError(f"email {error}; give one, such as ann@example.com.") from None
     for name in ("enabled", "administrator"):
         if not is_unset(value := given.get(name)):
             wanted[name] = to_bool(value, name, default=False)
     if roles := to_dict(given.get("administrator_roles"), "administrator_roles"):
         wanted["administrator_roles"] = _roles(roles)
     return wanted
-
-
-def _address(text: str) -> str:
-    """Read a new email; what shows nothing in it comes from a spreadsheet or a chat, and nobody means it."""
-    email = legible(text)
-    name, _, domain = email.rpartition("@")
-    if not name or not domain or "@" in name or any(char in email for char in " <>,;:"):
-        raise AhaConfigurationError("email must be one address, such as ann@example.com.")
-    return email
 
 
 def _roles(roles: Mapping[str, Any]) -> dict[str, bool]:
@@ -211,3 +205,24 @@ def enables(event: Mapping[str, Any]) -> bool:
         return True
     before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
     return before is False and after is True
+
+
+def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Say what a write did to somebody's access, by what Aha! showed before and after it.
+
+    :param before: the user before.
+    :param after: the user after; what isn't shown says nothing.
+    :return: some of ``disabled``, ``enabled``, ``email_changed``, ``rights_granted`` and ``rights_revoked``.
+    """
+    found = set()
+    if (was := before.get("enabled")) in (True, False) and after.get("enabled") == (not was):
+        found.add("disabled" if was else "enabled")
+    if "email" in before and "email" in after and spelled(before["email"]) != spelled(after["email"]):
+        found.add("email_changed")
+    if not not_shown(before, ("administrator_roles",)) and not not_shown(after, ("administrator_roles",)):
+        held, now = (
+            {name for name, given in user["administrator_roles"].items() if given} for user in (before, after)
+        )
+        found |= {"rights_granted"} if now - held else set()
+        found |= {"rights_revoked"} if held - now else set()
+    return found
