@@ -1,5 +1,6 @@
 """The Variable `aha_guards`: every operator that plans or writes reads it itself, and DAG code can only add."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +321,41 @@ def test_patterns_of_service_accounts_that_a_dag_adds_are_told_and_the_usual_one
     plan = json.loads((account.folder("p") / "plan.json").read_text())
     (sentence,) = plan["protects_nobody"]
     assert f"entry {len(SERVICE_ACCOUNT_PATTERNS) + 1} of the service account patterns in the DAG" in sentence
+
+
+# --- plans that fit the caps ---------------------------------------------------------------------
+
+
+def test_a_plan_is_made_to_fit_the_caps_and_can_be_carried_out(account, guards, caplog, capfd):
+    caplog.set_level("INFO")
+    guards(max_users=2)
+    planned = account.plan(account.ids[:5], max_users=500)
+    assert len(planned) == 2
+    assert "3 more are postponed" in logged(caplog, capfd)
+    done = account.deactivate(None, plan=str(account.folder("p") / "plan.json"), dry_run=True)
+    assert done["users"] == dict.fromkeys(planned, "dry_run")
+
+
+def test_what_other_runs_have_changed_leaves_less_room(account, guards):
+    guards(max_users=3)
+    account.deactivate(account.ids[10:12])
+    account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
+    planned = account.plan(account.ids[:5])
+    assert len(planned) == 1
+    plan = str(account.folder("p") / "plan.json")
+    assert account.deactivate(None, "w", plan=plan, dry_run=True)["users"] == {planned[0]: "dry_run"}
+
+
+def test_a_larger_plan_is_made_and_carried_out_by_dag_code_only(account, guards):
+    guards(max_users=2)
+    assert len(account.plan(account.ids[:5], fit_to_caps=False)) == 5
+    path = account.folder("p") / "plan.json"
+    with pytest.raises(AirflowFailException, match="allowed are 2 users"):
+        account.deactivate(None, plan=str(path), dry_run=True)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    done = account.deactivate(None, "again", plan=str(path), dry_run=True, approved_plan_sha256=sha256)
+    assert done["outcomes"] == {"dry_run": 5}
+    assert "fit_to_caps" not in AhaPlanDeactivationsOperator.template_fields
 
 
 def test_a_whole_number_of_json_is_read_exactly(account, guards):

@@ -187,6 +187,8 @@ PLAN = {
     "roster": None,
     "unresolved": [],
     "notes": [],
+    "protects_nobody": [],
+    "caps": None,
     "roster_sha256": None,
     "exclusions_sha256": None,
     "enabled_users": 50,

@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.access.decide.fit import Budget, postponed
 from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import Circumstances, Policy, Subject, Verdict, judge
+from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import (
     CLASSES,
     DECISIONS,
@@ -26,6 +29,7 @@ from airflow_provider_aha.access.plan.plan import (
     NAMED,
     PLAN_VERSION,
     PLANNED,
+    POSTPONED,
     SPARED,
     UNUSED,
     Plan,
@@ -39,7 +43,8 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Roster
-from airflow_provider_aha.record.run import account_path, run_path
+from airflow_provider_aha.record.register import CAP_DAYS, changed_within
+from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
 from airflow_provider_aha.version import package_version
 
@@ -66,6 +71,8 @@ class Request:
     :param max_snapshot_age: an older snapshot is refused.
     :param roster: reads the roster; None when there is none.
     :param exclusions: the exclusion files.
+    :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
+    :param fit_to_caps: whether the plan is made to fit them.
     """
 
     account: str
@@ -76,6 +83,8 @@ class Request:
     max_snapshot_age: timedelta
     roster: Callable[[], Roster] | None = None
     exclusions: Sequence[Location] = ()
+    caps: Caps | None = None
+    fit_to_caps: bool = True
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,10 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     if unused:
         days = max(max(rule.min_age_days, rule.grace_days) for rule in unused)
         again = enabled_again(location, request.account, as_of=as_of, days=days)
-    draft = build_plan(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+    budget = _budget(location, request, before, moment) if request.caps else None
+    draft = build_plan(
+        population, policy, roster=roster, exclusions=exclusions, before=before, again=again, budget=budget
+    )
 
     fs = location.fs
     inputs = dict(population.files())
@@ -191,6 +203,12 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     return load_plan(fs, path)
 
 
+def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget:
+    folder = RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
+    recent = changed_within(folder, now, CAP_DAYS, TAKEN)
+    return Budget(request.caps or Caps(), recent, before.postponed, request.fit_to_caps)
+
+
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
@@ -206,6 +224,7 @@ def build_plan(
     exclusions: Exclusions | None = None,
     before: Carried | None = None,
     again: EnabledAgain | None = None,
+    budget: Budget | None = None,
 ) -> Draft:
     """Judge every enabled user.
 
@@ -215,6 +234,7 @@ def build_plan(
     :param exclusions: the exclusion file.
     :param before: what earlier plans carry on.
     :param again: who was enabled again lately.
+    :param budget: how many users the plan may have; None: as many as the rules say.
     :return: decisions, rows and the header's counts; nothing is written.
     :raises AhaSnapshotError: when the roster knows too few of the users.
     """
@@ -228,7 +248,9 @@ def build_plan(
         verdicts.append(verdict)
         if verdict.spared_by is None:
             rows.append(_plan_row(subject, email, verdict, owners))
-    decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
+    rows = [row for row in rows if row.user_id not in later]
+    decisions = _decisions(enabled, is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
     listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
@@ -237,7 +259,11 @@ def build_plan(
         decisions,
         tuple(rows),
         {
-            "counts": _counts(population, enabled, is_administrator, verdicts, rows),
+            "counts": {
+                **_counts(population, enabled, is_administrator, verdicts, rows),
+                "postponed": len(later),
+            },
+            "caps": budget and budget.header(rows, enabled.num_rows),
             "enabled_users": enabled.num_rows,
             "administrators": _administrators(enabled, is_administrator),
             "roster": judging.roster_header,
@@ -458,13 +484,20 @@ def seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
 
 
 def _decisions(
-    enabled: pa.Table, is_administrator: Any, verdicts: Sequence[Verdict], owners: Counter[str] | None
+    enabled: pa.Table,
+    is_administrator: Any,
+    verdicts: Sequence[Verdict],
+    owners: Counter[str] | None,
+    later: frozenset[str],
 ) -> pa.Table:
     ids = enabled.column("id").to_pylist()
     accessed = milliseconds(enabled.column("accessed_at"))
     dates = [v.departure.leave_date if v.departure else None for v in verdicts]
     made: dict[str, Sequence[Any]] = {
-        "decision": [SPARED if v.spared_by else PLANNED for v in verdicts],
+        "decision": [
+            SPARED if v.spared_by else POSTPONED if user_id in later else PLANNED
+            for user_id, v in zip(ids, verdicts, strict=True)
+        ],
         "class": [v.user_class for v in verdicts],
         "rule": [v.rule for v in verdicts],
         "detail": [v.detail for v in verdicts],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 1
 FILE = "plan.json"
-PLANNED, SPARED = "planned", "spared"
+PLANNED, SPARED, POSTPONED = "planned", "spared", "postponed"
 
 DECISIONS = pa.schema(
     [
@@ -235,6 +235,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "unresolved": _LIST,
     "notes": _LIST,
     "protects_nobody": _LIST,
+    "caps": (dict, type(None)),
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {

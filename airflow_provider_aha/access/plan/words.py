@@ -42,6 +42,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     yield f"# {planned} of {_plain(plan.account)} are planned to lose access\n"
     for sentence in plan.header["protects_nobody"]:
         yield f"**{_plain(sentence)}**\n"
+    yield from _caps(plan)
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     yield "| Class | Users |\n| --- | ---: |"
@@ -62,6 +63,27 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
         )
         yield f"\nLeft alone: {spared}."
     yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
+
+
+def _caps(plan: Plan) -> Iterator[str]:
+    """Say whom the caps postpone, and whether the plan can be carried out."""
+    caps, more = plan.header["caps"], plan.counts["postponed"]
+    if not caps:
+        return
+    held = (
+        f"{caps['max_users']} users and {caps['max_percent']:g} % of the enabled users may be changed within seven "
+        f"days, so {caps['allowed']}; {caps['recent']} were changed already"
+    )
+    if more:
+        yield (
+            f"**{more} more are postponed.** {held}. Who hasn't been seen for longest goes first; those who are "
+            "postponed come first in the next plan, and those who were named have to be named again.\n"
+        )
+    if caps["over"]:
+        yield (
+            f"**{caps['over']} users too many to be carried out.** {held}. The writing task does nothing unless "
+            "the DAG's code passes the SHA-256 of this plan as `approved_plan_sha256`.\n"
+        )
 
 
 def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
