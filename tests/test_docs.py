@@ -269,6 +269,16 @@ def test_fields_of_saas_users_and_grains_of_roles_are_documented():
     assert [code_names(row["`role_grain`"])[0] for row in grains] == [DISTINCT, PER_WORKSPACE, NO_ROLES]
 
 
+def test_faults_of_the_sandbox_are_documented_with_their_options():
+    from airflow_provider_aha.sandbox.fault_kinds import KINDS
+
+    (faults,) = tables(section("docs/sandbox.md", "Faults"))
+    documented = {name: set(code_names(row["options"])) for row in faults for name in code_names(row["fault"])}
+    for name, kind in KINDS.items():
+        assert documented.pop(name) >= set(kind.options), name
+    assert documented == {}
+
+
 def test_faults_of_the_oomnitza_sandbox_are_documented():
     from airflow_provider_aha.sandbox.oomnitza.app import KINDS
 

@@ -11,7 +11,7 @@ from airflow_provider_aha.access.operations.user_fields import (
     rights_lost,
 )
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
+from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError, AhaProtocolError
 from airflow_provider_aha.lists.matching import Entry, UserMatcher
 
 ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
@@ -235,6 +235,17 @@ def test_rights_may_be_spread_over_several():
         "3": user("3", roles=NONE | {"administer_billing": True}),
     }
     assert judge({"1": user("1", roles=ALL)}, others) == {}
+
+
+def test_an_administrator_who_can_not_be_read_is_no_reserve_and_holds_up_nobody():
+    def get_user(user_id: str) -> dict[str, Any]:
+        if user_id == "2":
+            raise AhaProtocolError("something unreadable for user 2")
+        return user(user_id, roles=ALL)
+
+    lost = {"1": {"administrator"}}
+    assert last_administrators(lost, ["2"], get_user).keys() == {"1"}
+    assert last_administrators(lost, ["2", "3"], get_user) == {}
 
 
 def test_nobody_is_read_when_nobody_loses_a_right():

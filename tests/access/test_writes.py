@@ -718,7 +718,7 @@ def test_a_key_that_is_refused_in_the_middle_stops_the_rest_and_is_recorded(worl
             world.carry_out(decision)
     rows = read_evidence(Location(world.location.fs, f"{world.folder().path}/evidence.parquet", "e"))
     outcomes = {row["user_id"]: (row["outcome"], row["http_status"]) for row in rows}
-    assert outcomes == {ids[0]: ("deactivated", "200"), ids[1]: ("deactivated", "200"), ids[2]: ("failed", "401")}
+    assert outcomes == {ids[0]: ("deactivated", 200), ids[1]: ("deactivated", 200), ids[2]: ("failed", 401)}
     assert {one.path.rpartition("/")[2] for one in world.server.requests if one.method == "PUT"} <= set(ids[:3])
 
 

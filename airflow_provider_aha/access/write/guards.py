@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
 from airflow_provider_aha.access.plan.caps import Caps
-from airflow_provider_aha.exceptions import AhaNotFoundError
+from airflow_provider_aha.exceptions import AhaNotFoundError, AhaProtocolError
 from airflow_provider_aha.lists.matching import UserMatcher, Who, protects_nobody, unmatched
 
 # Plans are made to fit the caps, so the caps are known where plans are made; the write holds them once more.
@@ -92,6 +92,7 @@ def last_administrators(
 def _rights_now(user_id: str, get_user: Callable[[str], Mapping[str, Any]]) -> set[str]:
     try:
         user = get_user(user_id)
-    except AhaNotFoundError:
+    except (AhaNotFoundError, AhaProtocolError):
+        # Whoever is gone, or can't be read, is nobody to rely on.
         return set()
     return administrator_rights(user) if user.get("enabled") else set()
