@@ -150,6 +150,7 @@ class AhaPlanDeactivationsOperator(GuardedOperator):
                 "exclusions": guards.exclusions,
                 "caps": {"max_users": guards.caps.max_users, "max_percent": guards.caps.max_percent},
                 "fit_to_caps": self.fit_to_caps,
+                "guards_set": guards.is_set,
                 "roster": spec and spec.as_given(),
                 "max_snapshot_age_hours": hours,
             },

@@ -205,6 +205,24 @@ def test_two_lists_of_approvers_without_a_common_name_mean_nobody_and_not_everyb
         approvers_of(["carol"])
 
 
+# --- a Variable that is gone ---------------------------------------------------------------------
+
+
+def test_a_variable_that_is_gone_since_the_last_plan_is_no_empty_one(account, guards, monkeypatch):
+    """Airflow takes a secrets backend that fails for one that doesn't have the Variable."""
+    guards(protected_ids=account.ids[:1])
+    account.plan(account.ids[:2])
+    monkeypatch.delenv("AIRFLOW_VAR_AHA_GUARDS")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the last plan was made"):
+        account.plan(account.ids[:2], "next")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the plan was made"):
+        account.deactivate(None, plan=str(account.folder("p") / "plan.json"), dry_run=True)
+    guards()
+    assert account.plan(account.ids[:2], "next") == account.ids[:2]
+    assert account.deactivate(None, "w", plan=str(account.folder("p") / "plan.json"), dry_run=True)["users"]
+    assert account.puts == []
+
+
 # --- a Variable that can't be right --------------------------------------------------------------
 
 

@@ -154,6 +154,12 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         unused_rules=[rule.name for rule in unused],
         roster=roster.spec.name if roster else None,
     )
+    if before.guards_were_set and not request.as_given.get("guards_set"):
+        # Airflow takes a secrets backend that fails for one that doesn't have the Variable.
+        raise AhaConfigurationError(
+            "The Variable aha_guards was set when the last plan was made, and isn't found now: it was deleted, or "
+            "Airflow can't read it. No plan was made. If nobody is to be protected any more, set it to {}."
+        )
     if roster:
         roster.check(before.load, moment)
     again = EnabledAgain()

@@ -337,6 +337,7 @@ class Decision:
     :param asked: ids by the email that somebody named them by.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
     action: str
@@ -346,6 +347,7 @@ class Decision:
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
     users: Sequence[Who] = field(default=(), repr=False)
+    guards_were_set: bool = False
 
     @cached_property
     def access(self) -> str | None:
@@ -401,6 +403,7 @@ def decision_of(
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
         users=users,
+        guards_were_set=bool(plan.header["policy"].get("guards_set")),
     )
 
 
