@@ -60,6 +60,8 @@ class AhaPlanAccessOperator(GuardedOperator):
     :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
+    :param fit_to_caps: whether the plan is made to fit the caps; one that isn't can only be carried out by its
+        SHA-256. People who left are never postponed. Not templated on purpose.
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
     :raises AirflowFailException: without retries, when an argument can't be right, or a name is unresolved.
@@ -98,6 +100,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         roster: Mapping[str, Any] | str | None = None,
         protect_patterns: Sequence[str] | str | None = None,
         max_snapshot_age_hours: float | str = 24,
+        fit_to_caps: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,6 +116,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         self.roster = roster
         self.protect_patterns = protect_patterns
         self.max_snapshot_age_hours = max_snapshot_age_hours
+        self.fit_to_caps = fit_to_caps
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Make the plan.
@@ -167,6 +171,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             if not entry["must_fix"]:
                 ids = ", ".join(entry["ids"])
                 self.log.warning("User %s is not on the plan: %s", ids, entry["reason"].replace("_", " "))
+        if later := plan.counts["postponed"]:
+            self.log.warning("%d more are postponed, since the caps leave no room for them", later)
         for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
             self.log.warning(note)
         self.log.info("Plan: %s, SHA-256 %s", plan.path, plan.sha256)
@@ -264,6 +270,9 @@ class AhaPlanAccessOperator(GuardedOperator):
                 "protected": guards.lists,
                 "protect_patterns": patterns,
                 "exclusions": guards.exclusions,
+                "caps": {"max_users": guards.caps.max_users, "max_percent": guards.caps.max_percent},
+                "fit_to_caps": self.fit_to_caps,
+                "guards_set": guards.is_set,
                 "roster": spec and spec.as_given(),
                 "max_snapshot_age_hours": hours,
             },
@@ -273,6 +282,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             asked_by=to_words(self.asked_by, "asked_by"),
             roster=roster_reader(spec) if spec and policy.of_class(LEFT) else None,
             exclusions=tuple(map(resolve_path, guards.exclusions)),
+            caps=guards.caps,
+            fit_to_caps=self.fit_to_caps,
         )
 
 

@@ -17,6 +17,7 @@ from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaError,
+    AhaGuardError,
     AhaNotFoundError,
     AhaSnapshotError,
 )
@@ -151,6 +152,12 @@ class AhaWriteOperator(GuardedOperator):
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
             decision = make_decision(folder)
+            if decision.guards_were_set and not guards.is_set:
+                raise AhaGuardError(
+                    "The Variable aha_guards was set when the plan was made, and isn't found now: it was deleted, "
+                    "or Airflow can't read it. Nothing was done. If nobody is to be protected any more, set it to "
+                    "{}."
+                )
             for sentence in protection.check(decision.users):
                 self.log.warning(sentence)
             if exclusions:

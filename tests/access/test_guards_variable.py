@@ -1,5 +1,6 @@
 """The Variable `aha_guards`: every operator that plans or writes reads it itself, and DAG code can only add."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,9 @@ class Account:
     def deactivate(self, ids: list[str], run_id: str = "r", **arguments: Any) -> Any:
         given = {"users": ids, "dry_run": False, "allow_privileged": True, **arguments}
         return self.run(AhaDeactivateUsersOperator, run_id, **given)
+
+    def rehearse(self, run_id: str = "r", **arguments: Any) -> Any:
+        return self.run(AhaCarryOutPlanOperator, run_id, dry_run=True, **arguments)
 
     def plan(self, ids: list[str], run_id: str = "p", **arguments: Any) -> list[str]:
         rules = [{"class": "named", "ids": ids}]
@@ -206,6 +210,24 @@ def test_two_lists_of_approvers_without_a_common_name_mean_nobody_and_not_everyb
         approvers_of(["carol"])
 
 
+# --- a Variable that is gone ---------------------------------------------------------------------
+
+
+def test_a_variable_that_is_gone_since_the_last_plan_is_no_empty_one(account, guards, monkeypatch):
+    """Airflow takes a secrets backend that fails for one that doesn't have the Variable."""
+    guards(protected_ids=account.ids[:1])
+    account.plan(account.ids[:2])
+    monkeypatch.delenv("AIRFLOW_VAR_AHA_GUARDS")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the last plan was made"):
+        account.plan(account.ids[:2], "next")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the plan was made"):
+        account.rehearse(plan=str(account.folder("p") / "plan.json"))
+    guards()
+    assert account.plan(account.ids[:2], "next") == account.ids[:2]
+    assert account.rehearse("w", plan=str(account.folder("p") / "plan.json"))["users"]
+    assert account.puts == []
+
+
 # --- a Variable that can't be right --------------------------------------------------------------
 
 
@@ -322,6 +344,41 @@ def test_patterns_of_service_accounts_that_a_dag_adds_are_told_and_the_usual_one
     plan = json.loads((account.folder("p") / "plan.json").read_text())
     (sentence,) = plan["protects_nobody"]
     assert f"entry {len(SERVICE_ACCOUNT_PATTERNS) + 1} of the service account patterns in the DAG" in sentence
+
+
+# --- plans that fit the caps ---------------------------------------------------------------------
+
+
+def test_a_plan_is_made_to_fit_the_caps_and_can_be_carried_out(account, guards, caplog, capfd):
+    caplog.set_level("INFO")
+    guards(max_users=2)
+    planned = account.plan(account.ids[:5], max_users=500)
+    assert len(planned) == 2
+    assert "3 more are postponed" in logged(caplog, capfd)
+    done = account.rehearse(plan=str(account.folder("p") / "plan.json"))
+    assert done["users"] == dict.fromkeys(planned, "dry_run")
+
+
+def test_what_other_runs_have_changed_leaves_less_room(account, guards):
+    guards(max_users=3)
+    account.deactivate(account.ids[10:12])
+    account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
+    planned = account.plan(account.ids[:5])
+    assert len(planned) == 1
+    plan = str(account.folder("p") / "plan.json")
+    assert account.rehearse("w", plan=plan)["users"] == {planned[0]: "dry_run"}
+
+
+def test_a_larger_plan_is_made_and_carried_out_by_dag_code_only(account, guards):
+    guards(max_users=2)
+    assert len(account.plan(account.ids[:5], fit_to_caps=False)) == 5
+    path = account.folder("p") / "plan.json"
+    with pytest.raises(AirflowFailException, match="allowed are 2 users"):
+        account.rehearse(plan=str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    done = account.rehearse("again", plan=str(path), approved_plan_sha256=sha256)
+    assert done["outcomes"] == {"dry_run": 5}
+    assert "fit_to_caps" not in AhaPlanAccessOperator.template_fields
 
 
 def test_a_whole_number_of_json_is_read_exactly(account, guards):

@@ -191,6 +191,7 @@ def test_a_plan_names_whom_it_is_about_and_why_everybody_else_is_spared(world):
         "planned_sole_owners": 0,
         "seen_after_leave": 0,
         "spared": {"administrator": 1, "free_seat": 1, "no_rule": 2, "service_account": 1},
+        "postponed": 0,
     }
     assert plan.enabled_users == 9
     assert plan.administrators == [

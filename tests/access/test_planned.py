@@ -21,6 +21,7 @@ def decide(now: datetime, *, made: datetime = AS_OF, **more: Any) -> Decision:
         "enabled_users": 7,
         "administrators": [{"user_id": "1"}],
         "snapshot": {"sha256": {"users": "ab"}},
+        "policy": {},
         "roster_sha256": None,
         "exclusions_sha256": None,
     }

@@ -194,6 +194,8 @@ PLAN = {
     "roster": None,
     "unresolved": [{"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True}],
     "notes": [],
+    "protects_nobody": [],
+    "caps": None,
     "roster_sha256": None,
     "exclusions_sha256": None,
     "enabled_users": 50,

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.access.decide.fit import Budget, postponed
 from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
@@ -30,11 +31,14 @@ from airflow_provider_aha.access.decide.rules import (
     Verdict,
     judge,
 )
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
     ADMINISTRATOR_ROLES,
+    access_of,
     differences,
     shown_by_snapshot,
 )
+from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import (
     AS_WANTED,
     CLASSES,
@@ -46,6 +50,7 @@ from airflow_provider_aha.access.plan.plan import (
     NAMED,
     PLAN_VERSION,
     PLANNED,
+    POSTPONED,
     SPARED,
     UNUSED,
     Plan,
@@ -60,7 +65,8 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Roster
-from airflow_provider_aha.record.run import account_path, run_path
+from airflow_provider_aha.record.register import CAP_DAYS, changed_within
+from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
 from airflow_provider_aha.version import package_version
 
@@ -93,6 +99,8 @@ class Request:
     :param asked_by: who asked for it, where that is another than who started the run.
     :param roster: reads the roster; None when there is none.
     :param exclusions: the exclusion files.
+    :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
+    :param fit_to_caps: whether the plan is made to fit them.
     """
 
     account: str
@@ -106,6 +114,8 @@ class Request:
     asked_by: str | None = None
     roster: Callable[[], Roster] | None = None
     exclusions: Sequence[Location] = ()
+    caps: Caps | None = None
+    fit_to_caps: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,13 +185,22 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         unused_rules=[rule.name for rule in unused],
         roster=roster.spec.name if roster else None,
     )
+    if before.guards_were_set and not request.as_given.get("guards_set"):
+        # Airflow takes a secrets backend that fails for one that doesn't have the Variable.
+        raise AhaConfigurationError(
+            "The Variable aha_guards was set when the last plan was made, and isn't found now: it was deleted, or "
+            "Airflow can't read it. No plan was made. If nobody is to be protected any more, set it to {}."
+        )
     if roster:
         roster.check(before.load, moment)
     again = EnabledAgain()
     if unused:
         days = max(max(rule.min_age_days, rule.grace_days) for rule in unused)
         again = enabled_again(location, request.account, as_of=as_of, days=days)
-    draft = build_plan(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+    budget = _budget(location, request, before, moment)
+    draft = build_plan(
+        population, policy, roster=roster, exclusions=exclusions, before=before, again=again, budget=budget
+    )
 
     fs = location.fs
     inputs = dict(population.files())
@@ -224,6 +243,17 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     return load_plan(fs, path)
 
 
+def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
+    """Return how many users the plan may have; None where no cap counts them."""
+    named = request.policy.of_class(NAMED)
+    access = access_of(named[0].to) if named else TAKEN
+    if request.caps is None or access is None:
+        return None
+    folder = RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
+    recent = changed_within(folder, now, CAP_DAYS, access)
+    return Budget(request.caps, recent, before.postponed, request.fit_to_caps)
+
+
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
@@ -239,6 +269,7 @@ def build_plan(
     exclusions: Exclusions | None = None,
     before: Carried | None = None,
     again: EnabledAgain | None = None,
+    budget: Budget | None = None,
 ) -> Draft:
     """Judge every enabled user.
 
@@ -248,6 +279,7 @@ def build_plan(
     :param exclusions: the exclusion file.
     :param before: what earlier plans carry on.
     :param again: who was enabled again lately.
+    :param budget: how many users the plan may have; None: as many as the rules say.
     :return: decisions, rows and the header's counts; nothing is written.
     :raises AhaSnapshotError: when the roster knows too few of the users.
     """
@@ -265,7 +297,11 @@ def build_plan(
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
-    decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners)
+    # What is given back is measured by what there is afterwards, as at the write.
+    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
+    later = postponed(rows, budget, enabled.num_rows + back) if budget else frozenset()
+    rows = [row for row in rows if row.user_id not in later]
+    decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
     listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
@@ -275,7 +311,11 @@ def build_plan(
         tuple(rows),
         {
             "action": _action(policy),
-            "counts": _counts(population, enabled, is_administrator, verdicts, rows),
+            "counts": {
+                **_counts(population, enabled, is_administrator, verdicts, rows),
+                "postponed": len(later),
+            },
+            "caps": budget and budget.header(rows, enabled.num_rows + back),
             "enabled_users": enabled.num_rows,
             "administrators": _administrators(enabled, is_administrator),
             "roster": judging.roster_header,
@@ -656,13 +696,20 @@ def seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
 
 
 def _decisions(
-    users: pa.Table, is_administrator: Any, verdicts: Sequence[Verdict], owners: Mapping[str, list[str]] | None
+    users: pa.Table,
+    is_administrator: Any,
+    verdicts: Sequence[Verdict],
+    owners: Mapping[str, list[str]] | None,
+    later: frozenset[str],
 ) -> pa.Table:
     ids = users.column("id").to_pylist()
     accessed = milliseconds(users.column("accessed_at"))
     dates = [v.departure.leave_date if v.departure else None for v in verdicts]
     made: dict[str, Sequence[Any]] = {
-        "decision": [SPARED if v.spared_by else PLANNED for v in verdicts],
+        "decision": [
+            SPARED if v.spared_by else POSTPONED if user_id in later else PLANNED
+            for user_id, v in zip(ids, verdicts, strict=True)
+        ],
         "class": [v.user_class for v in verdicts],
         "rule": [v.rule for v in verdicts],
         "detail": [v.detail for v in verdicts],

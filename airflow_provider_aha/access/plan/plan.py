@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 2
 FILE = "plan.json"
-PLANNED, SPARED = "planned", "spared"
+PLANNED, SPARED, POSTPONED = "planned", "spared", "postponed"
 
 DECISIONS = pa.schema(
     [
@@ -294,6 +294,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "unresolved": _LIST,
     "notes": _LIST,
     "protects_nobody": _LIST,
+    "caps": (dict, type(None)),
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
@@ -414,6 +415,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
     action: str
@@ -424,6 +426,7 @@ class Decision:
     asked: Mapping[str, str] = field(default_factory=dict)
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    guards_were_set: bool = False
 
     @cached_property
     def access(self) -> str | None:
@@ -483,6 +486,7 @@ def decision_of(
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
         users=users,
+        guards_were_set=bool(plan.header["policy"].get("guards_set")),
     )
 
 

@@ -79,6 +79,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     yield from _unresolved(header["unresolved"])
     for sentence in plan.header["protects_nobody"]:
         yield f"**{_plain(sentence)}**\n"
+    yield from _caps(plan)
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
@@ -110,6 +111,27 @@ def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         who = ", ".join([_plain(entry["asked"]), *ids])
         yield f"- {who}: {_plain(_REASONS.get(reason, reason.replace('_', ' ')))}"
     yield ""
+
+
+def _caps(plan: Plan) -> Iterator[str]:
+    """Say whom the caps postpone, and whether the plan can be carried out."""
+    caps, more = plan.header["caps"], plan.counts["postponed"]
+    if not caps:
+        return
+    held = (
+        f"{caps['max_users']} users and {caps['max_percent']:g} % of the enabled users may be changed within seven "
+        f"days, so {caps['allowed']}; {caps['recent']} were changed already"
+    )
+    if more:
+        yield (
+            f"**{more} more are postponed.** {held}. Who hasn't been seen for longest goes first; those who are "
+            "postponed come first in the next plan, and those who were named have to be named again.\n"
+        )
+    if caps["over"]:
+        yield (
+            f"**{caps['over']} users too many to be carried out.** {held}. The writing task does nothing unless "
+            "the DAG's code passes the SHA-256 of this plan as `approved_plan_sha256`.\n"
+        )
 
 
 def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
