@@ -230,6 +230,26 @@ def read_bytes(fs: AbstractFileSystem, path: str) -> bytes | None:
     return body
 
 
+def read_limited(location: Location, what: str, most: int) -> bytes:
+    """Read a file that went through somebody's hands, if it is no larger than such a file can be.
+
+    :param location: the file.
+    :param what: what it is, for the sentence, beginning with a capital letter.
+    :param most: how many bytes it may have.
+    :raises AhaConfigurationError: when it has more; nothing of it was read.
+    :raises AhaStorageError: when it is missing or can't be read.
+    """
+    with storage_errors(location.url, ANY_ERROR):
+        location.fs.invalidate_cache()
+        size = location.fs.info(location.path)["size"]
+        body: bytes = location.fs.cat_file(location.path) if size <= most else b""
+    if max(size, len(body)) > most:
+        raise AhaConfigurationError(
+            f"{what} {location.url} is larger than {most // 1024**2 or 1} MB, and nothing of it was read."
+        )
+    return body
+
+
 def modified_at(location: Location) -> datetime:
     """Return when a file was written; UTC.
 

@@ -328,6 +328,8 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
         raise _broken(path, "it has an action that doesn't exist")
     if header["enabled_users"] < 0 or not isinstance(header["counts"].get("planned"), dict):
         raise _broken(path, "its counts can't be right")
+    if not isinstance(header["snapshot"].get("sha256", {}), dict):
+        raise _broken(path, "its snapshot has no hashes")
 
 
 def _check_types(content: Any, types: Mapping[str, tuple[type, ...]], path: str, where: str) -> None:
