@@ -30,10 +30,9 @@ class AhaToSqlOperator(AhaPushOperator):
         )
 
     Rows are found by the sync key, which a unique index must hold. Only mapped columns are written, one
-    transaction per batch. PostgreSQL, MySQL, MariaDB and SQLite are written by whole batches, any other database
-    row by row.
+    transaction per batch.
 
-    :param sql_conn_id: an Airflow connection of any SQL database. (templated)
+    :param sql_conn_id: an Airflow connection of PostgreSQL, MySQL, MariaDB or SQLite. (templated)
     :param table: ``table`` or ``schema.table``. (templated)
     :param create_table: create the table where there is none, with the sync key as its primary key. (templated)
     """
@@ -52,7 +51,6 @@ class AhaToSqlOperator(AhaPushOperator):
         :param account: whose users are pushed.
         :param snapshot: the day of the snapshot.
         """
-        from airflow_provider_aha.push.targets.dialects import DIALECTS
         from airflow_provider_aha.push.targets.sql import SqlTarget
 
         conn_id, table = to_text(self.sql_conn_id, "sql_conn_id"), to_text(self.table, "table")
@@ -68,7 +66,7 @@ class AhaToSqlOperator(AhaPushOperator):
 
         return SqlTarget(
             connect,
-            dialect=hook.dialect_name if hook.dialect_name in DIALECTS else hook.conn_type,
+            dialect=_dialect_of(hook, conn_id),
             placeholder=hook.placeholder,
             connection=conn_id,
             table=table,
@@ -85,5 +83,17 @@ def _sql_hook(conn_id: str) -> Any:
         ) from None
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):
-        raise AhaConfigurationError(f"The connection {conn_id} is of no SQL database.")
+        raise AhaConfigurationError(
+            f"The connection {conn_id} is of the type {hook.conn_type}, which is no SQL database."
+        )
     return hook
+
+
+def _dialect_of(hook: Any, conn_id: str) -> str:
+    """Return which database a hook is for; a hook of your own may build on Airflow's."""
+    from airflow_provider_aha.push.targets.dialects import DIALECTS, NOT_WRITABLE
+
+    for one in type(hook).__mro__:
+        if (kind := getattr(one, "conn_type", None)) in DIALECTS:
+            return str(kind)
+    raise AhaConfigurationError(NOT_WRITABLE.format(f"The connection {conn_id} (type {hook.conn_type})"))
