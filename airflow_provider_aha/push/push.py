@@ -37,6 +37,7 @@ from airflow_provider_aha.push.targets.base import (
     ADDED,
     FAILED,
     REJECTED,
+    SENT,
     UNCHANGED,
     UPDATED,
     Answer,
@@ -164,6 +165,7 @@ class _Push:
             if not self._dry_run:
                 self._send(plan, expected)
             self._ended = "completed"
+            self._reason = self._nothing_was_written(plan, expected) if self._dry_run else None
         except BaseException as error:
             self._reason = str(error) if isinstance(error, AhaError) else type(error).__name__
             raise
@@ -198,6 +200,22 @@ class _Push:
                     words[position] = word
             found[chunk.start] = array_of(words, _STRING)
         return found
+
+    def _would(self, expected: Mapping[int, Any]) -> Counter[str]:
+        """Count what the target said it would do in a dry run."""
+        would = _counted(expected.values() if self._dry_run else ())
+        if self._dry_run:
+            would.update(extra.expected for extra in self._target.extras())
+        return would
+
+    def _nothing_was_written(self, plan: Plan, expected: Mapping[int, Any]) -> str:
+        would = totals(self._would(expected) or {SENT: plan.counts[PLANNED]})
+        if self._spec.launched:
+            return f"Nothing was written, for this is a dry run. A push would do this: {would}."
+        return (
+            f"Nothing was written, for the mapping {self._spec.name} is a draft. Launched, it would do this: "
+            f"{would}. To launch it, set launched: true in it."
+        )
 
     def _batches(self, chunk: Chunk, rows: list[int]) -> Iterator[tuple[Batch, list[int]]]:
         size = self._target.batch_size
@@ -270,6 +288,8 @@ class _Push:
         if not (self._dry_run or self._is_refused):
             self._keep_sent(plan, done, expected)
         log.info("%s: %s", self._ended, totals(counts))
+        if self._dry_run and self._reason:
+            log.info("%s", self._reason)
         return summary
 
     def _extras(self) -> pa.Table:
@@ -371,9 +391,7 @@ class _Push:
     ) -> dict[str, Any]:
         request, run = self._request, self._request.run
         entry = next(file for file in manifest["files"] if file["dataset"] == self._spec.dataset)
-        would = _counted(expected.values() if self._dry_run else ())
-        if self._dry_run:
-            would.update(extra.expected for extra in self._target.extras())
+        would = self._would(expected)
         return {
             "account": request.account,
             "sandbox": manifest.get("sandbox"),
