@@ -9,8 +9,22 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _DATASET = re.compile(r"[a-z_]+")
+_MAPPING = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def draft_path(base: str, name: str) -> str:
+    """Return the file of a draft of a mapping, which belongs to no account.
+
+    :param base: the base path on its filesystem, without a slash at its end.
+    :param name: the name of the mapping.
+    """
+    if not _MAPPING.fullmatch(name):
+        raise AhaConfigurationError(
+            f"{name!r} can't be the name of a mapping: take lower-case letters, digits and underscores."
+        )
+    return f"{base}/push/drafts/{name}.yaml"
 
 
 @dataclass(frozen=True)
