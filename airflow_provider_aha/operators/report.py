@@ -121,15 +121,12 @@ class AhaAccessReportOperator(AhaOperator):
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
 
-        run = run_of(context)
         spec = RosterSpec.read(self.roster)
         exclusions = to_text(self.exclusions, "exclusions")
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
             account=self.hook.get_conn().config.account,
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            requested_by=run.requested_by,
+            run=run_of(context),
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
             roster=roster_reader(spec) if spec else None,
             exclusions=resolve_path(exclusions) if exclusions else None,
