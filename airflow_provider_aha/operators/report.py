@@ -125,14 +125,11 @@ class AhaAccessReportOperator(AhaOperator):
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
 
-        run = run_of(context)
         spec = RosterSpec.read(self.roster)
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
             account=self.hook.get_conn().config.account,
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            requested_by=run.requested_by,
+            run=run_of(context),
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
             roster=roster_reader(spec) if spec else None,
             exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),

@@ -16,7 +16,7 @@ from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
-from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 RULES = [{"class": "unused", "inactive_days": 60, "grace_days": 0}]
@@ -168,7 +168,7 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
         ("plan", "failed"),
     ]
     assert "run aha_extract first" in manifests[2]["reason"]
-    assert list(verify(resolve_path(str(base)).fs, str(account))) == []
+    assert verify(resolve_path(str(base)), "127.0.0.1") == []
 
 
 # --- a roster by SQL -----------------------------------------------------------------------------

@@ -24,7 +24,9 @@ def test_events_are_objects_of_their_own_named_by_user_try_and_kind(location: Lo
     journal = Journal(folder(location), 3)
     intent = journal.intent("42", {"reason": "x"})
     outcome(journal, "42", "deactivated", event_id=intent["event_id"])
-    names = [path.removeprefix(f"{folder(location).path}/events/") for path in location.fs.find(location.path)]
+    names = [
+        path.removeprefix(f"{folder(location).path}/events/") for path in location.fs.find(folder(location).path)
+    ]
     assert sorted(name.rpartition("-")[0] for name in names) == ["42/3-intent", "42/3-outcome"]
     assert f"42/3-intent-{intent['event_id']}.json" in names
 
