@@ -5,6 +5,7 @@ Plain Python without Airflow. Facts about the API are from https://www.aha.io/ap
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -40,6 +41,9 @@ API_PREFIX = "/api/v1"
 _LOOK_SECONDS = 0.1
 # So many pages that have arrived are decoded together: a decoder's start costs as much as a quarter of a page.
 _DECODED_TOGETHER = 10
+# What a write may be answered with: it was done, or taken on.
+_ACKNOWLEDGED = range(200, 300)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
@@ -108,16 +112,24 @@ class AhaClient(RestClient):
         """
         return self._call("GET", "/me", decode=_user)
 
-    def get_user(self, user_id: str) -> dict[str, Any]:
+    def get_user(self, user_id: str, receipt: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return one user by id (``GET /users/:id``: without custom roles and seat group).
 
         :param user_id: the user's id, decimal digits.
+        :param receipt: is given ``date`` of the answer, Aha!'s own clock as HTTP writes it.
         :return: the user object as Aha! sends it, its id as text.
         :raises AhaConfigurationError: when the id is not one; no request is sent.
         :raises AhaNotFoundError: when there is no such user, or this key can't see it.
         :raises AhaError: when no usable answer came; the subclass tells why.
         """
-        return self._one_user("GET", check_user_id(user_id))
+        checked_id = check_user_id(user_id)
+        path = f"/users/{checked_id}"
+        user = self._call("GET", path, decode=_user, receipt=receipt)
+        if user["id"] != checked_id:
+            raise AhaProtocolError(
+                f"{self._where} answered with another user than {checked_id}.", status=200, method="GET", path=path
+            )
+        return user
 
     def find_user(self, email: str) -> dict[str, Any]:
         """Return the one user with an email, from the full list.
@@ -150,31 +162,26 @@ class AhaClient(RestClient):
     ) -> dict[str, Any]:
         """Change one user (``PUT /users/:id``); safe to retry, because it sets a state.
 
+        Every 2xx is an acknowledgement; what really happened is what the answer shows.
+
         :param user_id: the user's id, decimal digits.
         :param changes: fields of the ``user`` object to set; not empty.
-        :param receipt: is given ``http_status`` and ``request_id`` of the answer, for the record.
-        :return: the user object of the answer, its id as text; look there for what really happened.
+        :param receipt: is given ``http_status``, ``request_id`` and ``date`` of the answer, for the record; and
+            ``unanswered``, where an attempt may have arrived that no usable answer came to.
+        :return: what the answer shows of this user: all of it, a part, or nothing.
         :raises AhaError: as :meth:`get_user`; :class:`AhaValidationError` when Aha! refuses a value.
         """
         checked_id = check_user_id(user_id)
         if not changes:
             raise AhaConfigurationError(f"No change was given for user {checked_id}.")
-        return self._one_user("PUT", checked_id, {"user": dict(changes)}, receipt)
-
-    def _one_user(
-        self,
-        method: str,
-        user_id: str,
-        body: Mapping[str, Any] | None = None,
-        receipt: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        path = f"/users/{user_id}"
-        user = self._call(method, path, body=body, decode=_user, receipt=receipt)
-        if user["id"] != user_id:
-            raise AhaProtocolError(
-                f"{self._where} answered with another user than {user_id}.", status=200, method=method, path=path
-            )
-        return user
+        return self._call(
+            "PUT",
+            f"/users/{checked_id}",
+            body={"user": dict(changes)},
+            decode=partial(_shown, user_id=checked_id),
+            receipt=receipt,
+            successes=_ACKNOWLEDGED,
+        )
 
     # ---- lists ----------------------------------------------------------------------------------------
 
@@ -359,11 +366,44 @@ def check_user_id(user_id: str) -> str:
 
 def _user(body: bytes) -> dict[str, Any]:
     """Read one user: Aha! wraps some answers and leaves others bare."""
-    answer = orjson.loads(body)
+    answer = _json(body)
     user = answer.get("user", answer) if isinstance(answer, dict) else None
     if not isinstance(user, dict) or not _has_id(user):
         raise ValueError("no user with an id")
     return {**user, "id": str(user["id"])}
+
+
+def _shown(body: bytes, user_id: str) -> dict[str, Any]:
+    """Read what the answer to a write shows of a user: nothing, where it has no body or is of somebody else."""
+    if not body.strip():
+        return {}
+    answer = _json(body)
+    user = answer.get("user", answer) if isinstance(answer, dict) else None
+    if not isinstance(user, dict) or str(user.get("id", user_id)) != user_id:
+        return {}
+    return {**user, "id": user_id}
+
+
+def _json(body: bytes) -> Any:
+    """Read JSON, also where a proxy put a byte order mark before it, or a name holds half of a character."""
+    try:
+        return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
+    except orjson.JSONDecodeError:
+        if b"\\u" not in body:
+            raise
+    try:
+        return _whole_text(json.loads(body.decode("utf-8-sig")))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _whole_text(value: Any) -> Any:
+    """Replace halves of characters, which no file can hold."""
+    if isinstance(value, dict):
+        return {_whole_text(key): _whole_text(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole_text(one) for one in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:

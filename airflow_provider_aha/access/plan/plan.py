@@ -286,8 +286,10 @@ class Target:
     :param detail: the facts, in words without a name.
     :param accessed_at: when the user was last seen, at the decision.
     :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
+    :param leave_date: the person's last day by the roster, ISO 8601.
+    :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
+    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
     """
 
     user_id: str
@@ -299,7 +301,9 @@ class Target:
     accessed_at: str | None = None
     is_administrator: bool | None = None
     leave_date: str | None = None
+    left_at: str | None = None
     updated_at: str | None = None
+    not_ours: str | None = None
 
 
 @dataclass(frozen=True)
@@ -381,5 +385,6 @@ def _target(row: PlanRow) -> Target:
         detail=f"{row.detail}{seen}",
         accessed_at=row.accessed_at,
         is_administrator=row.is_administrator,
-        leave_date=row.left_at or row.leave_date,
+        leave_date=row.leave_date,
+        left_at=row.left_at,
     )
