@@ -39,6 +39,8 @@ _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
 _ALIVE = timedelta(hours=1)
 _DAY = timedelta(days=1)
+# Nothing of this package is older.
+_OLDEST = datetime(2026, 1, 1, tzinfo=UTC)
 CAP_DAYS = 7
 # A file of a task that tells of writes: its events, or the evidence that was made of them.
 _TASK_FILE = re.compile(r"(?P<folder>.*/dag=[^/]+/run=[^/]+/task=[^/]+)/(?:events/.+|evidence\.parquet)")
@@ -332,11 +334,13 @@ def _open_intents(fs: AbstractFileSystem, folder: str) -> Iterator[datetime]:
 
 
 def _moment(text: object) -> datetime:
+    # A moment that can't be read counts as now, and so does that of a clock that was never set: the careful reading
+    # of the questions above.
     try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC)
-    except ValueError:
-        # A moment that can't be read counts as now: the careful reading of both questions above.
+        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (OverflowError, ValueError):
         return datetime.now(UTC)
+    return moment if moment >= _OLDEST else datetime.now(UTC)
 
 
 def claim_path(folder: RunFolder, plan_sha256: str) -> str:

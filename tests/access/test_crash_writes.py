@@ -54,10 +54,15 @@ def before(owner, name):
         return original(*arguments, **options)
     setattr(owner, name, patched)
 
-def after(owner, name):
+def after(owner, name, anyhow=False):
     original = getattr(owner, name)
     def patched(*arguments, **options):
-        result = original(*arguments, **options)
+        try:
+            result = original(*arguments, **options)
+        except Exception:
+            if anyhow:
+                die()
+            raise
         die()
         return result
     setattr(owner, name, patched)
@@ -70,6 +75,7 @@ def after(owner, name):
     "intent half written": lambda: before(Path, "hardlink_to"),
     "between intent and PUT": lambda: before(AhaClient, "update_user"),
     "between PUT and outcome": lambda: after(AhaClient, "update_user"),
+    "answered": lambda: after(AhaClient, "update_user", anyhow=True),
     "between users": lambda: after(Journal, "outcome"),
     "before the evidence": lambda: before(evidence, "write_evidence"),
     "after the evidence": lambda: after(evidence, "write_evidence"),

@@ -239,10 +239,12 @@ class _Acknowledged:
 
     :param target: the user.
     :param event: its outcome.
+    :param shown: what the answer showed as wanted; no later read takes that back.
     """
 
     target: Target
     event: dict[str, Any]
+    shown: Mapping[str, Any]
 
 
 class _Task:
@@ -523,7 +525,8 @@ class _Task:
         event = self._write(facts, UNVERIFIED, reason, answer, proof=ACKNOWLEDGED)
         # What no read shows, a name for one, needs no further one.
         if not (compared.wrong | compared.hidden).isdisjoint(look.user):
-            self._acknowledged[target.user_id] = _Acknowledged(target, event)
+            shown = {name: answer[name] for name in target.changes if name not in compared.wrong | compared.hidden}
+            self._acknowledged[target.user_id] = _Acknowledged(target, event, shown)
 
     def _reread(self, one: _Acknowledged) -> None:
         """Look once more whether what Aha! acknowledged shows."""
@@ -534,7 +537,7 @@ class _Task:
             raise
         except AhaError:
             return
-        one.event["after_json"] = _shown(user, target.changes)
+        one.event["after_json"] = _shown({**user, **one.shown}, target.changes)
         if compare(target.changes, user).done:
             del self._acknowledged[target.user_id]
             reason = "Aha! acknowledged it; a read after that shows it"
