@@ -5,24 +5,23 @@ Plain Python without Airflow. Facts about the API are from https://www.aha.io/ap
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
-
 from airflow_provider_aha.api.config import ClientConfig
-from airflow_provider_aha.api.pages import JsonPage, P, Page, _has_id
+from airflow_provider_aha.api.pages import JsonPage, P, Page
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.api.rest import UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.api.records import is_record_id, read_json, readable, without_mark
+from airflow_provider_aha.api.rest import LARGEST_ANSWER, UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -43,7 +42,6 @@ _LOOK_SECONDS = 0.1
 _DECODED_TOGETHER = 10
 # What a write may be answered with: it was done, or taken on.
 _ACKNOWLEDGED = range(200, 300)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
@@ -110,7 +108,7 @@ class AhaClient(RestClient):
 
         :raises AhaError: as :meth:`get_user`.
         """
-        return self._call("GET", "/me", decode=_user)
+        return self._as_documented(self._call("GET", "/me", decode=_user), "/me")
 
     def get_user(self, user_id: str, receipt: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return one user by id (``GET /users/:id``: without custom roles and seat group).
@@ -129,7 +127,7 @@ class AhaClient(RestClient):
             raise AhaProtocolError(
                 f"{self._where} answered with another user than {checked_id}.", status=200, method="GET", path=path
             )
-        return user
+        return self._as_documented(user, path)
 
     def find_user(self, email: str) -> dict[str, Any]:
         """Return the one user with an email, from the full list.
@@ -155,7 +153,7 @@ class AhaClient(RestClient):
                 f"The email that was asked for belongs to {len(found)} users of {self.config.account} "
                 f"(ids {ids}): name the one you mean by its id."
             )
-        return found[0]
+        return self._as_documented(found[0], "/users")
 
     def update_user(
         self, user_id: str, changes: Mapping[str, Any], receipt: dict[str, Any] | None = None
@@ -182,6 +180,19 @@ class AhaClient(RestClient):
             receipt=receipt,
             successes=_ACKNOWLEDGED,
         )
+
+    def _as_documented(self, user: dict[str, Any], path: str) -> dict[str, Any]:
+        """Let a user through of whom everything can be read: half a user is judged wrongly."""
+        found, odd = readable(user)
+        if odd:
+            raise AhaProtocolError(
+                f"{self._where} sent something unreadable for user {user['id']}: {', '.join(odd)} of another type "
+                "than documented. Look at this user in Aha!; nothing was concluded from the answer.",
+                status=200,
+                method="GET",
+                path=path,
+            )
+        return found
 
     # ---- lists ----------------------------------------------------------------------------------------
 
@@ -218,10 +229,10 @@ class AhaClient(RestClient):
             page = self._call("GET", "/users", params={"email": email, "per_page": 200}, decode=_users_page)
             for record in page.records:
                 if str(record["id"]) == user["id"]:
-                    return {**record, "id": user["id"]}
+                    return self._as_documented({**record, "id": user["id"]}, "/users")
         for record in self.iter_users():
             if record["id"] == user["id"]:
-                return record
+                return self._as_documented(record, "/users")
         raise AhaNotFoundError(f"The list of users of {self.config.account} doesn't show user {user['id']}.")
 
     def count_users(self) -> int:
@@ -366,9 +377,9 @@ def check_user_id(user_id: str) -> str:
 
 def _user(body: bytes) -> dict[str, Any]:
     """Read one user: Aha! wraps some answers and leaves others bare."""
-    answer = _json(body)
+    answer, _ = read_json(body)
     user = answer.get("user", answer) if isinstance(answer, dict) else None
-    if not isinstance(user, dict) or not _has_id(user):
+    if not isinstance(user, dict) or not is_record_id(user.get("id")):
         raise ValueError("no user with an id")
     return {**user, "id": str(user["id"])}
 
@@ -377,37 +388,16 @@ def _shown(body: bytes, user_id: str) -> dict[str, Any]:
     """Read what the answer to a write shows of a user: nothing, where it has no body or is of somebody else."""
     if not body.strip():
         return {}
-    answer = _json(body)
+    answer, _ = read_json(body)
     user = answer.get("user", answer) if isinstance(answer, dict) else None
     if not isinstance(user, dict) or str(user.get("id", user_id)) != user_id:
         return {}
-    return {**user, "id": user_id}
-
-
-def _json(body: bytes) -> Any:
-    """Read JSON, also where a proxy put a byte order mark before it, or a name holds half of a character."""
-    try:
-        return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
-    except orjson.JSONDecodeError:
-        if b"\\u" not in body:
-            raise
-    try:
-        return _whole_text(json.loads(body.decode("utf-8-sig")))
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def _whole_text(value: Any) -> Any:
-    """Replace halves of characters, which no file can hold."""
-    if isinstance(value, dict):
-        return {_whole_text(key): _whole_text(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_whole_text(one) for one in value]
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    return {**readable(user)[0], "id": user_id}
 
 
 def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:
     """Let only bytes through that can be a page: a web page or an answer that was cut is fetched again at once."""
+    body = without_mark(body)
     text = body.strip()
     if not (text.startswith(b"{") and text.endswith(b"}")):
         raise ValueError("not an object")
@@ -445,9 +435,11 @@ def _email(user: Mapping[str, Any]) -> str:
 
 def _seat_groups(body: bytes) -> list[dict[str, Any]]:
     """Read the groups: a list without pagination."""
-    answer = orjson.loads(body)
+    answer, _ = read_json(body)
     groups = answer.get("paid_seat_groups") if isinstance(answer, dict) else None
-    if not isinstance(groups, list) or not all(isinstance(group, dict) and _has_id(group) for group in groups):
+    if not isinstance(groups, list) or not all(
+        isinstance(group, dict) and is_record_id(group.get("id")) for group in groups
+    ):
         raise ValueError("no list of groups with ids")
     return [{**group, "id": str(group["id"])} for group in groups]
 
@@ -516,7 +508,8 @@ class _LookAhead:
     """Fetches pages in threads, a bounded number ahead of the reader, and hands them over in order.
 
     The first page that fails ends the work of all threads: nobody sends or waits on for a read that is lost.
-    What is on its way at the end is not waited for; its answer is dropped.
+    What is on its way at the end is not waited for: within a second its thread sees that nobody wants it, and no
+    process waits for a thread.
     """
 
     def __init__(self, threads: int, fetch: Callable[[int, Callable[[], bool]], bytes], clock: Clock) -> None:
@@ -529,7 +522,7 @@ class _LookAhead:
         self._pending: deque[Future[bytes]] = deque()
         self._failure: BaseException | None = None
         self._stopped = False
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aha-page")
+        self._pool = DaemonExecutor(threads, "aha-page")
 
     def __enter__(self) -> _LookAhead:
         self.ask(1)
@@ -537,7 +530,7 @@ class _LookAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     def ask(self, last_page: int) -> None:
         """Have pages fetched, as many as may be under way and none beyond the last."""
@@ -552,9 +545,14 @@ class _LookAhead:
             if self._failure:
                 break
         bodies: list[bytes] = []
+        size = 0
         while self._failure or (self._pending and self._pending[0].done() and len(bodies) < most):
             if self._failure:
                 raise self._failure
+            size += len(self._pending[0].result())
+            # Together they take no more memory than one that is as large as may be.
+            if bodies and size > LARGEST_ANSWER:
+                break
             bodies.append(self._pending.popleft().result())
         self.taken += len(bodies)
         return bodies

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
@@ -69,7 +69,7 @@ def extract(
     rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
-    with staging() as folder, ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside:
+    with staging() as folder, DaemonExecutor(2, "aha-aside") as aside:
         # Once for all passes, and after the first page: nothing else waits for these two.
         ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 
@@ -171,6 +171,7 @@ class _Crawl:
     total_last: int
     pages: int
     rows: int
+    repaired: int
 
     def figures(self) -> dict[str, Any]:
         return {
@@ -182,6 +183,7 @@ class _Crawl:
             "duplicates_removed": self.normalizer.duplicates_removed,
             "pages": self.pages,
             "absent_fields": dict(sorted(self.absent.items())),
+            "texts_repaired": self.repaired,
             "workspaces_unnamed": len(self.normalizer.unnamed),
         }
 
@@ -219,7 +221,7 @@ def workspace_names(client: AhaClient) -> Mapping[str, str]:
 
 
 def _land(pages: Iterator[UsersPage], normalizer: Normalizer, folder: Path, datasets: Sequence[str]) -> _Crawl:
-    crawl = _Crawl(normalizer, {}, Counter(), 0, 0, 0, 0)
+    crawl = _Crawl(normalizer, {}, Counter(), 0, 0, 0, 0, 0)
     progress = _Progress()
     with ExitStack() as stack:
         writers = {name: stack.enter_context(DatasetWriter(folder, name)) for name in datasets}
@@ -244,6 +246,7 @@ class _Progress:
             crawl.pages += 1
             crawl.rows += len(page.ids)
             crawl.absent.update(page.absent)
+            crawl.repaired += page.repaired
             self._say(page, crawl)
             yield page
 
@@ -341,8 +344,8 @@ def _warn_of_absent(manifest: Mapping[str, Any]) -> None:
     if absent := manifest["absent_fields"]:
         found = ", ".join(f"{name} ({count} users)" for name, count in absent.items())
         log.warning(
-            "Aha! left out fields that rules read: %s. They are null in the snapshot, and a rule that reads "
-            "them will refuse to run.",
+            "Aha! left out fields that rules read, or sent what can't be read: %s. That is null in the snapshot, "
+            "and a rule that reads one of them will refuse to run.",
             found,
         )
 

@@ -25,7 +25,7 @@ from airflow_provider_aha.exceptions import (
     AhaGuardError,
     AhaStorageError,
 )
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.matching import Entry, UserMatcher
 from airflow_provider_aha.record import run as records
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, PROVEN, UNANSWERED, Journal
@@ -296,6 +296,10 @@ def test_a_protected_user_is_skipped_or_blocked_by_class(world, user_class, outc
     assert unfinished(rows.values()) == ([user_id] if outcome == "blocked" else [])
 
 
+def excluding(user_id: str) -> UserMatcher:
+    return UserMatcher.of([Entry("id", user_id, "row 2 of the exclusion file", "exclusion file row 2")])
+
+
 @pytest.mark.parametrize(
     ("user_class", "facts", "outcome", "reason"),
     [
@@ -307,7 +311,7 @@ def test_a_protected_user_is_skipped_or_blocked_by_class(world, user_class, outc
 )
 def test_a_new_exclusion_stops_the_write(world, user_class, facts, outcome, reason) -> None:
     user_id = world.people[0]
-    protection = Protection(world.owner, excluded=lambda *_: "exclusion file row 2")
+    protection = Protection(world.owner, excluded=excluding(user_id))
     row = world.carry_out(world.decide([user_id], user_class=user_class, facts=facts), protection=protection)[
         user_id
     ]
@@ -318,7 +322,7 @@ def test_a_new_exclusion_stops_the_write(world, user_class, facts, outcome, reas
 def test_an_exclusion_does_not_keep_access_from_being_given_back(world) -> None:
     user_id = world.people[0]
     api(world, user_id, enabled=False)
-    protection = Protection(world.owner, excluded=lambda *_: "exclusion file row 2")
+    protection = Protection(world.owner, excluded=excluding(user_id))
     decision = world.decide([user_id], {"enabled": True}, "reactivate")
     assert world.outcomes(decision, protection=protection) == {user_id: "reactivated"}
 

@@ -96,7 +96,8 @@ class Server:
 
 @pytest.mark.parametrize("case", PROMISES["cases"], ids=[case["name"] for case in PROMISES["cases"]])
 def test_what_an_answer_and_the_reads_after_it_prove(world: Any, case: Any) -> None:
-    user_id = world.people[0]
+    # One who has a right to lose, where that is asked for.
+    user_id = world.administrators[1] if "wanted" in case else world.people[0]
     wanted = case.get("wanted", {"enabled": False})
     with client_of(world.server, max_retries=len(case.get("attempts", [case])) - 1) as world.client:
         decision = world.decide([user_id, world.people[1]], wanted)

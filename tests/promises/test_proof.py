@@ -253,7 +253,7 @@ def test_a_crash_between_two_steps_of_the_first_try(world: Any, case: Any) -> No
     if "others_wait" in expect:
         assert _others_wait(world) == expect["others_wait"], case["why"]
     if case["aha"] == "applied_after_try_2":
-        # The undo waits its hour, and finds that somebody has edited the user: it is named, for the same is true of us.
+        # The undo waits its hour, and then finds that the user was edited: it can't know that this was us, too.
         return
     if "given_back" in expect:
         world.carry_out(undo(world.client, [row], facts={}), "undo", now=world.now + LATER)

@@ -12,6 +12,7 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import access_of, compare, gives_back, is_administrator
 from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
+from airflow_provider_aha.api.records import readable
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
@@ -51,7 +52,8 @@ def decide(
     access = access_of(changes)
     by_id: dict[str, dict[str, Any]] = {}
     if named and (access or any("@" in user for user in named)):
-        by_id = {user["id"]: user for user in client.iter_users()}
+        # One odd record of somebody else must not keep all others from being decided about.
+        by_id = {user["id"]: readable(user)[0] for user in client.iter_users()}
     asked = _resolve(client, named, by_id, known or {})
     ids = list(dict.fromkeys(asked.get(user, user) for user in named))
     enabled = [user for user in by_id.values() if user.get("enabled")]
@@ -64,6 +66,7 @@ def decide(
         administrators=[user["id"] for user in enabled if is_administrator(user)],
         facts=facts,
         asked=asked,
+        users=[(user["id"], user.get("email"), user.get("name")) for user in by_id.values()] if access else (),
     )
 
 

@@ -37,6 +37,7 @@ from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Roster
 from airflow_provider_aha.record.run import account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
@@ -64,7 +65,7 @@ class Request:
     :param as_given: the policy as it was given, for the record.
     :param max_snapshot_age: an older snapshot is refused.
     :param roster: reads the roster; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     """
 
     account: str
@@ -74,7 +75,7 @@ class Request:
     as_given: Mapping[str, Any]
     max_snapshot_age: timedelta
     roster: Callable[[], Roster] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     policy = request.policy
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
-    exclusions = load_exclusions(request.exclusions) if request.exclusions else None
+    exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -156,8 +157,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     inputs = dict(population.files())
     if roster:
         inputs[f"input-roster.{roster.suffix}"] = roster.body
-    if exclusions:
-        inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
+    for number, file in enumerate(exclusions.files if exclusions else (), 1):
+        inputs[f"input-exclusions{f'-{number}' if number > 1 else ''}.{file.suffix}"] = file.body
     files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
     decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
     content = {
@@ -228,6 +229,9 @@ def build_plan(
         if verdict.spared_by is None:
             rows.append(_plan_row(subject, email, verdict, owners))
     decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
+    listed = [*policy.protected.entries, *own]
+    listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
     notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
     return Draft(
         decisions,
@@ -239,6 +243,7 @@ def build_plan(
             "roster": judging.roster_header,
             "unresolved": judging.names.unresolved(),
             "notes": notes,
+            "protects_nobody": protects_nobody(unmatched(listed, _everybody(population.users))),
         },
     )
 
@@ -348,6 +353,12 @@ def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
         batch = users.slice(start, _BATCH)
         for user_id, email in zip(*(batch.column(name).to_pylist() for name in ("id", "email")), strict=True):
             yield user_id, email, fold(email)
+
+
+def _everybody(users: pa.Table) -> Iterator[Who]:
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        yield from zip(*(batch.column(name).to_pylist() for name in ("id", "email", "name")), strict=True)
 
 
 def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:

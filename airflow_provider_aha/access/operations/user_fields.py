@@ -14,12 +14,6 @@ from airflow_provider_aha.record.journal import UNANSWERED
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
 
 
-# Of what is looked at before a write, the type that each has in Aha!'s answers; null may stand for any of them.
-_TYPES: dict[str, type] = {
-    **dict.fromkeys(("email", "name", "accessed_at", "updated_at"), str),
-    **dict.fromkeys(("enabled", "administrator", "paid_seat"), bool),
-    "administrator_roles": Mapping,
-}
 # An email may be null; of these, a null is no answer.
 _NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 # Losing the last holder of one of these locks everybody out of a part of Aha!.
@@ -57,23 +51,12 @@ def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
 
 
-def unreadable(user: Mapping[str, Any]) -> list[str]:
-    """Return the fields that Aha! shows in another type than it says: nobody can judge what they mean.
-
-    :param user: the user as Aha! shows it.
-    """
-    return [
-        name for name, kind in _TYPES.items() if user.get(name) is not None and not isinstance(user[name], kind)
-    ]
-
-
 def is_administrator(user: Mapping[str, Any]) -> bool:
-    """Tell whether a user has any administrator right; rights that can't be read count as one.
+    """Tell whether a user has any administrator right.
 
     :param user: the user as Aha! shows it.
     """
-    roles = user.get("administrator_roles") or {}
-    return bool(user.get("administrator")) or any(roles.values() if isinstance(roles, Mapping) else [True])
+    return bool(user.get("administrator")) or any((user.get("administrator_roles") or {}).values())
 
 
 def administrator_rights(user: Mapping[str, Any]) -> set[str]:
@@ -82,7 +65,7 @@ def administrator_rights(user: Mapping[str, Any]) -> set[str]:
     :param user: the user as Aha! shows it.
     """
     roles = user.get("administrator_roles") or {}
-    held = {name for name in LAST_RIGHTS if isinstance(roles, Mapping) and roles.get(name)}
+    held = {name for name in LAST_RIGHTS if roles.get(name)}
     return held | {"administrator"} if is_administrator(user) else set()
 
 
@@ -92,8 +75,7 @@ def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]
     :param user: the user as Aha! shows it.
     :param changes: fields of the ``user`` object to set.
     """
-    fields = ("enabled", "administrator", "administrator_roles")
-    if not_shown(user, fields) or not set(fields).isdisjoint(unreadable(user)):
+    if not_shown(user, ("enabled", "administrator", "administrator_roles")):
         # What isn't shown may be any right.
         return set(LAST_RIGHTS)
     held = administrator_rights(user) if user.get("enabled") else set()

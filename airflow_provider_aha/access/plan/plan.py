@@ -22,6 +22,7 @@ from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.lists.matching import Who
 from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
 
 if TYPE_CHECKING:
@@ -184,7 +185,27 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    name = header["decisions"]
+    return _named_file(fs, path, header, header["decisions"])
+
+
+def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
+    """Read who was in the account when a plan was made, enabled or not.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :return: id, email and name of each user.
+    :raises AhaSnapshotError: when the snapshot beside the plan is missing, or not the one that the plan names.
+    :raises AhaStorageError: when it can't be read.
+    """
+    name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
+    table = _named_file(fs, path, header, name)
+    columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
+    return list(zip(*columns, strict=True))
+
+
+def _named_file(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+    """Read a Parquet file beside a plan, and check that it is the one that the plan names."""
     beside = f"{path.rpartition('/')[0]}/{name}"
     body = read_bytes(fs, beside)
     if body is None:
@@ -213,6 +234,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "files": _OBJECT,
     "unresolved": _LIST,
     "notes": _LIST,
+    "protects_nobody": _LIST,
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
@@ -316,6 +338,8 @@ class Decision:
     :param administrators: ids of all enabled administrators then.
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
+    :param users: id, email and name of every user of the account, as the decision knows them; empty where it
+        changes nobody's access.
     """
 
     action: str
@@ -324,6 +348,7 @@ class Decision:
     administrators: Sequence[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
+    users: Sequence[Who] = field(default=(), repr=False)
 
     @cached_property
     def access(self) -> str | None:
@@ -338,7 +363,13 @@ class Decision:
 
 
 def decision_of(
-    plan: Plan, *, account: str, strike_out: Collection[str], facts: Mapping[str, Any], now: datetime
+    plan: Plan,
+    *,
+    account: str,
+    strike_out: Collection[str],
+    facts: Mapping[str, Any],
+    now: datetime,
+    users: Sequence[Who] = (),
 ) -> Decision:
     """Turn a plan into a decision.
 
@@ -347,6 +378,7 @@ def decision_of(
     :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
+    :param users: what :func:`load_users` returned.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -371,6 +403,7 @@ def decision_of(
             "roster_sha256": plan.header["roster_sha256"],
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
+        users=users,
     )
 
 

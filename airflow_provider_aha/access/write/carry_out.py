@@ -24,7 +24,6 @@ from airflow_provider_aha.access.operations.user_fields import (
     is_administrator,
     not_shown,
     rights_lost,
-    unreadable,
 )
 from airflow_provider_aha.access.plan.plan import LEFT, NAMED, UNUSED, Decision, Target
 from airflow_provider_aha.access.write.author import Look, is_ours, longest_call
@@ -269,6 +268,8 @@ class _Task:
         self._unread_administrators: list[str] = []
         self._acknowledged: dict[str, _Acknowledged] = {}
         self._stopped = False
+        wanted = {target.user_id for target in decision.targets}
+        self._names = {user_id: name for user_id, _, name in decision.users if user_id in wanted}
         self._planned = decision.action == "deactivate" and decision.plan_sha256 is not None
         self._facts = {
             **decision.facts,
@@ -337,15 +338,12 @@ class _Task:
     def _holder(self, user_id: str) -> Mapping[str, Any]:
         """Read an administrator who stays; one who can't be read stays for nobody."""
         try:
-            user = self._client.get_user(user_id)
+            return self._client.get_user(user_id)
         except (AhaAuthenticationError, AhaCancelledError, AhaNotFoundError):
             raise
         except AhaError:
-            user = None
-        if user is not None and not unreadable(user):
-            return user
-        self._unread_administrators.append(user_id)
-        return {}
+            self._unread_administrators.append(user_id)
+            return {}
 
     def _one(self, job: tuple[Target, History]) -> None:
         """Work one user off: what goes wrong with one is that one's failure."""
@@ -371,9 +369,6 @@ class _Task:
         except AhaError as error:
             self._fail(facts, error)
             return
-        if names := unreadable(user):
-            self._write(facts, FAILED, f"Aha! shows {', '.join(names)} in a form that can't be read")
-            return
         compared = compare(target.changes, user)
         facts |= {"before_json": _before(target, user, history), "note": _note(target, user)}
         if compared.done and target.changes:
@@ -383,7 +378,7 @@ class _Task:
         elif self._dry_run:
             self._write(facts, "dry_run", "a dry run changes nothing")
         elif history.proof == ACKNOWLEDGED and not compared.wrong:
-            reason = f"Aha! acknowledged it, and doesn't show {_names(compared.hidden)}"
+            reason = f"Aha! acknowledged it, and doesn't show {_listed(compared.hidden)}"
             self._write({**facts, **_request(history)}, UNVERIFIED, reason, user, proof=ACKNOWLEDGED)
         else:
             self._send(target, facts, Look(user, receipt.get("date"), asked_at))
@@ -413,14 +408,17 @@ class _Task:
         if missing := not_shown(user, needed):
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
-            self._protection.reason(user)
+            self._protection.reason(user, self._known_as(target))
             or self._last_administrators.get(target.user_id)
-            or (self._exclusion(user) if access == TAKEN else None)
+            or (self._exclusion(target, user) if access == TAKEN else None)
             or self._changed(target, user)
         )
 
-    def _exclusion(self, user: Mapping[str, Any]) -> str | None:
-        reason = self._protection.exclusion(user)
+    def _known_as(self, target: Target) -> str | None:
+        return self._names.get(target.user_id)
+
+    def _exclusion(self, target: Target, user: Mapping[str, Any]) -> str | None:
+        reason = self._protection.exclusion(user, self._known_as(target))
         return self._since(reason) if reason and self._planned else reason
 
     def _changed(self, target: Target, user: Mapping[str, Any]) -> str | None:
@@ -519,8 +517,8 @@ class _Task:
         if compared.done:
             self._write({**facts, "verified_by": "answer"}, self._words(target).done, "", answer, proof=PROVEN)
             return
-        left = [f"shows {_names(compared.wrong)} otherwise"] if compared.wrong else []
-        hidden = [f"doesn't show {_names(compared.hidden)}"] if compared.hidden else []
+        left = [f"shows {_listed(compared.wrong)} otherwise"] if compared.wrong else []
+        hidden = [f"doesn't show {_listed(compared.hidden)}"] if compared.hidden else []
         reason = f"Aha! answered {facts['http_status']}, but {' and '.join(left + hidden)}"
         event = self._write(facts, UNVERIFIED, reason, answer, proof=ACKNOWLEDGED)
         # What no read shows, a name for one, needs no further one.
@@ -581,7 +579,7 @@ def _columns(event: Mapping[str, Any]) -> dict[str, Any]:
     return {name: event[name] for name in _REQUEST if name in event}
 
 
-def _names(fields: Iterable[str]) -> str:
+def _listed(fields: Iterable[str]) -> str:
     return ", ".join(sorted(fields))
 
 
