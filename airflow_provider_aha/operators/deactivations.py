@@ -74,9 +74,9 @@ class AhaReactivateUsersOperator(AhaWriteOperator):
     Aha! may bill at once for every paid seat that is taken again; the log and the result say how many. Nobody is
     asked: see :class:`AhaDeactivateUsersOperator`.
 
-    :param evidence: path of an ``evidence.parquet`` of this account: exactly the users that its run disabled are
-        enabled, those included whose answer was lost in a crash; those that were changed since are refused.
-        (templated)
+    :param evidence: path of an ``evidence.parquet`` of this account: exactly the access that its run took is given
+        back, also where the answer was lost in a crash; users who were changed since, or of whom nothing proves
+        that the run did it, are left and named. (templated)
     :param users: ids or emails, instead of evidence. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param allow_privileged: lets it change access without asking a person. Not templated on purpose.

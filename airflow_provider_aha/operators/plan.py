@@ -213,13 +213,15 @@ class AhaPlanAccessOperator(GuardedOperator):
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.record.evidence import read_evidence
 
-        disabled = to_give_back(read_evidence(evidence_at(path, location, account)), account)
+        taken = to_give_back(read_evidence(evidence_at(path, location, account)), account)
         known = {}
-        for user_id, was in disabled.items():
+        for user_id, was in taken.items():
             unless: dict[str, Any] = {"email": was.email}
             if was.is_administrator is False:
                 unless["administrator"] = False
-            known[user_id] = Recorded(was.detail, unless=unless, updated_at=was.updated_at)
+            known[user_id] = Recorded(
+                was.detail, unless=unless, updated_at=was.updated_at, to=was.changes, not_ours=was.not_ours
+            )
         return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
     def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:

@@ -212,7 +212,7 @@ class AhaWriteOperator(GuardedOperator):
             f"{summary(rows)}. A person must look at: {', '.join(ids[:_NAMED])}{more}. Reasons are in "
             f"{folder.url(FILE)}."
         )
-        if any(row["outcome"] in ("failed", "unknown") for row in rows):
+        if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
 

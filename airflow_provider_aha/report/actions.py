@@ -13,12 +13,12 @@ from typing import Any
 from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, effects
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
-from airflow_provider_aha.record.journal import CAME_BACK, CONFIRMED, EFFECTIVE
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, CAME_BACK, CONFIRMED, NOT_DONE
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location, list_files
 
 # What no run was to change, or what a later extract says of it.
-_NEVER = ("dry_run", "unchanged", CONFIRMED, CAME_BACK)
+_NEVER = ("dry_run", "unchanged", CONFIRMED, CAME_BACK, NOT_DONE)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def read_actions(
     """
     rows = [row for row in _evidence(location, account) if _moment(row) >= since]
     outcomes = Counter(str(row["outcome"]) for row in rows)
-    done = [(row, _done(row)) for row in sorted(rows, key=_moment) if row["outcome"] in EFFECTIVE]
+    changed = (row for row in rows if row["outcome"] not in _NEVER and row["proof"] >= ACKNOWLEDGED)
+    done = [(row, _done(row)) for row in sorted(changed, key=_moment)]
     counts = Counter(what for _, found in done for what in found)
     last = {row["user_id"]: row for row, found in done if found & {"disabled", "enabled"}}
     taken = {user_id: _moment(row) for user_id, row in last.items() if "disabled" in _done(row)}

@@ -502,6 +502,51 @@ def _walk(fs: AbstractFileSystem, folder: str, *, deep: bool = True) -> Iterator
             yield from _walk(fs, name)
 
 
+def list_written_since(fs: AbstractFileSystem, folder: str, since: datetime) -> list[str]:
+    """List the files below a folder that were written since a moment, by their store's clock.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; one that isn't there has no files.
+    :param since: the moment; UTC. A file whose date the store doesn't tell is listed, too.
+    :return: their paths, in order.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
+        if is_local(fs):
+            found = _local_since(folder, since)
+        else:
+            fs.invalidate_cache()
+            listed = fs.find(folder, detail=True) if _protocols(fs) & _FINDS else None
+            if isinstance(listed, dict):
+                entries: Iterable[Mapping[str, Any]] = listed.values()
+            else:
+                entries = _walk(fs, folder)
+            found = [str(entry["name"]) for entry in entries if (_written_at(entry) or since) >= since]
+        return sorted(path for path in found if not _is_debris(path))
+
+
+def _local_since(folder: str, since: datetime) -> list[str]:
+    found = []
+    for path in _find_local(folder, deep=True):
+        with suppress(FileNotFoundError):
+            if Path(path).stat().st_mtime >= since.timestamp():
+                found.append(path)
+    return found
+
+
+def _written_at(entry: Mapping[str, Any]) -> datetime | None:
+    """Return the date of a file, which each filesystem names in its own way."""
+    names = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+    value = next((entry[name] for name in names if entry.get(name)), None)
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def _is_debris(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.startswith(".") and name.endswith(".tmp")

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_aha.access.decide.named import decide
 from airflow_provider_aha.access.plan.plan import Decision
+from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
@@ -155,8 +156,11 @@ def anywhere(small_sandbox: SandboxServer, location: Location) -> Iterator[World
 
 
 @pytest.fixture
-def connected(small_sandbox: SandboxServer, set_connection: Callable[..., None]) -> SandboxServer:
-    """The sandbox, with ``aha_default`` as a connection that paces nothing and never tries again."""
+def connected(
+    small_sandbox: SandboxServer, set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> SandboxServer:
+    """The sandbox, with ``aha_default`` as a connection that paces nothing and never tries again or waits."""
+    monkeypatch.setattr(writes, "_REREAD_AFTER", (0.0, 0.0, 0.0))
     set_connection(
         host="127.0.0.1",
         port=small_sandbox.port,

@@ -529,12 +529,18 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
     register(folder, NOW - 5 * DAY, access="given")
     journal = Journal(folder, 1)
     at = iso(NOW - 5 * DAY)
-    journal.outcome("1001", {"outcome": "reactivated", "answered_at": at})
-    shown = {"before_json": '{"enabled": false}', "after_json": '{"enabled": true}'}
-    journal.outcome("1002", {"outcome": "updated", "answered_at": at, **shown})
-    journal.outcome("1003", {"outcome": "deactivated", "answered_at": at})
-    journal.outcome("1004", {"outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
-    journal.outcome("1005", {"outcome": "failed", "answered_at": at, "unsettled": True})
+    enable = {
+        "wanted_json": '{"enabled": true}',
+        "before_json": '{"enabled": false}',
+        "proof": 4,
+        "answered_at": at,
+    }
+    journal.outcome("1001", {**enable, "outcome": "reactivated"})
+    journal.outcome("1002", {**enable, "outcome": "updated"})
+    journal.outcome("1003", {**enable, "outcome": "deactivated", "wanted_json": '{"enabled": false}'})
+    journal.outcome("1004", {**enable, "outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
+    journal.outcome("1005", {**enable, "outcome": "failed", "proof": 1})
+    journal.outcome("1006", {**enable, "outcome": "failed", "proof": 0})
     decisions = world.decisions(world.plan([UNUSED]))
     spared = {user for user, row in decisions.items() if row["spared_by"] == "enabled_again"}
     assert spared == {"1001", "1002", "1005"}
@@ -544,7 +550,7 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
 def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
     world.extract(people())
     at = iso(NOW - 5 * DAY)
-    shown = {"before_json": '{"enabled": false}', "after_json": '{"enabled": true}'}
+    shown = {"wanted_json": '{"enabled": true}', "before_json": '{"enabled": false}', "proof": 4}
     folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
     register(folder, NOW - 5 * DAY, access="taken")
     folder.create("start.json", {"action": "update"})

@@ -14,6 +14,7 @@ can't be fixed is replaced:
 - ``<base>``: the temporary folder below which everything lies;
 - ``<port>``: the port of the sandbox;
 - ``<version>``: the version of this package;
+- ``<moment>``: until when a request could land, which depends on how fast the machine is;
 - ``<bytes>``: the size of a Parquet file, which depends on the version of pyarrow;
 - ``<sha256 of PATH>``: the hash of a file of the run, which depends on the same; ``<sha256 of itself>`` where a
   record holds its own, ``<sha256>`` beside the file's name and inside one. Other hashes stay as they are;
@@ -339,7 +340,8 @@ def _fixed(content: Any) -> Any:
 
 
 def _without_version(content: dict[str, Any]) -> dict[str, Any]:
-    return {k: "<version>" if k == "provider_version" and v else v for k, v in content.items()}
+    fixed = {"provider_version": "<version>", "lands_by": "<moment>"}
+    return {k: fixed.get(k, v) if v else v for k, v in content.items()}
 
 
 def _shortened(content: Any) -> Any:

@@ -150,7 +150,7 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
             facts = {"approved_by_name": "carla"}
             decision = decide(client, people, {"enabled": False}, action="deactivate", facts=facts)
             left = [(datetime.now(UTC) - timedelta(hours=hours)).isoformat() for hours in (6, 30, 100)]
-            targets = [replace(target, leave_date=day) for target, day in zip(decision.targets, left, strict=True)]
+            targets = [replace(target, left_at=day) for target, day in zip(decision.targets, left, strict=True)]
             decision = replace(decision, targets=targets)
             folder = RunFolder(desk.location, "acme", run)
             owner = str(client.me()["id"])

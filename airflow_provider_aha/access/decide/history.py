@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.operations.user_fields import enables
+from airflow_provider_aha.access.operations.user_fields import may_have_enabled
 from airflow_provider_aha.access.plan.plan import POSTPONED, load_decisions
 from airflow_provider_aha.common.arrow import literal, milliseconds, whole
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Load
-from airflow_provider_aha.record.journal import histories
-from airflow_provider_aha.record.register import entries
-from airflow_provider_aha.record.run import START, account_path
+from airflow_provider_aha.record.register import recent_folders, written_rows
+from airflow_provider_aha.record.run import account_path
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
     Location,
@@ -27,7 +26,6 @@ from airflow_provider_aha.store.store import (
     parse_record,
     read_bytes,
     read_files,
-    read_record,
     sha256,
     to_json,
 )
@@ -85,23 +83,17 @@ def enabled_again(location: Location, account: str, *, as_of: datetime, days: in
 
 
 def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -> Iterator[tuple[str, datetime]]:
-    """Read the journals, which evidence is made of: a run that died may have left no more than that."""
-    fs = location.fs
-    for entry in entries(fs, account_path(location, account), as_of, days):
-        if entry.access == "taken" and not _is_update(fs, entry.folder):
-            continue
-        for user_id, history in histories(fs, f"{entry.folder}/events").items():
-            for event in history.outcomes:
-                if enables(event):
-                    yield user_id, _moment(event.get("answered_at"))
-            unsettled = history.unsettled if entry.access == "given" else None
-            if unsettled is not None:
-                yield user_id, _moment(unsettled.get("answered_at") or unsettled["intent_at"])
-
-
-def _is_update(fs: AbstractFileSystem, folder: str) -> bool:
-    """Tell whether a task that took access may have given some, too: an update sets several fields at once."""
-    return (read_record(fs, f"{folder}/{START}") or {}).get("action") == "update"
+    """Read journals and evidence: a run that died may have left the one, a store that lost files the other."""
+    for folder in recent_folders(location.fs, account_path(location, account), as_of, days):
+        for row in written_rows(location.fs, folder):
+            try:
+                enabled = may_have_enabled(row)
+            except (AttributeError, TypeError, ValueError):
+                raise AhaSnapshotError(
+                    f"{folder} holds a record that was changed: a column of JSON is none."
+                ) from None
+            if enabled:
+                yield str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
 
 
 def _from_snapshot(

@@ -35,7 +35,7 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
     ADMINISTRATOR_ROLES,
     access_of,
-    differences,
+    compare,
     shown_by_snapshot,
 )
 from airflow_provider_aha.access.plan.caps import Caps
@@ -48,6 +48,7 @@ from airflow_provider_aha.access.plan.plan import (
     GONE,
     LEFT,
     NAMED,
+    NOT_OURS,
     PLAN_VERSION,
     PLANNED,
     POSTPONED,
@@ -250,8 +251,8 @@ def _budget(location: Location, request: Request, before: Carried, now: datetime
     if request.caps is None or access is None:
         return None
     folder = RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
-    recent = changed_within(folder, now, CAP_DAYS, access)
-    return Budget(request.caps, recent, before.postponed, request.fit_to_caps)
+    recent, left = (changed_within(folder, now, CAP_DAYS, access, left=left) for left in (False, True))
+    return Budget(request.caps, recent, left, before.postponed, request.fit_to_caps)
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -507,9 +508,12 @@ class _Names:
         """Say why a user needs no change, or can't be changed, or None."""
         row = self._shown[user_id]
         user = shown_by_snapshot(row)
-        if not differences(rule.to, user):
+        known = rule.known.get(user_id)
+        if known is not None and known.not_ours:
+            return NOT_OURS
+        if compare(rule.wanted(user_id), user).done:
             return AS_WANTED
-        if (known := rule.known.get(user_id)) is not None and _has_changed(known, user, row["updated_at"]):
+        if known is not None and _has_changed(known, user, row["updated_at"]):
             return "changed_since"
         holders = self._by_email.get(fold(rule.to.get("email")), [])
         return "email_taken" if "email" in rule.to and any(one != user_id for one, _ in holders) else None
@@ -520,8 +524,9 @@ class _Names:
         if rule is None:
             return _Wanted(TO_DISABLE, {"enabled": True}, None)
         user = shown_by_snapshot(self._shown[user_id])
-        names = [*rule.to, *(["administrator_roles"] if "administrator" in rule.to else [])]
-        return _Wanted(rule.to, {name: user[name] for name in names if name in user}, rule.known.get(user_id))
+        to = rule.wanted(user_id)
+        names = [*to, *(["administrator_roles"] if "administrator" in to else [])]
+        return _Wanted(to, {name: user[name] for name in names if name in user}, rule.known.get(user_id))
 
     def note_spared(self, user_id: str, verdict: Verdict) -> None:
         """Remember what speaks for a user who was named."""
@@ -579,7 +584,7 @@ class _Wanted:
 
 def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | None) -> bool:
     """Tell whether a user is not any more what a review or evidence says; ``updated_at`` in ms since 1970."""
-    if differences(known.unless, user):
+    if not compare(known.unless, user).done:
         return True
     if known.updated_at is None:
         return False

@@ -78,6 +78,8 @@ class Recorded:
     :param note: why, in the reviewer's words.
     :param unless: what must not have changed since: values by field, as Aha! shows them.
     :param updated_at: when the user was last changed then; None when later changes don't matter.
+    :param to: what this user is to be; None: what the rule says.
+    :param not_ours: why evidence can't tell that its run took the access, so that the user is left as it is.
     """
 
     detail: str
@@ -85,6 +87,8 @@ class Recorded:
     note: str | None = None
     unless: Mapping[str, Any] = field(default_factory=dict)
     updated_at: str | None = None
+    to: Mapping[str, Any] | None = None
+    not_ours: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,14 @@ class NamedRule:
     known: Mapping[str, Recorded] = field(default_factory=dict, repr=False)
     user_class: str = field(default=NAMED, init=False)
     reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
+
+    def wanted(self, user_id: str) -> Mapping[str, Any]:
+        """Return what a user is to be.
+
+        :param user_id: the user.
+        """
+        known = self.known.get(user_id)
+        return known.to if known is not None and known.to is not None else self.to
 
 
 Rule = UnusedRule | LeftRule | NamedRule
@@ -430,7 +442,7 @@ def _spared_by(
         return everywhere
     if user.user_id in on.settled:
         return on.settled[user.user_id], ""
-    access = access_of(rule.to)
+    access = access_of(rule.wanted(user.user_id))
     if access is not None and user.user_id == on.key_owner_id:
         return "key_owner", ""
     if access != TAKEN:

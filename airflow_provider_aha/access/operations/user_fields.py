@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
 from airflow_provider_aha.common.addresses import read_address, spelled
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.record.journal import FAILED, UNKNOWN
+from airflow_provider_aha.record.journal import UNANSWERED
 
 # Fields that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
@@ -146,65 +146,87 @@ def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]
     return {name for name in held if roles.get(name) is False}
 
 
-def differences(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields in which a user is not as wanted; what the user object doesn't show counts as different.
+def compare(wanted: Mapping[str, Any], shown: Mapping[str, Any]) -> Compared:
+    """Compare a user with what is wanted: a read, an answer, or what evidence holds of either.
 
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
+    :param wanted: fields to set.
+    :param shown: the user as Aha! shows it; a name that isn't in it wasn't shown.
     """
-    found = set()
-    for name, wanted in changes.items():
-        shown = user.get(name)
-        if name == "administrator_roles" and isinstance(shown, Mapping):
-            shown = {key: shown.get(key) for key in wanted}
-        if name == "email":
-            shown, wanted = spelled(shown), spelled(wanted)
-        if shown != wanted or name not in user:
-            found.add(name)
-    return found
+    states = {name: _state(name, value, shown) for name, value in wanted.items()}
+    wrong = frozenset(name for name, state in states.items() if state is False)
+    return Compared(wrong, frozenset(name for name, state in states.items() if state is None))
 
 
-def unseen(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields to set that a user object doesn't show (first and last name, for one).
+def _state(name: str, wanted: Any, shown: Mapping[str, Any]) -> bool | None:
+    """Tell whether a field is as wanted; None: it isn't shown."""
+    now = shown.get(name)
+    if name not in shown or (now is None and name in _NEVER_NULL):
+        return None
+    if name == "administrator_roles" and isinstance(now, Mapping):
+        now = {key: now.get(key) for key in wanted}
+        if None in now.values():
+            return None
+    if name == "email" and isinstance(now, str | None):
+        return spelled(now) == spelled(wanted)
+    # Else 0 would be false.
+    return now == wanted and type(now) is type(wanted)
 
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
+
+def gives_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what would give back exactly the access that a change took; empty: none that could be.
+
+    ``administrator: true`` would give all three rights, so each comes back by its own name.
+
+    :param wanted: the fields that were set.
+    :param before: the user as it was before.
     """
-    found = {name for name in changes if name not in user}
-    roles = changes.get("administrator_roles") or {}
-    if not roles.keys() <= (user.get("administrator_roles") or {}).keys():
-        found.add("administrator_roles")
-    return found
+    back: dict[str, Any] = {}
+    if wanted.get("enabled") is False and before.get("enabled") is True:
+        back["enabled"] = True
+    if "email" in wanted and before.get("email") and not compare({"email": wanted["email"]}, before).done:
+        back["email"] = before["email"]
+    roles = wanted.get("administrator_roles") or {}
+    held = [name for name, has in (before.get("administrator_roles") or {}).items() if has is True]
+    lost = {name: True for name in held if wanted.get("administrator") is False or roles.get(name) is False}
+    return {**back, "administrator_roles": lost} if lost else back
+
+
+def before_all(wanted: Mapping[str, Any], now: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a user was before the first of several requests, as far as they have changed it.
+
+    :param wanted: the fields that each of them was to set.
+    :param now: the user as it is, after requests that Aha! acknowledged.
+    :param earlier: the user as it was before them.
+    """
+    done = {name for name, value in wanted.items() if compare({name: value}, now).done}
+    before = {**now, **{name: earlier[name] for name in done if name in earlier}}
+    roles = now.get("administrator_roles") or {}
+    taken = {name for name, value in (wanted.get("administrator_roles") or {}).items() if roles.get(name) is value}
+    taken |= set(roles) if "administrator" in done else set()
+    held = earlier.get("administrator_roles") or {}
+    if taken & held.keys():
+        before["administrator_roles"] = {**roles, **{name: held[name] for name in taken if name in held}}
+    return before
 
 
 def may_have_disabled(row: Mapping[str, Any]) -> bool:
-    """Tell whether a run disabled a user, or may have done it: what an undo looks at.
+    """Tell whether a run disabled a user, or may have done it.
 
     :param row: a row of evidence.
     :raises ValueError: when the row holds no JSON where it should.
     """
-    outcome = row["outcome"]
-    if outcome in DISABLED:
-        return True
-    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
-    if before.get("enabled") is not True or after.get("enabled") is True or row["intent_at"] is None:
-        return False
-    # A request whose answer was lost may have arrived; one that Aha! refused has not.
-    status = int(row["http_status"] or 0)
-    return outcome in ("updated", "unverified", UNKNOWN) or (
-        outcome == FAILED and (status in (0, 200) or status >= 500)
-    )
+    wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
+    return row["proof"] >= UNANSWERED and "enabled" in gives_back(wanted, before)
 
 
-def enables(event: Mapping[str, Any]) -> bool:
-    """Tell whether an event says that this package enabled the user, by an update of any kind.
+def may_have_enabled(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run enabled a user, or may have done it, by an update of any kind.
 
-    :param event: an outcome of a journal.
+    :param row: a row of evidence.
+    :raises ValueError: when the row holds no JSON where it should.
     """
-    if event["outcome"] in ENABLED:
-        return True
-    before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
-    return before is False and after is True
+    wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
+    return row["proof"] >= UNANSWERED and wanted is True and before is not True
 
 
 def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

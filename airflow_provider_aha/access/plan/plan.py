@@ -64,7 +64,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 # What a plan does to its users; the words of the evidence go by it.
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
-AS_WANTED, GONE = "already_as_wanted", "gone"
+AS_WANTED, GONE, NOT_OURS = "already_as_wanted", "gone", "not_proven"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -388,8 +388,10 @@ class Target:
     :param detail: the facts, in words without a name.
     :param accessed_at: when the user was last seen, at the decision.
     :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
+    :param leave_date: the person's last day by the roster, ISO 8601.
+    :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
+    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
     """
 
     user_id: str
@@ -401,7 +403,9 @@ class Target:
     accessed_at: str | None = None
     is_administrator: bool | None = None
     leave_date: str | None = None
+    left_at: str | None = None
     updated_at: str | None = None
+    not_ours: str | None = None
 
 
 @dataclass(frozen=True)
@@ -503,6 +507,7 @@ def _target(row: PlanRow) -> Target:
         detail=f"{row.detail}{seen}",
         accessed_at=row.accessed_at,
         is_administrator=row.is_administrator,
-        leave_date=row.left_at or row.leave_date,
+        leave_date=row.leave_date,
+        left_at=row.left_at,
         updated_at=row.updated_at,
     )

@@ -29,6 +29,7 @@ _REASONS = {
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
     "gone": "not in the account any more",
+    "not_proven": "nothing proves that the run took the access: look who did",
     "changed_since": "was changed since, so it is left alone",
     "email_taken": "another user has the new email",
     "key_owner": "owns the API key of the connection",
