@@ -136,7 +136,8 @@ class AhaWriteOperator(GuardedOperator):
             if decision.guards_were_set and not guards.is_set:
                 raise AhaGuardError(
                     "The Variable aha_guards was set when the plan was made, and isn't found now: it was deleted, "
-                    "or Airflow can't read it. Nothing was done. If nobody is to be protected any more, set it to {}."
+                    "or Airflow can't read it. Nothing was done. If nobody is to be protected any more, set it "
+                    "to {}."
                 )
             for sentence in protection.check(decision.users):
                 self.log.warning(sentence)
