@@ -547,7 +547,7 @@ def test_the_evidence_names_the_request_so_that_support_finds_it(world) -> None:
     rows = world.carry_out(world.decide(ids))
     assert [rows[one]["http_status"] for one in ids] == [200, 200, 422]
     assert len({rows[one]["request_id"] for one in ids}) == 3
-    assert all(rows[one]["request_id"].startswith("sandbox-") for one in ids)
+    assert all(rows[one]["request_id"].startswith("request-") for one in ids)
 
 
 def test_who_needed_no_request_has_none_in_the_evidence(world) -> None:

@@ -48,13 +48,13 @@ class Budget:
             len({row.user_id for row in rows if (row.user_class == LEFT) is is_left} - set(recent))
             for is_left, recent in ((True, self.recent_left), (False, self.recent))
         )
-        over = max(left - self._room(self.recent_left, enabled), others - self.room(enabled), 0)
+        over_by = (left and left - self._room(self.recent_left, enabled), others and others - self.room(enabled))
         return {
             "max_users": self.caps.max_users,
             "max_percent": self.caps.max_percent,
             "allowed": self.caps.allowed(enabled),
             "recent": len({*self.recent, *self.recent_left}),
-            "over": over if rows else 0,
+            "over": max(*over_by, 0),
         }
 
 
