@@ -327,14 +327,14 @@ def test_variables_are_documented():
 
 
 def test_keys_of_the_guards_are_documented_and_the_example_is_read(monkeypatch):
-    from airflow_provider_aha.operators.guards import GUARDS, variable
+    from airflow_provider_aha.operators.guards import GUARDS, read_guards_variable
 
     page = section("docs/deactivations/index.md", "The guards")
     (rows,) = tables(page)
     assert [key for row in rows for key in code_names(row["key"])] == list(GUARDS)
     (example,) = (match[2] for match in FENCE.finditer(page))
     monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", example)
-    assert (variable() or {}).keys() == set(GUARDS)
+    assert (read_guards_variable() or {}).keys() == set(GUARDS)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.threads import DaemonExecutor
+from airflow_provider_aha.common.values import unknown_ones
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
@@ -26,6 +27,7 @@ from airflow_provider_aha.datasets.snapshot import DatasetWriter, StagedFile, op
 from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
+    AhaError,
     AhaIncompleteReadError,
     AhaNotFoundError,
     AhaPermissionError,
@@ -69,7 +71,7 @@ def extract(
     rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
-    with staging() as folder, DaemonExecutor(2, "aha-aside") as aside:
+    with staging() as folder, _aside() as aside:
         # Once for all passes, and after the first page: nothing else waits for these two.
         ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 
@@ -112,6 +114,17 @@ def extract(
         _publish(crawl, chosen, manifest, folder, location, layout)
     _warn_of_absent(manifest)
     return manifest
+
+
+@contextmanager
+def _aside() -> Iterator[DaemonExecutor]:
+    """Run calls beside a read; they end with it, and where the task's time is over nobody waits for them."""
+    with DaemonExecutor(2, "aha-aside") as threads:
+        try:
+            yield threads
+        except AhaError:
+            threads.shutdown(wait=True)
+            raise
 
 
 def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]:
@@ -197,11 +210,10 @@ def _refuse_empty(crawl: _Crawl, client: AhaClient) -> None:
 
 
 def _check_datasets(datasets: Sequence[str]) -> list[str]:
-    unknown = [name for name in datasets if name not in DATASETS]
+    unknown = unknown_ones(datasets, DATASETS)
     if unknown or not datasets:
-        raise AhaConfigurationError(
-            f"datasets must be some of {', '.join(DATASETS)}, not {', '.join(unknown) or 'empty'}."
-        )
+        found = f"there isn't {unknown}" if unknown else "there is none"
+        raise AhaConfigurationError(f"datasets must be some of {', '.join(DATASETS)}; {found}.")
     return [name for name in DATASETS if name in datasets]
 
 

@@ -9,8 +9,27 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _DATASET = re.compile(r"[a-z_]+")
+_MAPPING = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# The folders of all accounts' records: what was decided and done, and what reviewers were asked.
+RECORDS = ("deactivations", "reviews")
+_RECORD = re.compile(rf"(?P<base>.*)/(?:{'|'.join(RECORDS)})/account=[^/]+/.+", re.DOTALL)
+# Of files that belong together, the one that names the others: of a report, a push and a review.
+SUMMARY_FILE, PUSH_FILE, REVIEW_FILE = "access_summary.json", "push.json", "review.json"
+
+
+def draft_path(base: str, name: str) -> str:
+    """Return the file of a draft of a mapping, which belongs to no account.
+
+    :param base: the base path on its filesystem, without a slash at its end.
+    :param name: the name of the mapping.
+    """
+    if not _MAPPING.fullmatch(name):
+        raise AhaConfigurationError(
+            f"{name!r} can't be the name of a mapping: take lower-case letters, digits and underscores."
+        )
+    return f"{base}/push/drafts/{name}.yaml"
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,7 @@ class Layout:
     def __post_init__(self) -> None:
         """Refuse an account name that would leave the base path."""
         if not _ACCOUNT.fullmatch(self.account):
-            raise AhaConfigurationError(f"{self.account!r} can't be an Aha! account.")
+            raise AhaConfigurationError("The name that was given can't be an Aha! account.")
 
     def dataset(self, dataset: str, snapshot: str) -> str:
         """Return the file of a dataset.
@@ -36,7 +55,7 @@ class Layout:
         :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
         """
         if not _DATASET.fullmatch(dataset):
-            raise AhaConfigurationError(f"{dataset!r} can't be a dataset.")
+            raise AhaConfigurationError("The name that was given can't be a dataset.")
         return f"{self._folder(dataset)}/snapshot={_day(snapshot)}/{dataset}.parquet"
 
     @property
@@ -80,7 +99,7 @@ class Layout:
         """
         if not _REVIEW.fullmatch(review_id):
             raise AhaConfigurationError(
-                f"{review_id!r} can't be the id of a review: up to 64 letters, digits, - and _, such as 2026-Q4."
+                "What was given can't be the id of a review: up to 64 letters, digits, - and _, such as 2026-Q4."
             )
         return f"{self.reviews}/review={review_id}"
 
@@ -95,6 +114,15 @@ class Layout:
         return f"{self.base}/{name}/account={self.account}"
 
 
+def base_of_record(path: str) -> str | None:
+    """Return the base path of a file that belongs to an account's record, or None for any other file.
+
+    :param path: a path on the base path's filesystem.
+    """
+    match = _RECORD.fullmatch(path)
+    return match["base"] if match else None
+
+
 def snapshot_of(path: str) -> str | None:
     """Return the day of a path that the layout made, or None.
 
@@ -106,5 +134,5 @@ def snapshot_of(path: str) -> str | None:
 
 def _day(snapshot: str) -> str:
     if not _SNAPSHOT.fullmatch(snapshot):
-        raise AhaConfigurationError(f"{snapshot!r} is not the day of a snapshot (YYYY-MM-DD).")
+        raise AhaConfigurationError("What was given is not the day of a snapshot (YYYY-MM-DD).")
     return snapshot

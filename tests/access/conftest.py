@@ -19,7 +19,7 @@ from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.store import Location
@@ -123,8 +123,7 @@ class World:
         return {key: row["outcome"] for key, row in self.carry_out(decision, *arguments, **options).items()}
 
     def findings(self) -> list[str]:
-        folder = self.folder()
-        return list(verify(folder.fs, folder.account_path))
+        return verify(self.location, ACCOUNT)
 
 
 def client_of(server: SandboxServer, **settings: Any) -> AhaClient:

@@ -115,7 +115,8 @@ def test_evidence_is_made_again_where_another_worker_has_written_meanwhile(world
     """Else the one who began to compact first, and ended last, leaves out what the other did."""
     one, other = world.people[:2]
     decision = world.decide([one])
-    write, calls = evidence.write_evidence, []
+    write = evidence.write_evidence
+    calls: list[Any] = []
 
     def interrupted(*arguments: Any) -> Any:
         if not calls:

@@ -46,10 +46,11 @@ import pyarrow.parquet as pq
 import pytest
 import time_machine
 
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
-from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
+from airflow_provider_aha.operators.deactivations import AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.transfers.to_file import AhaToFileOperator
@@ -124,10 +125,10 @@ class Days:
         plan = self.plan()
         self.approve(plan)
         guards = {"max_percent": 90, "ticket": "SEC-1"}
-        self.run(AhaDeactivateUsersOperator, "day2", "rehearse", plan=plan["plan_path"], dry_run=True, **guards)
+        self.run(AhaCarryOutPlanOperator, "day2", "rehearse", plan=plan["plan_path"], dry_run=True, **guards)
         arguments = {"plan": plan["plan_path"], "dry_run": False, **guards}
-        done = self.run(AhaDeactivateUsersOperator, "day2", "deactivate", **arguments)
-        undo = {"users": [sorted(done["users"])[0]], "dry_run": False}
+        done = self.run(AhaCarryOutPlanOperator, "day2", "deactivate", **arguments)
+        undo = {"users": [sorted(done["users"])[0]], "dry_run": False, "allow_privileged": True}
         self.run(AhaReactivateUsersOperator, "undo", "reactivate", **undo)
         self._clock.shift(timedelta(days=1))
         self.run(AhaExtractUsersOperator, "day3", "extract", datasets=DATASETS)
@@ -151,9 +152,7 @@ class Days:
             {"class": "named", "ids": [self.people[at]["id"] for at in NAMED]},
             {"class": "unused", "inactive_days": 60, "grace_days": 0},
         ]
-        found: dict[str, Any] = self.run(
-            AhaPlanDeactivationsOperator, "day2", "plan", rules=rules, roster=self.roster()
-        )
+        found: dict[str, Any] = self.run(AhaPlanAccessOperator, "day2", "plan", rules=rules, roster=self.roster())
         return found
 
     def roster(self) -> dict[str, Any]:

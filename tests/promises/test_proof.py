@@ -173,7 +173,7 @@ def _others_wait(world: Any) -> str:
 
 # --- what a later try sees -----------------------------------------------------------------------
 
-EARLIER = {
+EARLIER: dict[int, list[list[list[Any]]]] = {
     NONE: [[]],
     UNANSWERED: [[[1, 1, "intent", "a"]], [[1, 1, "intent", "a"], [1, 2, "outcome", "a", 1, "failed"]]],
     ACKNOWLEDGED: [[[1, 1, "intent", "a"], [1, 2, "outcome", "a", 2, "unverified"]]],

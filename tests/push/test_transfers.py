@@ -139,7 +139,7 @@ def test_a_mapping_in_a_file_and_its_parameters(base):
     [
         ({"mapping": None}, "mapping is not set"),
         ({"mapping": "{}"}, "The mapping is wrong"),
-        ({"mapping": "nobody"}, "no ready mapping 'nobody'"),
+        ({"mapping": "nobody"}, "no ready mapping of that name"),
         ({"dataset": "user_roles"}, "of the dataset users, not user_roles"),
         ({"dry_run": "maybe"}, "dry_run must be true or false"),
         ({"path": "users.csv"}, "is relative"),
@@ -164,7 +164,7 @@ def test_a_mapping_file_that_is_not_there_is_named(base):
 def test_a_connection_of_no_database_is_refused(base, set_connection):
     set_connection(conn_id="test_sql", conn_type="aha", host="acme", password="k")
     push = AhaToSqlOperator(task_id="push", mapping=mapping(), sql_conn_id="test_sql", table="t", inlets=[USERS])
-    with pytest.raises(AirflowFailException, match="is of no SQL database"):
+    with pytest.raises(AirflowFailException, match="of the type aha, which is no SQL database"):
         push.execute(context(land(base, "acme", "2026-08-01", 1)))
 
 

@@ -38,7 +38,9 @@ def test_events_are_objects_of_their_own_named_by_user_try_and_kind(location: Lo
     journal = Journal(folder(location), 3)
     intent = journal.intent("42", {"reason": "x"})
     outcome(journal, "42", "deactivated", intent=intent["intent"], proof=PROVEN)
-    names = [path.removeprefix(f"{folder(location).path}/events/") for path in location.fs.find(location.path)]
+    names = [
+        path.removeprefix(f"{folder(location).path}/events/") for path in location.fs.find(folder(location).path)
+    ]
     assert sorted(name.rpartition("-")[0] for name in names) == ["42/3-intent", "42/3-outcome"]
     assert f"42/3-intent-{intent['intent']}.json" in names
 

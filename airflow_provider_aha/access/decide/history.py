@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.operations.user_fields import may_have_enabled
-from airflow_provider_aha.access.plan.plan import load_decisions
+from airflow_provider_aha.access.plan.plan import POSTPONED, load_decisions
 from airflow_provider_aha.common.arrow import literal, milliseconds, whole
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
@@ -137,11 +137,15 @@ class Carried:
     :param flagged_since: since when users have been flagged.
     :param absent_since: since when users have been absent from the roster.
     :param load: the last accepted load of the roster.
+    :param postponed: users whom the last plan has postponed, since the caps left no room for them.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the last plan was made.
     """
 
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
     absent_since: Mapping[str, datetime] = field(default_factory=dict)
     load: Load | None = None
+    postponed: frozenset[str] = frozenset()
+    guards_were_set: bool = False
 
 
 def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan_sha256: str, header: Any) -> None:
@@ -161,6 +165,7 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
         "plan_sha256": plan_sha256,
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
         "roster": (header["roster"] or {}).get("name"),
+        "guards_set": bool(header["policy"].get("guards_set")),
     }
     path = f"{account_folder}/plans/{moment:%Y%m%dT%H%M%S%f}-{plan_sha256[:16]}.json"
     create_once(fs, path, to_json(entry))
@@ -181,7 +186,9 @@ def carried(
     """
     fs, folder = location.fs, account_path(location, account)
     wanted, flagged, absent, load = set(unused_rules), None, None, None
-    for entry in _entries(fs, folder, as_of):
+    postponed: frozenset[str] = frozenset()
+    recent = _entries(fs, folder, as_of)
+    for entry in recent:
         use_flags = flagged is None and not wanted.isdisjoint(entry["unused_rules"])
         use_load = load is None and roster is not None and entry["roster"] == roster
         if not (use_flags or use_load):
@@ -192,10 +199,12 @@ def carried(
         header, decisions = plan
         if use_flags:
             flagged = _moments(decisions, "first_flagged_at")
+            postponed = _postponed(decisions)
         if use_load:
             absent = _moments(decisions, "absent_since")
             load = Load(**{**header["roster"], "loaded_at": _moment(header["roster"]["loaded_at"])})
-    return Carried(flagged or {}, absent or {}, load)
+    guards_were_set = bool(recent and recent[0].get("guards_set"))
+    return Carried(flagged or {}, absent or {}, load, postponed, guards_were_set)
 
 
 def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> list[dict[str, Any]]:
@@ -218,6 +227,11 @@ def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dic
         )
     header = parse_record(body, path)
     return header, load_decisions(fs, path, header)
+
+
+def _postponed(decisions: pa.Table) -> frozenset[str]:
+    those = pc.equal(decisions.column("decision"), literal(POSTPONED, pa.string()))
+    return frozenset(decisions.filter(those).column("user_id").to_pylist())
 
 
 def _moments(decisions: pa.Table, name: str) -> dict[str, datetime]:

@@ -82,13 +82,29 @@ def undo(client: AhaClient, found: Sequence[Mapping[str, Any]], *, facts: Mappin
     :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
+    known = to_give_back(found, client.config.account)
+    plans = {row["plan_sha256"] for row in found if str(row["user_id"]) in known}
+    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
+    decision = decide(client, list(known), {"enabled": True}, action="reactivate", facts=facts)
+    return replace(decision, targets=list(known.values()))
+
+
+def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, Target]:
+    """Find out whose access a run took, and what they had before.
+
+    :param found: the evidence of that run.
+    :param account: the account of the connection.
+    :return: what is to be given back, by user id. Users of whom the evidence doesn't prove that the run did it are
+        in it, with the reason as ``not_ours``.
+    :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
+    :raises AhaSnapshotError: when the evidence holds something else than this package writes.
+    """
     # Of an intent that can't be read nothing is known but its user.
     told = [row for row in found if not (row["account"] is None and row["proof"] == UNANSWERED)]
-    accounts = {row["account"] for row in told} - {client.config.account}
+    accounts = {row["account"] for row in told} - {account}
     if accounts:
         raise AhaConfigurationError(
-            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of "
-            f"{client.config.account}."
+            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of {account}."
         )
     try:
         taken = [one for row in found if (one := _taken(row)) is not None]
@@ -96,10 +112,7 @@ def undo(client: AhaClient, found: Sequence[Mapping[str, Any]], *, facts: Mappin
         raise AhaSnapshotError("This evidence was changed: a column of JSON holds something else.") from None
     if not taken:
         raise AhaConfigurationError("By this evidence nobody's access was taken, so there is nothing to undo.")
-    plans = {row["plan_sha256"] for row in found if row["user_id"] in {one.user_id for one in taken}}
-    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
-    ids = [one.user_id for one in taken]
-    return replace(decide(client, ids, {"enabled": True}, action="reactivate", facts=facts), targets=taken)
+    return {one.user_id: one for one in taken}
 
 
 def _taken(row: Mapping[str, Any]) -> Target | None:

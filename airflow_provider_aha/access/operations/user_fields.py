@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
-from airflow_provider_aha.common.addresses import spelled
+from airflow_provider_aha.common.addresses import read_address, spelled
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
+from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.record.journal import UNANSWERED
 
 # Fields that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
+# The fields that somebody may ask for by name.
+FIELDS = ("first_name", "last_name", *PRIVILEGED)
 
 
 # An email may be null; of these, a null is no answer.
@@ -27,6 +32,59 @@ LAST_RIGHTS = {
 # Outcomes after which the user's access was taken by the run, whoever saw it happen.
 DISABLED = ("deactivated", "disabled_after_crash")
 ENABLED = ("reactivated", "enabled_after_crash")
+
+
+def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
+    """Read what a user is to be, as a form or DAG code gives it; what is not set stays as it is.
+
+    :param given: values by field; text counts as what it says.
+    :return: fields of the ``user`` object to set.
+    :raises AhaConfigurationError: when a field doesn't exist, or a value can't be right.
+    """
+    if unknown := [name for name in given if name not in FIELDS]:
+        raise AhaConfigurationError(
+            f"There is no field {', '.join(sorted(unknown))} that could be changed; there are {', '.join(FIELDS)}."
+        )
+    texts = {name: to_text(given.get(name), name) for name in ("first_name", "last_name", "email")}
+    wanted: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    if "email" in wanted:
+        try:
+            wanted["email"] = read_address(wanted["email"])
+        except ValueError as error:
+            raise AhaConfigurationError(f"email {error}; give one, such as ann@example.com.") from None
+    for name in ("enabled", "administrator"):
+        if not is_unset(value := given.get(name)):
+            wanted[name] = to_bool(value, name, default=False)
+    if roles := to_dict(given.get("administrator_roles"), "administrator_roles"):
+        wanted["administrator_roles"] = _roles(roles)
+    return wanted
+
+
+def _roles(roles: Mapping[str, Any]) -> dict[str, bool]:
+    if unknown := [name for name in roles if name not in ADMINISTRATOR_ROLES]:
+        raise AhaConfigurationError(
+            f"administrator_roles has {', '.join(unknown)}; there are {', '.join(ADMINISTRATOR_ROLES)}."
+        )
+    found = {name: to_bool(value, name, default=False) for name, value in roles.items() if not is_unset(value)}
+    if not found:
+        raise AhaConfigurationError("administrator_roles sets nothing.")
+    return found
+
+
+def shown_by_snapshot(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the ``users`` dataset as Aha! would show the user.
+
+    :param row: the row.
+    """
+    return {
+        "id": row["id"],
+        "email": row["email"],
+        "enabled": row["is_enabled"],
+        "administrator": row["is_administrator"],
+        "administrator_roles": {
+            name: row[f"administers_{name.removeprefix('administer_')}"] for name in ADMINISTRATOR_ROLES
+        },
+    }
 
 
 def access_of(changes: Mapping[str, Any]) -> str | None:
@@ -169,3 +227,24 @@ def may_have_enabled(row: Mapping[str, Any]) -> bool:
     """
     wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
     return row["proof"] >= UNANSWERED and wanted is True and before is not True
+
+
+def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Say what a write did to somebody's access, by what Aha! showed before and after it.
+
+    :param before: the user before.
+    :param after: the user after; what isn't shown says nothing.
+    :return: some of ``disabled``, ``enabled``, ``email_changed``, ``rights_granted`` and ``rights_revoked``.
+    """
+    found = set()
+    if (was := before.get("enabled")) in (True, False) and after.get("enabled") == (not was):
+        found.add("disabled" if was else "enabled")
+    if "email" in before and "email" in after and spelled(before["email"]) != spelled(after["email"]):
+        found.add("email_changed")
+    if not not_shown(before, ("administrator_roles",)) and not not_shown(after, ("administrator_roles",)):
+        held, now = (
+            {name for name, given in user["administrator_roles"].items() if given} for user in (before, after)
+        )
+        found |= {"rights_granted"} if now - held else set()
+        found |= {"rights_revoked"} if held - now else set()
+    return found

@@ -187,7 +187,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
                 counted = changed_within(folder, now, CAP_DAYS, decision.access, left=left)
                 caps.check(len(wanted), len(counted - set(ids)), decision.enabled_users, decision.plan_sha256)
                 recent |= counted
-    if decision.action == "deactivate" and not dry_run:
+    if decision.planned and not dry_run:
         _claim_plan(folder, decision.plan_sha256)
     start = {
         "action": decision.action,
@@ -268,9 +268,9 @@ class _Task:
         self._unread_administrators: list[str] = []
         self._acknowledged: dict[str, _Acknowledged] = {}
         self._stopped = False
+        self._planned = decision.planned
         wanted = {target.user_id for target in decision.targets}
         self._names = {user_id: name for user_id, _, name in decision.users if user_id in wanted}
-        self._planned = decision.action == "deactivate" and decision.plan_sha256 is not None
         self._facts = {
             **decision.facts,
             "account": client.config.account,
