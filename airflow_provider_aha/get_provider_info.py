@@ -138,6 +138,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "Aha!",
                 "python-modules": [
                     "airflow_provider_aha.operators.approvals",
+                    "airflow_provider_aha.operators.carry_out",
                     "airflow_provider_aha.operators.confirm",
                     "airflow_provider_aha.operators.deactivations",
                     "airflow_provider_aha.operators.extract",
@@ -145,6 +146,7 @@ def get_provider_info() -> dict[str, object]:
                     "airflow_provider_aha.operators.prune",
                     "airflow_provider_aha.operators.report",
                     "airflow_provider_aha.operators.users",
+                    "airflow_provider_aha.transfers.suggest",
                 ],
             },
         ],

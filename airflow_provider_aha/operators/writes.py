@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_int, to_list, to_number, to_text
+from airflow_provider_aha.common.values import to_text, to_words
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
+    AhaConfigurationError,
     AhaError,
+    AhaGuardError,
     AhaNotFoundError,
     AhaSnapshotError,
 )
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import Decision
-    from airflow_provider_aha.access.write.guards import Caps
-    from airflow_provider_aha.lists.exclusions import Exclusions
-    from airflow_provider_aha.lists.matching import UserMatcher
+    from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Location
 
 
-# So many ids a log line may name.
+# At most this many users are named in a log or a sentence.
 _NAMED = 20
 
 
@@ -47,67 +48,55 @@ class Done(NamedTuple):
     evidence: str
 
 
-class AhaWriteOperator(AhaOperator):
+class AhaWriteOperator(GuardedOperator):
     """Base of the operators that write to Aha!.
 
     :param base_path: where evidence is kept; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param max_users: at most so many users within seven days. (templated)
-    :param max_percent: at most so many percent of the enabled users within seven days. (templated)
     :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through. (templated)
-    :param protected_ids: ids that are never changed. (templated)
-    :param protected_emails: emails that are never changed. (templated)
-    :param protected_domains: domains whose users are never changed. (templated)
-    :param protected_patterns: shell patterns of names and emails that are never changed, such as those of
-        service accounts. (templated)
-    :param exclusions: path of an exclusion file; see the planning docs. (templated)
     :param ticket: number of the ticket that asked for it, for the evidence. (templated)
     """
 
     template_fields: Sequence[str] = (
         "base_path",
-        "max_users",
-        "max_percent",
         "approved_plan_sha256",
-        "protected_ids",
-        "protected_emails",
-        "protected_domains",
-        "protected_patterns",
-        "exclusions",
         "ticket",
-        "aha_conn_id",
+        *GuardedOperator.template_fields,
     )
 
     def __init__(
         self,
         *,
         base_path: str | None = None,
-        max_users: int | str = 25,
-        max_percent: float | str = 20,
         approved_plan_sha256: str | None = None,
-        protected_ids: Sequence[str] | str = (),
-        protected_emails: Sequence[str] | str = (),
-        protected_domains: Sequence[str] | str = (),
-        protected_patterns: Sequence[str] | str = (),
-        exclusions: str | None = None,
         ticket: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.base_path = base_path
-        self.max_users = max_users
-        self.max_percent = max_percent
         self.approved_plan_sha256 = approved_plan_sha256
-        self.protected_ids = protected_ids
-        self.protected_emails = protected_emails
-        self.protected_domains = protected_domains
-        self.protected_patterns = protected_patterns
-        self.exclusions = exclusions
         self.ticket = ticket
 
     def location(self) -> Location:
         """Return the base path."""
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+
+    def check_privileged(self, allowed: object, changes: Mapping[str, Any], *, dry_run: bool) -> None:
+        """Refuse to change access without a plan, unless DAG code says that it may.
+
+        :param allowed: what the DAG gives as ``allow_privileged``; nothing but True will do.
+        :param changes: fields of the ``user`` object to set.
+        :param dry_run: whether nothing is changed.
+        :raises AhaConfigurationError: when it may not.
+        """
+        from airflow_provider_aha.access.operations.user_fields import PRIVILEGED
+
+        privileged = [name for name in changes if name in PRIVILEGED]
+        if privileged and not dry_run and allowed is not True:
+            raise AhaConfigurationError(
+                f"{', '.join(privileged)} decides over access: make a plan that a second person approves "
+                "(AhaPlanAccessOperator), or say allow_privileged=True in the DAG's code. Nothing was done."
+            )
 
     def change_users(
         self, context: Any, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
@@ -124,7 +113,7 @@ class AhaWriteOperator(AhaOperator):
         from airflow_provider_aha.access.decide.named import decide
         from airflow_provider_aha.record.run import START
 
-        facts = {"ticket": to_text(self.ticket, "ticket")}
+        facts = {"ticket": to_words(self.ticket, "ticket")}
 
         def named(folder: RunFolder) -> Decision:
             known = (folder.read(START) or {}).get("asked")
@@ -151,19 +140,35 @@ class AhaWriteOperator(AhaOperator):
         from airflow_provider_aha.record.run import RunFolder
 
         # What a person wrote comes first, so that a wrong argument stops the task before any request.
-        caps, protected, excluded = self._caps(), self._protected(), self._excluded()
+        guards = self.guards(to_text(self.approved_plan_sha256, "approved_plan_sha256"))
+        exclusions = guards.load_exclusions()
         client, run = self.hook.get_conn(), run_of(context)
         self.link_to(context)
         folder = RunFolder(self.location(), client.config.account, run)
         rows: list[dict[str, Any]] = []
         about: dict[str, Any] = {"action": action, "dry_run": dry_run, "ended": "failed"}
         try:
-            protection = Protection(client.me()["id"], protected, excluded)
-            decision = self._with_exclusions(make_decision(folder))
+            today = datetime.now(UTC).date()
+            excluded = exclusions.holding(today) if exclusions else UserMatcher()
+            protection = Protection(client.me()["id"], guards.protected, excluded)
+            decision = make_decision(folder)
+            if decision.guards_were_set and not guards.is_set:
+                raise AhaGuardError(
+                    "The Variable aha_guards was set when the plan was made, and isn't found now: it was deleted, "
+                    "or Airflow can't read it. Nothing was done. If nobody is to be protected any more, set it to "
+                    "{}."
+                )
+            for sentence in protection.check(decision.users):
+                self.log.warning(sentence)
+            if exclusions:
+                # Those that hold at the write, rather than at the plan.
+                decision = replace(decision, facts={**decision.facts, "exclusions_sha256": exclusions.sha256})
             about["users"] = len(decision.targets)
             if len(decision.targets) == 1:
                 self.link_to(context, decision.targets[0].user_id)
-            rows = carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
+            rows = carry_out(
+                client, folder, run, decision, caps=guards.caps, protection=protection, dry_run=dry_run
+            )
             about["ended"] = "completed"
         except AhaError as error:
             about["reason"] = str(error)
@@ -173,8 +178,20 @@ class AhaWriteOperator(AhaOperator):
         account = users_of(client.config.host)
         written = [] if dry_run else [account]
         self.report_lineage(self.hook, inputs=[account], outputs=[*written, folder.url(FILE)])
+        self._log_outcomes(rows, folder.url(FILE))
         self._fail_for(rows, folder)
         return Done(rows, folder.url(FILE))
+
+    def _log_outcomes(self, rows: Sequence[Mapping[str, Any]], evidence: str) -> None:
+        """Say what became of each user, those that a person must look at first, and where it is written down."""
+        order = {"failed": 0, "unknown": 0, "blocked": 1, "unverified": 2, "skipped": 3}
+        first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
+        for row in first[:_NAMED]:
+            reason = f": {row['reason']}" if row["reason"] else ""
+            self.log.info("User %s: %s%s", row["user_id"], row["outcome"], reason)
+        if len(rows) > _NAMED:
+            self.log.info("and %d more", len(rows) - _NAMED)
+        self.log.info("Evidence: %s", evidence)
 
     def _close(self, folder: RunFolder, run: Run, about: Mapping[str, Any]) -> None:
         from airflow_provider_aha.record.chain import close_try
@@ -183,45 +200,6 @@ class AhaWriteOperator(AhaOperator):
         path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
         # The log is a witness outside of the record that nobody can change along with it.
         self.log.info("Manifest %s, SHA-256 %s", path, digest)
-
-    def _caps(self) -> Caps:
-        from airflow_provider_aha.access.write.guards import Caps
-
-        return Caps(
-            max_users=to_int(self.max_users, "max_users", 25, 0, 10**6),
-            max_percent=to_number(self.max_percent, "max_percent", 20, 0, 100),
-            approved_plan_sha256=to_text(self.approved_plan_sha256, "approved_plan_sha256"),
-        )
-
-    def _protected(self) -> UserMatcher:
-        from airflow_provider_aha.lists.matching import UserMatcher
-
-        return UserMatcher(
-            ids=to_list(self.protected_ids, "protected_ids") or (),
-            emails=to_list(self.protected_emails, "protected_emails") or (),
-            domains=to_list(self.protected_domains, "protected_domains") or (),
-            patterns=to_list(self.protected_patterns, "protected_patterns") or (),
-        )
-
-    def _excluded(self) -> Callable[[str, str | None, str | None], str | None] | None:
-        exclusions, today = self._exclusions, datetime.now(UTC).date()
-        if exclusions is None:
-            return None
-        return lambda user_id, email, name: exclusions.match(user_id, email, name, today)
-
-    @cached_property
-    def _exclusions(self) -> Exclusions | None:
-        """The exclusion file, read again in each try."""
-        from airflow_provider_aha.lists.exclusions import load_exclusions
-
-        path = to_text(self.exclusions, "exclusions")
-        return load_exclusions(resolve_path(path)) if path else None
-
-    def _with_exclusions(self, decision: Decision) -> Decision:
-        """Note in the evidence which exclusions hold at the write, rather than at the plan."""
-        if self._exclusions is None:
-            return decision
-        return replace(decision, facts={**decision.facts, "exclusions_sha256": self._exclusions.sha256})
 
     def _fail_for(self, rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
         from airflow_provider_aha.access.write.carry_out import summary, unfinished
@@ -234,7 +212,7 @@ class AhaWriteOperator(AhaOperator):
             f"{summary(rows)}. A person must look at: {', '.join(ids[:_NAMED])}{more}. Reasons are in "
             f"{folder.url(FILE)}."
         )
-        if any(row["outcome"] in ("failed", "unknown") for row in rows):
+        if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
 
@@ -245,6 +223,68 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     :param rows: evidence rows.
     """
     return dict(sorted(Counter(str(row["outcome"]) for row in rows).items()))
+
+
+def names_to_fix(plan: Plan) -> str:
+    """Say which of those who were named can't be planned: ids where they are known, never an email.
+
+    :param plan: a plan with such names.
+    """
+    wrong = plan.wrong_names
+    parts = []
+    for entry in wrong[:_NAMED]:
+        ids = ", ".join(f"id {one}" for one in entry["ids"])
+        parts.append(f"{entry['reason'].replace('_', ' ')}{f' ({ids})' if ids else ''}")
+    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+    return (
+        f"{len(wrong)} of those who were named can't be changed: {'; '.join(parts)}{more}. Who it is stands in the "
+        f"plan {plan.path}. Put the names right and start a new run. Nothing was done."
+    )
+
+
+def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Count the users who take a paid seat by being enabled, now or (in a dry run) later.
+
+    :param rows: evidence rows of a reactivation.
+    """
+    counted = ("reactivated", "enabled_after_crash", "dry_run")
+    found = [json.loads(row["before_json"] or "{}") for row in rows if row["outcome"] in counted]
+    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in found)
+
+
+def evidence_at(path: str, base: Location, account: str) -> Location:
+    """Return where evidence lies, if it is this account's own.
+
+    :param path: path of an ``evidence.parquet``.
+    :param base: the base path.
+    :param account: the account.
+    :raises AhaConfigurationError: when it lies elsewhere: a file of one's own would enable anybody.
+    """
+    from airflow_provider_aha.record.evidence import FILE
+    from airflow_provider_aha.record.run import account_path
+
+    location = resolve_path(path)
+    folder = f"{base.url}{account_path(base, account).removeprefix(base.path)}/"
+    if not location.url.startswith(folder) or location.path.rpartition("/")[2] != FILE:
+        raise AhaConfigurationError(
+            f"evidence must be an {FILE} below {folder}, where this package keeps the records of {account}. "
+            "Nothing was done."
+        )
+    return location
+
+
+def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
+    """Make the XCom of a writing task: ids and counts, no names.
+
+    :param done: what the task has done.
+    :param dry_run: whether nothing was changed.
+    """
+    return {
+        "dry_run": dry_run,
+        "outcomes": counts(done.rows),
+        "users": {str(row["user_id"]): row["outcome"] for row in done.rows},
+        "evidence": done.evidence,
+    }
 
 
 @contextmanager

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.operations.user_fields import enables
-from airflow_provider_aha.access.plan.plan import load_decisions
+from airflow_provider_aha.access.operations.user_fields import may_have_enabled
+from airflow_provider_aha.access.plan.plan import POSTPONED, load_decisions
 from airflow_provider_aha.common.arrow import literal, milliseconds, whole
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Load
-from airflow_provider_aha.record.journal import histories
-from airflow_provider_aha.record.register import entries
-from airflow_provider_aha.record.run import START, account_path
+from airflow_provider_aha.record.register import recent_folders, written_rows
+from airflow_provider_aha.record.run import account_path
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
     Location,
@@ -27,7 +26,6 @@ from airflow_provider_aha.store.store import (
     parse_record,
     read_bytes,
     read_files,
-    read_record,
     sha256,
     to_json,
 )
@@ -85,23 +83,17 @@ def enabled_again(location: Location, account: str, *, as_of: datetime, days: in
 
 
 def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -> Iterator[tuple[str, datetime]]:
-    """Read the journals, which evidence is made of: a run that died may have left no more than that."""
-    fs = location.fs
-    for entry in entries(fs, account_path(location, account), as_of, days):
-        if entry.access == "taken" and not _is_update(fs, entry.folder):
-            continue
-        for user_id, history in histories(fs, f"{entry.folder}/events").items():
-            for event in history.outcomes:
-                if enables(event):
-                    yield user_id, _moment(event.get("answered_at"))
-            unsettled = history.unsettled if entry.access == "given" else None
-            if unsettled is not None:
-                yield user_id, _moment(unsettled.get("answered_at") or unsettled["intent_at"])
-
-
-def _is_update(fs: AbstractFileSystem, folder: str) -> bool:
-    """Tell whether a task that took access may have given some, too: an update sets several fields at once."""
-    return (read_record(fs, f"{folder}/{START}") or {}).get("action") == "update"
+    """Read journals and evidence: a run that died may have left the one, a store that lost files the other."""
+    for folder in recent_folders(location.fs, account_path(location, account), as_of, days):
+        for row in written_rows(location.fs, folder):
+            try:
+                enabled = may_have_enabled(row)
+            except (AttributeError, TypeError, ValueError):
+                raise AhaSnapshotError(
+                    f"{folder} holds a record that was changed: a column of JSON is none."
+                ) from None
+            if enabled:
+                yield str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
 
 
 def _from_snapshot(
@@ -145,11 +137,15 @@ class Carried:
     :param flagged_since: since when users have been flagged.
     :param absent_since: since when users have been absent from the roster.
     :param load: the last accepted load of the roster.
+    :param postponed: users whom the last plan has postponed, since the caps left no room for them.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the last plan was made.
     """
 
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
     absent_since: Mapping[str, datetime] = field(default_factory=dict)
     load: Load | None = None
+    postponed: frozenset[str] = frozenset()
+    guards_were_set: bool = False
 
 
 def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan_sha256: str, header: Any) -> None:
@@ -169,6 +165,7 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
         "plan_sha256": plan_sha256,
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
         "roster": (header["roster"] or {}).get("name"),
+        "guards_set": bool(header["policy"].get("guards_set")),
     }
     path = f"{account_folder}/plans/{moment:%Y%m%dT%H%M%S%f}-{plan_sha256[:16]}.json"
     create_once(fs, path, to_json(entry))
@@ -189,7 +186,9 @@ def carried(
     """
     fs, folder = location.fs, account_path(location, account)
     wanted, flagged, absent, load = set(unused_rules), None, None, None
-    for entry in _entries(fs, folder, as_of):
+    postponed: frozenset[str] = frozenset()
+    recent = _entries(fs, folder, as_of)
+    for entry in recent:
         use_flags = flagged is None and not wanted.isdisjoint(entry["unused_rules"])
         use_load = load is None and roster is not None and entry["roster"] == roster
         if not (use_flags or use_load):
@@ -200,10 +199,12 @@ def carried(
         header, decisions = plan
         if use_flags:
             flagged = _moments(decisions, "first_flagged_at")
+            postponed = _postponed(decisions)
         if use_load:
             absent = _moments(decisions, "absent_since")
             load = Load(**{**header["roster"], "loaded_at": _moment(header["roster"]["loaded_at"])})
-    return Carried(flagged or {}, absent or {}, load)
+    guards_were_set = bool(recent and recent[0].get("guards_set"))
+    return Carried(flagged or {}, absent or {}, load, postponed, guards_were_set)
 
 
 def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> list[dict[str, Any]]:
@@ -226,6 +227,11 @@ def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dic
         )
     header = parse_record(body, path)
     return header, load_decisions(fs, path, header)
+
+
+def _postponed(decisions: pa.Table) -> frozenset[str]:
+    those = pc.equal(decisions.column("decision"), literal(POSTPONED, pa.string()))
+    return frozenset(decisions.filter(those).column("user_id").to_pylist())
 
 
 def _moments(decisions: pa.Table, name: str) -> dict[str, datetime]:

@@ -1,4 +1,4 @@
-"""A plan: who should lose access and why, in two write-once files of a run's folder.
+"""A plan: who should lose, get or change which access, and why, in two write-once files of a run's folder.
 
 ``plan.json`` names what is to be done and everything that was looked at, by SHA-256; its own SHA-256 is what a
 person approves. ``plan.parquet`` has every enabled user, also those that nothing was found about.
@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.access.operations.base import TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.lists.matching import Who
 from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 FILE = "plan.json"
-PLANNED, SPARED = "planned", "spared"
+PLANNED, SPARED, POSTPONED = "planned", "spared", "postponed"
 
 DECISIONS = pa.schema(
     [
@@ -60,12 +61,31 @@ _FRESH_FOR = timedelta(hours=48)
 _CLOCKS_DIFFER = timedelta(minutes=10)
 
 
+# What a plan does to its users; the words of the evidence go by it.
+DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
+# Of somebody who was named: nothing is left to do.
+AS_WANTED, GONE, NOT_OURS = "already_as_wanted", "gone", "not_proven"
+
+
+def action_of(wanted: Mapping[str, Any]) -> str:
+    """Name what a change of fields is.
+
+    :param wanted: fields of the ``user`` object to set.
+    """
+    if set(wanted) != {"enabled"}:
+        return UPDATE
+    return REACTIVATE if wanted["enabled"] else DEACTIVATE
+
+
 @dataclass(frozen=True)
 class PlanRow:
-    """A user whose access is to be taken.
+    """A user whose access is to be changed.
 
     :param user_id: the user.
+    :param name: the name in the snapshot.
     :param email: the email in the snapshot.
+    :param wanted: what the user is to be: fields of the ``user`` object.
+    :param before: what the snapshot shows of these fields.
     :param user_class: ``unused``, ``left`` or ``named``; ``class`` in the file.
     :param rule: name of the rule that put the user there.
     :param detail: the facts, in words without a name.
@@ -77,12 +97,20 @@ class PlanRow:
     :param leave_date: the last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, in the roster's time zone.
     :param seen_after_leave: whether the user was seen after that moment.
-    :param sole_owner_of: how many workspaces have this user as their only enabled owner; None when the
+    :param rights: the administrator rights.
+    :param roles: roles as ``{"role": ..., "workspaces": [...]}``, by name; None when the snapshot doesn't say.
+    :param sole_owner_of: names of the workspaces that have this user as their only enabled owner; None when the
         snapshot doesn't say.
+    :param updated_at: when the user was last changed, where a later change is to stop the write.
+    :param reviewer: who decided it, where a review asks.
+    :param note: why, in the reviewer's words.
     """
 
     user_id: str
+    name: str | None
     email: str | None
+    wanted: Mapping[str, Any]
+    before: Mapping[str, Any]
     user_class: str
     rule: str
     detail: str
@@ -94,7 +122,17 @@ class PlanRow:
     leave_date: str | None
     left_at: str | None
     seen_after_leave: bool
-    sole_owner_of: int | None
+    rights: Sequence[str]
+    roles: Sequence[Mapping[str, Any]] | None
+    sole_owner_of: Sequence[str] | None
+    updated_at: str | None = None
+    reviewer: str | None = None
+    note: str | None = None
+
+    @property
+    def access(self) -> str | None:
+        """Whether the change may take access (``taken``), only gives it (``given``), or does neither (None)."""
+        return access_of(self.wanted)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file holds it."""
@@ -135,6 +173,26 @@ class Plan:
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
         return _moment(self.header["as_of"])
+
+    @property
+    def action(self) -> str:
+        """What it does to its users: ``deactivate``, ``reactivate`` or ``update``."""
+        return str(self.header["action"])
+
+    @property
+    def ticket(self) -> str | None:
+        """The ticket that asked for it."""
+        return self.header["ticket"]
+
+    @property
+    def decides_access(self) -> bool:
+        """Whether it changes anybody's access: then it needs a second person."""
+        return any(row.access is not None for row in self.rows)
+
+    @property
+    def wrong_names(self) -> list[Mapping[str, Any]]:
+        """Entries of ``unresolved`` that a person must put right before anything is done."""
+        return [entry for entry in self.header["unresolved"] if entry["must_fix"]]
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -184,7 +242,27 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    name = header["decisions"]
+    return _named_file(fs, path, header, header["decisions"])
+
+
+def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
+    """Read who was in the account when a plan was made, enabled or not.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :return: id, email and name of each user.
+    :raises AhaSnapshotError: when the snapshot beside the plan is missing, or not the one that the plan names.
+    :raises AhaStorageError: when it can't be read.
+    """
+    name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
+    table = _named_file(fs, path, header, name)
+    columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
+    return list(zip(*columns, strict=True))
+
+
+def _named_file(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+    """Read a Parquet file beside a plan, and check that it is the one that the plan names."""
     beside = f"{path.rpartition('/')[0]}/{name}"
     body = read_bytes(fs, beside)
     if body is None:
@@ -195,35 +273,42 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
         return whole(file)
 
 
-_TEXT, _NUMBER, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
+_TEXT, _NUMBER, _LIST, _OBJECT, _MAYBE = (str,), (int,), (list,), (dict,), (str, type(None))
 _HEADER: dict[str, tuple[type, ...]] = {
     "account": _TEXT,
     "sandbox": (bool,),
     "created_at": _TEXT,
     "as_of": _TEXT,
+    "action": _TEXT,
+    **dict.fromkeys(("reason", "ticket", "asked_by"), _MAYBE),
     "snapshot": _OBJECT,
     "policy": _OBJECT,
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
     "administrators": _LIST,
     "roster": (dict, type(None)),
-    "roster_sha256": (str, type(None)),
-    "exclusions_sha256": (str, type(None)),
+    "roster_sha256": _MAYBE,
+    "exclusions_sha256": _MAYBE,
     "decisions": _TEXT,
     "files": _OBJECT,
     "unresolved": _LIST,
     "notes": _LIST,
+    "protects_nobody": _LIST,
+    "caps": (dict, type(None)),
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
-    **dict.fromkeys(
-        ("email", "accessed_at", "created_at", "first_flagged_at", "leave_date", "left_at"), (str, type(None))
-    ),
+    **dict.fromkeys(("name", "email", "accessed_at", "created_at", "first_flagged_at"), _MAYBE),
+    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note"), _MAYBE),
+    **dict.fromkeys(("wanted", "before"), _OBJECT),
     **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
     "is_paid_seat": (bool, type(None)),
-    "sole_owner_of": (int, type(None)),
+    "rights": _LIST,
+    **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
+_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
 def _check_header(header: Mapping[str, Any], path: str) -> None:
@@ -237,6 +322,10 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
+    for entry in header["unresolved"]:
+        _check_types(entry, _UNRESOLVED, path, "list of unresolved names")
+    if header["action"] not in (DEACTIVATE, REACTIVATE, UPDATE):
+        raise _broken(path, "it has an action that doesn't exist")
     if header["enabled_users"] < 0 or not isinstance(header["counts"].get("planned"), dict):
         raise _broken(path, "its counts can't be right")
     if not isinstance(header["snapshot"].get("sha256", {}), dict):
@@ -251,9 +340,17 @@ def _check_types(content: Any, types: Mapping[str, tuple[type, ...]], path: str,
 
 def _row(content: Any, path: str) -> PlanRow:
     _check_types(content, _ROW, path, "rows")
+    for role in content["roles"] or ():
+        _check_types(role, _ROLE, path, "roles")
     row = PlanRow(**{("user_class" if name == "class" else name): content[name] for name in _ROW})
     if not is_id(row.user_id) or row.user_class not in CLASSES:
         raise _broken(path, "a row has no user id, or a class that doesn't exist")
+    try:
+        wanted = read_wanted(row.wanted)
+    except AhaConfigurationError:
+        wanted = {}
+    if not wanted or wanted != row.wanted:
+        raise _broken(path, "a row wants something that no plan sets")
     return row
 
 
@@ -261,8 +358,11 @@ def _check_rows(plan: Plan) -> None:
     if len({row.user_id for row in plan.rows}) != len(plan.rows):
         raise _broken(plan.path, "a user is in it twice")
     found = Counter(row.user_class for row in plan.rows)
-    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > plan.enabled_users:
+    users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
+    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
+    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+        raise _broken(plan.path, "its rows don't agree with its action")
 
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
@@ -288,8 +388,10 @@ class Target:
     :param detail: the facts, in words without a name.
     :param accessed_at: when the user was last seen, at the decision.
     :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
+    :param leave_date: the person's last day by the roster, ISO 8601.
+    :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
+    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
     """
 
     user_id: str
@@ -301,7 +403,9 @@ class Target:
     accessed_at: str | None = None
     is_administrator: bool | None = None
     leave_date: str | None = None
+    left_at: str | None = None
     updated_at: str | None = None
+    not_ours: str | None = None
 
 
 @dataclass(frozen=True)
@@ -314,6 +418,10 @@ class Decision:
     :param administrators: ids of all enabled administrators then.
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
+    :param planned: whether it is a plan, which is carried out once.
+    :param users: id, email and name of every user of the account, as the decision knows them; empty where it
+        changes nobody's access.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
     action: str
@@ -322,6 +430,9 @@ class Decision:
     administrators: Sequence[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
+    planned: bool = False
+    users: Sequence[Who] = field(default=(), repr=False)
+    guards_were_set: bool = False
 
     @cached_property
     def access(self) -> str | None:
@@ -336,7 +447,13 @@ class Decision:
 
 
 def decision_of(
-    plan: Plan, *, account: str, strike_out: Collection[str], facts: Mapping[str, Any], now: datetime
+    plan: Plan,
+    *,
+    account: str,
+    strike_out: Collection[str],
+    facts: Mapping[str, Any],
+    now: datetime,
+    users: Sequence[Who] = (),
 ) -> Decision:
     """Turn a plan into a decision.
 
@@ -345,6 +462,7 @@ def decision_of(
     :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
+    :param users: what :func:`load_users` returned.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -357,10 +475,14 @@ def decision_of(
             f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
+    rows = [row for row in plan.rows if row.user_id not in strike_out]
+    # What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
+    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
     return Decision(
-        action="deactivate",
-        targets=[_target(row) for row in plan.rows if row.user_id not in strike_out],
-        enabled_users=plan.enabled_users,
+        action=plan.action,
+        targets=[_target(row) for row in rows],
+        enabled_users=plan.enabled_users + back,
+        planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],
         facts={
             **facts,
@@ -369,6 +491,8 @@ def decision_of(
             "roster_sha256": plan.header["roster_sha256"],
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
+        users=users,
+        guards_were_set=bool(plan.header["policy"].get("guards_set")),
     )
 
 
@@ -376,12 +500,14 @@ def _target(row: PlanRow) -> Target:
     seen = ", seen_after_leave" if row.seen_after_leave else ""
     return Target(
         user_id=row.user_id,
-        changes={"enabled": False},
+        changes=row.wanted,
         email=row.email,
         user_class=row.user_class,
         rule=row.rule,
         detail=f"{row.detail}{seen}",
         accessed_at=row.accessed_at,
         is_administrator=row.is_administrator,
-        leave_date=row.left_at or row.leave_date,
+        leave_date=row.leave_date,
+        left_at=row.left_at,
+        updated_at=row.updated_at,
     )
