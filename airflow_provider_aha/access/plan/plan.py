@@ -182,7 +182,8 @@ class Plan:
     @property
     def ticket(self) -> str | None:
         """The ticket that asked for it."""
-        return self.header["ticket"]
+        ticket: str | None = self.header["ticket"]
+        return ticket
 
     @property
     def decides_access(self) -> bool:
