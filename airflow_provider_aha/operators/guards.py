@@ -122,7 +122,7 @@ class GuardedOperator(AhaOperator):
         matchers = _matcher(theirs, f" in {_VARIABLE}"), _matcher(lists, " in the DAG")
         guards = Guards(
             protected=UserMatcher.of(entry for matcher in matchers for entry in matcher.entries),
-            exclusions=_paths({} if self.exclusions else given, self.exclusions),
+            exclusions=_paths(given, self.exclusions),
             caps=Caps(
                 int(_smaller(given, "max_users", self._own_users(), MAX_USERS)),
                 _smaller(given, "max_percent", self._own_percent(), MAX_PERCENT),
