@@ -92,7 +92,9 @@ class World:
         changes = {"enabled": False} if changes is None else changes
         decision = decide(self.client, users, changes, action=action, facts=facts or {})
         targets = [replace(one, **target) for one in decision.targets]
-        return replace(decision, targets=targets, planned=action == "deactivate" and "plan_sha256" in decision.facts)
+        return replace(
+            decision, targets=targets, planned=action == "deactivate" and "plan_sha256" in decision.facts
+        )
 
     def carry_out(
         self,

@@ -154,9 +154,8 @@ def users(fragment: str) -> Reply:
         return Reply(page([user("7")]).replace(b'"total_records": 1', fragment.encode()))
     if name in OF_A_ROLE:
         fragment = f'"product_roles": [{json.dumps(role(20))[:-1]}, {fragment}}}]'
-    return Reply(
-        page([user("7")]).replace(b'"develop_seat": false', b'"develop_seat": false, ' + fragment.encode())
-    )
+    last = b'"identity_provider": {"type": "password"}'
+    return Reply(page([user("7")]).replace(last, last + b", " + fragment.encode()))
 
 
 def keyed(value: Any) -> Any:
