@@ -45,7 +45,7 @@ def fold(text: str | None) -> str:
     text = text.strip()
     if text.isascii():
         return text.casefold()
-    return _with_ascii_domain(_visible(text).strip().lower(), str.casefold)
+    return _with_ascii_domain(without_hidden(text).strip().lower(), str.casefold)
 
 
 def spelled(text: str | None) -> str:
@@ -140,7 +140,7 @@ def _read_cell(cell: object) -> list[str]:
     if len(text) > _LONGEST_CELL:
         raise ValueError(f"is longer than {_LONGEST_CELL:,} characters")
     if not text.isascii():
-        text = _visible(unicodedata.normalize("NFC", text.translate(_FULL_WIDTH)))
+        text = without_hidden(unicodedata.normalize("NFC", text.translate(_FULL_WIDTH)))
     text = text.replace("\0", "").strip()
     if text.lower() in _NONE:
         return []
@@ -198,7 +198,7 @@ def _is_plain(local: str) -> bool:
     )
 
 
-def _visible(text: str) -> str:
+def without_hidden(text: str) -> str:
     """Return a text without invisible characters: zero-width ones, marks of direction, a byte order mark."""
     return "".join(letter for letter in text if letter.isascii() or not _is_invisible(letter))
 

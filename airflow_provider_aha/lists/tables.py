@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -75,11 +76,14 @@ def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 
 def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
     try:
-        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
+        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        lines = list(reader)
     except UnicodeDecodeError:
         raise AhaConfigurationError(f"{what} is not UTF-8 text: save it as CSV UTF-8.") from None
     except csv.Error as error:
-        raise AhaConfigurationError(f"{what} is not a readable CSV file: {error}.") from None
+        raise AhaConfigurationError(
+            f"{what} is not a readable CSV file: {error}, in line {reader.line_num}."
+        ) from None
     rows = [line for line in lines if any(cell.strip() for cell in line)]
     if not rows:
         raise AhaConfigurationError(f"{what} is empty: it has no line with the names of its columns.")
@@ -98,15 +102,30 @@ def _parquet(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]
             table = whole(file)
     except (pa.ArrowException, OSError):
         raise AhaStorageError(f"{what} can't be read as Parquet: it was cut short or changed.") from None
-    columns = [_plain(table.column(name)).to_pylist() for name in table.column_names]
+    columns = [_values(table.column(name)) for name in table.column_names]
     return table.column_names, list(zip(*columns, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        return list(_plain(column).to_pylist())
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        return [_value(column, row) for row in range(len(column))]
 
 
 def _plain(column: Any) -> Any:
     """Bring moments to the precision that Python has; finer ones would become pandas objects."""
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=column.type.unit != "ns")
     return column
+
+
+def _value(column: Any, row: int) -> Any:
+    """Return one value; a day or moment outside of Python's calendar counts as the calendar's end on that side."""
+    try:
+        return _plain(column.slice(row, 1)).to_pylist()[0]
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        return date.min if column[row].value < 0 else date.max
 
 
 def _checked_columns(columns: Sequence[str], what: str) -> tuple[str, ...]:

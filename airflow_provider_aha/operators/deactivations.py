@@ -37,8 +37,8 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
     :param users: ids or emails, instead of a plan. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
-        carried out by policy only: at most 5 users of class ``left``, each with an end date in the roster; any
-        other plan needs an approval all the same. Users by name have no plan that could be approved, so it must
+        carried out by policy only: if every row of it passes, for people who have just left; any other plan
+        needs an approval all the same. Users by name have no plan that could be approved, so it must
         be switched off for them. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody but who triggered the run.
     :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``
@@ -136,8 +136,8 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
             if policy_allows(plan.rows) and location.path == f"{folder.run_path}/{PLAN_FILE}":
                 return {"approval_mode": "policy"}, []
             raise AhaApprovalError(
-                "Without asking a person, only this run's own plan of at most 5 users of class left, each with an "
-                "end date in the roster, is carried out. This one needs an approval. Nothing was done."
+                "Without asking a person, only this run's own plan is carried out, and only if every row passes; "
+                "what must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
             )
         facts = check_approval(
             record,

@@ -46,9 +46,8 @@ class AhaApproveDeactivationsOperator(HITLOperator):
     an entry that isn't on it makes the answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
-    :param require_approval: whether a person is asked about every plan. Without it a plan of at most 5 users of
-        class ``left``, each with an end date in the roster, is let through: give the writing task the same value.
-        Not templated on purpose.
+    :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
+        passes by policy is let through: give the writing task the same value. Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody but who triggered the
         run. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_aha.common.values import to_list, to_number, to_text
+from airflow_provider_aha.common.values import to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
@@ -18,7 +18,7 @@ from airflow_provider_aha.operators.writes import run_of
 if TYPE_CHECKING:
     from airflow_provider_aha.access.decide.planning import Request
     from airflow_provider_aha.access.plan.plan import Plan
-    from airflow_provider_aha.lists.roster import Roster, RosterSpec
+    from airflow_provider_aha.lists.roster import Roster, Rosters, RosterSpec
     from airflow_provider_aha.record.run import Run
     from airflow_provider_aha.store.store import Location
 
@@ -35,8 +35,8 @@ class AhaPlanDeactivationsOperator(AhaOperator):
     :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
     :param exclusions: path of an exclusion file. (templated)
-    :param roster: dict that says where the roster is and how it is read; needed by rules of class ``left``.
-        (templated)
+    :param roster: dict that says where the roster is and how it is read, or a list of them, of which one that has
+        somebody as employed is enough; needed by rules of class ``left``. (templated)
     :param protected_ids: ids that are never planned. (templated)
     :param protected_emails: emails that are never planned. (templated)
     :param protected_domains: domains whose users are never planned. (templated)
@@ -44,6 +44,9 @@ class AhaPlanDeactivationsOperator(AhaOperator):
     :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
+    :param policy_max: so many users of the account may lose access within 24 hours without asking a person.
+    :param max_left_percent: of the enabled users that the roster covers, so many percent may be planned as
+        ``left``, and 5 always; more are refused.
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
     :raises AirflowFailException: without retries, when an argument can't be right.
@@ -71,13 +74,15 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         rules: Sequence[Mapping[str, Any]] | str,
         base_path: str | None = None,
         exclusions: str | None = None,
-        roster: Mapping[str, Any] | str | None = None,
+        roster: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | None = None,
         protected_ids: Sequence[str] | str = (),
         protected_emails: Sequence[str] | str = (),
         protected_domains: Sequence[str] | str = (),
         protected_patterns: Sequence[str] | str = (),
         protect_patterns: Sequence[str] | str | None = None,
         max_snapshot_age_hours: float | str = 24,
+        policy_max: int = 5,
+        max_left_percent: float = 10.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +96,8 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         self.protected_patterns = protected_patterns
         self.protect_patterns = protect_patterns
         self.max_snapshot_age_hours = max_snapshot_age_hours
+        self.policy_max = policy_max
+        self.max_left_percent = max_left_percent
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Make the plan.
@@ -133,7 +140,7 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         return plan
 
     def _request(self, run: Run) -> Request:
-        from airflow_provider_aha.access.decide.planning import Request
+        from airflow_provider_aha.access.decide.planning import Limits, Request
         from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
         from airflow_provider_aha.access.plan.plan import LEFT
         from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
@@ -147,13 +154,17 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         patterns = list(SERVICE_ACCOUNT_PATTERNS) if patterns is None else patterns
         policy = Policy(read_rules(self.rules), UserMatcher(**protected), UserMatcher(patterns=patterns))
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
-        spec = RosterSpec.read(self.roster)
-        if policy.of_class(LEFT) and spec is None:
+        specs = RosterSpec.read_all(self.roster)
+        if policy.of_class(LEFT) and not specs:
             raise AhaConfigurationError(
                 "A rule of class left needs a roster, and none is given (the example DAG aha_offboard_leavers "
                 "takes it from the Variable aha_roster). No plan was made."
             )
         exclusions = to_text(self.exclusions, "exclusions")
+        limits = Limits(
+            to_int(self.policy_max, "policy_max", 5, 0, 10**6),
+            to_number(self.max_left_percent, "max_left_percent", 10, 0, 100),
+        )
         return Request(
             account=self.hook.get_conn().config.account,
             dag_id=run.dag_id,
@@ -164,26 +175,31 @@ class AhaPlanDeactivationsOperator(AhaOperator):
                 "protected": protected,
                 "protect_patterns": patterns,
                 "exclusions": exclusions,
-                "roster": spec and spec.as_given(),
+                "rosters": [spec.as_given() for spec in specs],
                 "max_snapshot_age_hours": hours,
+                **asdict(limits),
             },
             max_snapshot_age=timedelta(hours=hours),
-            roster=roster_reader(spec) if spec and policy.of_class(LEFT) else None,
+            roster=rosters_reader(specs) if policy.of_class(LEFT) else None,
             exclusions=resolve_path(exclusions) if exclusions else None,
+            limits=limits,
         )
 
 
-def roster_reader(spec: RosterSpec) -> Callable[[], Roster]:
-    """Return what reads a roster, from a file or with SQL.
+def rosters_reader(specs: Sequence[RosterSpec]) -> Callable[[], Rosters]:
+    """Return what reads rosters, from files or with SQL.
 
-    :param spec: where it is and how it is read.
+    :param specs: where they are and how they are read.
     """
+    from airflow_provider_aha.lists.roster import Rosters
+
+    return lambda: Rosters(tuple(map(_read, specs)))
+
+
+def _read(spec: RosterSpec) -> Roster:
     from airflow_provider_aha.lists.roster import load_roster
 
-    if spec.path is None:
-        return lambda: _query(spec)
-    path = resolve_path(spec.path)
-    return lambda: load_roster(spec, path)
+    return _query(spec) if spec.path is None else load_roster(spec, resolve_path(spec.path))
 
 
 def _query(spec: RosterSpec) -> Roster:

@@ -10,7 +10,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
-from airflow_provider_aha.operators.plan import roster_reader
+from airflow_provider_aha.operators.plan import rosters_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class AhaAccessReportOperator(AhaOperator):
         seat_price: str | float | None = None,
         seats_purchased: int | str | None = None,
         renewal_date: str | None = None,
-        roster: Mapping[str, Any] | str | None = None,
+        roster: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | None = None,
         exclusions: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -122,7 +122,7 @@ class AhaAccessReportOperator(AhaOperator):
         from airflow_provider_aha.review.terms import Terms
 
         run = run_of(context)
-        spec = RosterSpec.read(self.roster)
+        specs = RosterSpec.read_all(self.roster)
         exclusions = to_text(self.exclusions, "exclusions")
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
@@ -131,7 +131,7 @@ class AhaAccessReportOperator(AhaOperator):
             run_id=run.run_id,
             requested_by=run.requested_by,
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
-            roster=roster_reader(spec) if spec else None,
+            roster=rosters_reader(specs) if specs else None,
             exclusions=resolve_path(exclusions) if exclusions else None,
             review_id=to_text(self.review_id, "review_id"),
         )

@@ -49,6 +49,7 @@ _COLUMNS = (
     "reason",
     "verified_by",
     "leave_date",
+    "left_at",
     "hours_to_disable",
     "dag_id",
     "run_id",
@@ -56,7 +57,7 @@ _COLUMNS = (
     "provider_version",
 )
 _TYPES = {
-    **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at"), _TIMESTAMP),
+    **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at", "left_at"), _TIMESTAMP),
     **dict.fromkeys(("http_status", "try_number"), pa.int32()),
     "hours_to_disable": pa.float64(),
 }

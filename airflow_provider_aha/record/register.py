@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.record.journal import EFFECTIVE, histories
+from airflow_provider_aha.record.journal import EFFECTIVE, INTENT, histories, read_events
 from airflow_provider_aha.record.run import START, RunFolder
 from airflow_provider_aha.store.store import create_once, names_in, parse_record, read_all, read_record, to_json
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
 _ALIVE = timedelta(hours=1)
+_PASSED_WITHIN = timedelta(hours=24)
 CAP_DAYS = 7
 
 
@@ -36,6 +37,7 @@ class Entry:
     :param access: whether it may take access (``taken``) or give it (``given``); None: neither.
     :param began_at: when it began; UTC.
     :param ended: whether it has ended, and left no intent without an outcome.
+    :param by_policy: whether it acts without asking a person.
     """
 
     folder: str
@@ -43,6 +45,7 @@ class Entry:
     access: str | None
     began_at: datetime
     ended: bool
+    by_policy: bool = False
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether it may still be writing.
@@ -52,13 +55,21 @@ class Entry:
         return not self.ended and now - self.began_at < _ALIVE
 
 
-def register(folder: RunFolder, now: datetime, user_ids: Iterable[str] = (), access: str | None = None) -> str:
+def register(
+    folder: RunFolder,
+    now: datetime,
+    user_ids: Iterable[str] = (),
+    access: str | None = None,
+    *,
+    by_policy: bool = False,
+) -> str:
     """Enter a try before it looks at the others.
 
     :param folder: the task's folder.
     :param now: when the try began; UTC.
     :param user_ids: whom it may change.
     :param access: ``taken`` or ``given``, where it may change access.
+    :param by_policy: whether it acts without asking a person.
     :return: the path of the entry, for :func:`sign_off`.
     :raises AhaStorageError: when it can't be entered; nothing may be written to Aha! then.
     """
@@ -67,6 +78,7 @@ def register(folder: RunFolder, now: datetime, user_ids: Iterable[str] = (), acc
         "folder": folder.path.removeprefix(f"{folder.account_path}/"),
         "began_at": timestamp(now),
         "access": access,
+        "by_policy": by_policy,
         "user_ids": list(user_ids),
     }
     create_once(folder.fs, path, to_json(entry))
@@ -137,6 +149,7 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
             access=record["access"],
             began_at=datetime.fromisoformat(record["began_at"]),
             ended=ended,
+            by_policy=record["by_policy"],
         )
     except (KeyError, TypeError, ValueError):
         raise AhaSnapshotError(f"{path} is not a readable record: it was changed.") from None
@@ -190,6 +203,33 @@ def changed_within(folder: RunFolder, now: datetime, days: int, access: str) -> 
             if (event := history.unsettled) is not None:
                 moments.append(event.get("answered_at") or event["intent_at"])
             if any(_moment(moment) >= since for moment in moments):
+                found.add(user_id)
+    return found
+
+
+def passed_by_policy(
+    fs: AbstractFileSystem, account_path: str, now: datetime, besides: str | None = None
+) -> set[str]:
+    """Return whose access tasks of the account took within the last 24 hours without asking a person.
+
+    What such a task that is under way may still take counts, and so does a request that nothing else is known of.
+
+    :param fs: the account folder's filesystem.
+    :param account_path: the folder of the account's records.
+    :param now: the moment to count back from; UTC.
+    :param besides: the folder of a task that doesn't count.
+    :return: user ids.
+    """
+    since = now - _PASSED_WITHIN
+    found: set[str] = set()
+    for entry in entries(fs, account_path, now, 1):
+        if entry.access != "taken" or entry.folder == besides:
+            continue
+        if entry.by_policy and entry.is_alive(now):
+            found |= entry.user_ids
+        for user_id, kind, event in read_events(fs, f"{entry.folder}/events"):
+            by_policy = entry.by_policy or event.get("approval_mode") == "policy"
+            if kind == INTENT and by_policy and _moment(event["intent_at"]) > since:
                 found.add(user_id)
     return found
 

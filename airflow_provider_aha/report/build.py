@@ -29,7 +29,7 @@ from airflow_provider_aha.datasets.snapshot import (
 )
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import load_exclusions
-from airflow_provider_aha.lists.roster import Roster
+from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.report.actions import read_actions
 from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import (
@@ -86,7 +86,7 @@ class Asked:
     run_id: str
     requested_by: str
     terms: Terms
-    roster: Callable[[], Roster] | None = None
+    roster: Callable[[], Rosters] | None = None
     exclusions: Location | None = None
     review_id: str | None = None
 
@@ -174,10 +174,10 @@ def gather(
         account,
         as_of=snapshot.synced_at,
         unused_rules=["unused"],
-        roster=roster.spec.name if roster else None,
+        rosters=[one.spec.name for one in roster.each] if roster else [],
     )
-    if roster:
-        roster.check(before.load, now)
+    for one in roster.each if roster else ():
+        one.check(before.loads.get(one.spec.name), now)
     background = Background(
         roster=roster,
         exclusions=exclusions,
@@ -225,7 +225,10 @@ def gather(
         heat_map=heat_map.result(set(sole_owned)),
         exclusions=exclusions,
         made_at=now,
-        roster={"name": roster.spec.name, "rows": roster.rows, "sha256": roster.sha256} if roster else None,
+        rosters=[
+            {"name": one.spec.name, "rows": one.rows, "sha256": one.sha256}
+            for one in (roster.each if roster else ())
+        ],
     )
 
 

@@ -259,16 +259,16 @@ def test_somebody_who_left_and_was_seen_after_that_is_disabled_and_it_is_said(wo
     user_id = world.people[0]
     world.server.account.edit_user(user_id, accessed_at="2026-11-20T12:00:00.000Z")
     left_at = (datetime.now(UTC) - 30 * HOUR).replace(year=2026, month=11, day=19).isoformat()
-    row = world.carry_out(world.decide([user_id], user_class="left", leave_date=left_at))[user_id]
+    row = world.carry_out(world.decide([user_id], user_class="left", left_at=left_at))[user_id]
     assert (row["outcome"], row["reason"]) == ("deactivated", "seen after the leave date")
 
 
 def test_the_hours_since_the_last_day_are_reported(world) -> None:
     user_id, other = world.people[:2]
     left_at = (datetime.now(UTC) - 30 * HOUR).isoformat()
-    assert world.carry_out(world.decide([user_id], leave_date=left_at))[user_id][
-        "hours_to_disable"
-    ] == pytest.approx(30, abs=0.1)
+    assert world.carry_out(world.decide([user_id], left_at=left_at))[user_id]["hours_to_disable"] == pytest.approx(
+        30, abs=0.1
+    )
     row = world.carry_out(world.decide([other], leave_date="2026-01-01"), "r2")[other]
     assert (row["outcome"], row["hours_to_disable"]) == ("deactivated", None)
 

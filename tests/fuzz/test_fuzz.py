@@ -166,6 +166,7 @@ ROW = {
     "user_id": "11", "email": "a@example.com", "class": "unused", "rule": "r", "detail": "d", "accessed_at": None,
     "created_at": "2026-01-01T00:00:00Z", "is_administrator": False, "is_paid_seat": True, "first_flagged_at": None,
     "leave_date": "2026-11-01", "left_at": None, "seen_after_leave": False, "sole_owner_of": 0,
+    "asked_because": None,
 }  # fmt: skip
 
 
@@ -184,8 +185,11 @@ PLAN = {
     "as_of": NOW.isoformat(),
     "snapshot": {"day": "2026-11-20", "sha256": {"users": "ab"}},
     "policy": {},
-    "roster": None,
+    "rosters": [],
+    "roster_known": None,
+    "policy_max": 5,
     "unresolved": [],
+    "blocked": [],
     "notes": [],
     "roster_sha256": None,
     "exclusions_sha256": None,
@@ -324,7 +328,7 @@ def test_an_exclusion_file_is_read_or_refused(body: bytes) -> None:
 @quickly
 @given(cut(ROSTER))
 def test_a_roster_is_read_or_refused(body: bytes) -> None:
-    spec = RosterSpec.read(
+    (spec,) = RosterSpec.read_all(
         {
             "path": "/roster.csv",
             "key": "nr",
@@ -334,7 +338,6 @@ def test_a_roster_is_read_or_refused(body: bytes) -> None:
             "end_date": "end",
         }
     )
-    assert spec is not None
     with suppress(AhaError):
         load_roster(spec, stored(body, "roster.csv"))
 

@@ -45,6 +45,7 @@ COLUMNS = [
     "reason",
     "verified_by",
     "leave_date",
+    "left_at",
     "hours_to_disable",
     "dag_id",
     "run_id",
@@ -80,7 +81,8 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "user_class": "left",
         "rule": "gone",
         "detail": "left on 2026-03-01",
-        "leave_date": "2026-03-02T00:00:00Z",
+        "leave_date": "2026-03-01",
+        "left_at": "2026-03-02T00:00:00Z",
     }
     anywhere.carry_out(anywhere.decide([user_id], facts=facts, **target))
     (row,) = read_evidence(place(anywhere))
@@ -93,7 +95,8 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "class": "left",
         "rule": "gone",
         "detail": "left on 2026-03-01",
-        "leave_date": "2026-03-02T00:00:00Z",
+        "leave_date": "2026-03-01",
+        "left_at": "2026-03-02 00:00:00.000000Z",
         "requested_by": "ann",
         "actor_user_id": anywhere.owner,
         "http_status": "200",

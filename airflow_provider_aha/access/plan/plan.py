@@ -49,6 +49,7 @@ DECISIONS = pa.schema(
         pa.field("leave_date", pa.string()),
         pa.field("seen_after_leave", pa.bool_(), nullable=False),
         pa.field("sole_owner_of", pa.int32()),
+        pa.field("asked_because", pa.string()),
     ]
 )
 UNUSED, LEFT, NAMED = "unused", "left", "named"
@@ -79,6 +80,7 @@ class PlanRow:
     :param seen_after_leave: whether the user was seen after that moment.
     :param sole_owner_of: how many workspaces have this user as their only enabled owner; None when the
         snapshot doesn't say.
+    :param asked_because: why a person must be asked, in words without a name; None: policy lets the row pass.
     """
 
     user_id: str
@@ -95,6 +97,7 @@ class PlanRow:
     left_at: str | None
     seen_after_leave: bool
     sole_owner_of: int | None
+    asked_because: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file holds it."""
@@ -184,7 +187,19 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    name = header["decisions"]
+    return load_beside(fs, path, header, header["decisions"])
+
+
+def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+    """Read a Parquet file that a plan names.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :param name: the file's name.
+    :raises AhaSnapshotError: when it is missing, or not the one that the plan names.
+    :raises AhaStorageError: when it can't be read.
+    """
     beside = f"{path.rpartition('/')[0]}/{name}"
     body = read_bytes(fs, beside)
     if body is None:
@@ -205,20 +220,24 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "policy": _OBJECT,
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
+    "policy_max": _NUMBER,
     "administrators": _LIST,
-    "roster": (dict, type(None)),
+    "rosters": _LIST,
+    "roster_known": (str, type(None)),
     "roster_sha256": (str, type(None)),
     "exclusions_sha256": (str, type(None)),
     "decisions": _TEXT,
     "files": _OBJECT,
     "unresolved": _LIST,
+    "blocked": _LIST,
     "notes": _LIST,
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
     **dict.fromkeys(
-        ("email", "accessed_at", "created_at", "first_flagged_at", "leave_date", "left_at"), (str, type(None))
+        ("email", "accessed_at", "created_at", "first_flagged_at", "leave_date", "left_at", "asked_because"),
+        (str, type(None)),
     ),
     **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
     "is_paid_seat": (bool, type(None)),
@@ -286,7 +305,8 @@ class Target:
     :param detail: the facts, in words without a name.
     :param accessed_at: when the user was last seen, at the decision.
     :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: when the person's last day ended, ISO 8601 with its zone; or the day, where that isn't known.
+    :param leave_date: the person's last day, ISO 8601.
+    :param left_at: the moment at which that day ended, ISO 8601.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
     """
 
@@ -299,6 +319,7 @@ class Target:
     accessed_at: str | None = None
     is_administrator: bool | None = None
     leave_date: str | None = None
+    left_at: str | None = None
     updated_at: str | None = None
 
 
@@ -312,6 +333,7 @@ class Decision:
     :param administrators: ids of all enabled administrators then.
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
+    :param policy_max: where no person was asked, how many users of the account may be changed so within 24 hours.
     """
 
     action: str
@@ -320,6 +342,7 @@ class Decision:
     administrators: Sequence[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
+    policy_max: int | None = None
 
     @cached_property
     def access(self) -> str | None:
@@ -367,6 +390,7 @@ def decision_of(
             "roster_sha256": plan.header["roster_sha256"],
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
+        policy_max=plan.header["policy_max"] if facts.get("approval_mode") == "policy" else None,
     )
 
 
@@ -381,5 +405,6 @@ def _target(row: PlanRow) -> Target:
         detail=f"{row.detail}{seen}",
         accessed_at=row.accessed_at,
         is_administrator=row.is_administrator,
-        leave_date=row.left_at or row.leave_date,
+        leave_date=row.leave_date,
+        left_at=row.left_at,
     )

@@ -39,6 +39,7 @@ from airflow_provider_aha.record.register import (
     CAP_DAYS,
     changed_within,
     claim_path,
+    passed_by_policy,
     refuse_beside_another,
     register,
     sign_off,
@@ -98,7 +99,8 @@ def carry_out(
     """
     journal = Journal(folder, run.try_number)
     ids = [target.user_id for target in decision.targets]
-    entry = None if dry_run else register(folder, now(), ids, decision.access)
+    by_policy = decision.policy_max is not None
+    entry = None if dry_run else register(folder, now(), ids, decision.access, by_policy=by_policy)
     try:
         if not dry_run:
             refuse_beside_another(folder, now())
@@ -149,6 +151,8 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
     if decision.access is not None:
         recent = changed_within(folder, now, CAP_DAYS, decision.access)
         caps.check(len(ids), len(recent - set(ids)), decision.enabled_users, decision.plan_sha256)
+    if decision.policy_max is not None and not dry_run:
+        _check_policy(folder, ids, decision.policy_max, now)
     if decision.action == "deactivate" and not dry_run:
         _claim_plan(folder, decision.plan_sha256)
     start = {
@@ -167,6 +171,17 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
     }
     if not folder.create(START, start):
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
+
+
+def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
+    """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
+    passed = passed_by_policy(folder.fs, folder.account_path, now, besides=folder.path)
+    if len(passed | set(ids)) > most:
+        raise AhaGuardError(
+            f"{len(passed)} users of this account lost access within the last 24 hours without asking anybody; "
+            f"with the {len(ids)} of this plan they would be more than {most}: nothing was done. Make a new plan, "
+            "which will be asked about."
+        )
 
 
 def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
@@ -294,6 +309,7 @@ class _Task:
             "rule": target.rule,
             "detail": target.detail,
             "leave_date": target.leave_date,
+            "left_at": target.left_at,
         }
 
     # ---- what stands against it ----------------------------------------------------------------------
@@ -303,7 +319,11 @@ class _Task:
         access = access_of(target.changes)
         if access is None:
             return self._changed(target, user)
-        needed = (*PRIVILEGED, "paid_seat", "accessed_at") if target.user_class == UNUSED else PRIVILEGED
+        needed: tuple[str, ...] = PRIVILEGED
+        if target.user_class == UNUSED:
+            needed = (*PRIVILEGED, "paid_seat", "accessed_at")
+        elif self._decision.policy_max is not None:
+            needed = (*PRIVILEGED, "accessed_at")
         if missing := not_shown(user, needed):
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
@@ -324,6 +344,8 @@ class _Task:
             return self._since("an administrator now")
         if target.updated_at is not None and _is_later(user.get("updated_at"), target.updated_at):
             return self._since("somebody has edited the user")
+        if self._decision.policy_max is not None and _may_be_here(target, user):
+            return self._since("perhaps seen after the last day, and no person was asked")
         if target.user_class != UNUSED:
             return None
         if user["paid_seat"] is False:
@@ -417,7 +439,7 @@ class _Task:
             "outcome": outcome,
             "reason": "; ".join(filter(None, (reason, facts.get("note")))),
             "after_json": _shown(after) if after is not None else None,
-            "hours_to_disable": _hours(facts["leave_date"], answered_at) if is_disabled else None,
+            "hours_to_disable": _hours(facts["left_at"], answered_at) if is_disabled else None,
         }
         self._journal.outcome(str(facts["user_id"]), event)
 
@@ -430,10 +452,16 @@ def _carried(history: History) -> dict[str, Any]:
 
 
 def _note(target: Target, user: Mapping[str, Any]) -> str | None:
-    left_at = _moment(target.leave_date)
-    return (
-        "seen after the leave date" if left_at and _is_later(user.get("accessed_at"), target.leave_date) else None
-    )
+    left_at = _moment(target.left_at)
+    return "seen after the leave date" if left_at and _is_later(user.get("accessed_at"), target.left_at) else None
+
+
+def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
+    """Tell whether a user was seen after the last day, or it can't be said."""
+    if user["accessed_at"] is None:
+        return target.accessed_at is not None
+    seen_at, left_at = _moment(user["accessed_at"]), _moment(target.left_at)
+    return seen_at is None or left_at is None or seen_at >= left_at
 
 
 def _shown(user: Mapping[str, Any]) -> str:
@@ -456,8 +484,8 @@ def _moment(text: object) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def _hours(leave_date: object, answered_at: str) -> float | None:
-    left_at = _moment(leave_date)
-    if left_at is None:
+def _hours(left_at: object, answered_at: str) -> float | None:
+    moment = _moment(left_at)
+    if moment is None:
         return None
-    return round((datetime.fromisoformat(answered_at) - left_at) / timedelta(hours=1), 2)
+    return round((datetime.fromisoformat(answered_at) - moment) / timedelta(hours=1), 2)
