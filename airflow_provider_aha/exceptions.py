@@ -91,7 +91,7 @@ class AhaRateLimitError(AhaError):
 
 
 class AhaServerError(AhaError):
-    """5xx, and the retries are used up."""
+    """5xx, 408 or 425, and the retries are used up."""
 
 
 class AhaProtocolError(AhaError):

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
-# Arguments of the operators that plan and write. They are Variables, and never fields of a form.
-GUARDS: dict[str, Any] = {
-    "protected_ids": "{{ var.value.get('aha_protected_ids', '') }}",
-    "protected_emails": "{{ var.value.get('aha_protected_emails', '') }}",
-    "protected_domains": "{{ var.value.get('aha_protected_domains', '') }}",
-    "protected_patterns": "{{ var.value.get('aha_protected_patterns', '') }}",
-    "exclusions": "{{ var.value.get('aha_exclusions', '') }}",
-}
 # An expression, for a template: whether scheduled DAGs may write to Aha!.
 WRITES_ENABLED = "var.value.get('aha_writes_enabled', 'false') | lower | trim == 'true'"
 

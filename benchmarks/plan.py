@@ -104,7 +104,7 @@ def plan(folder: str, run_id: str, moment: str) -> dict[str, float]:
         as_given={"rules": [as_given(rule) for rule in rules]},
         max_snapshot_age=timedelta(days=2),
         roster=lambda: Rosters((load_roster(spec, resolve_path(spec.path)),)),
-        exclusions=resolve_path(f"{folder}/exclusions.csv"),
+        exclusions=[resolve_path(f"{folder}/exclusions.csv")],
     )
     made = make_plan(location, request, now=lambda: now)
     return {

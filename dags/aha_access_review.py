@@ -4,8 +4,8 @@ The page, the same rows as CSV and the same figures as JSON lie under `reports/`
 with a *Review id*, the run also opens a review: population and page are frozen under `reviews/`, and whoever
 decides downloads the decisions from the page and submits them with the DAG `aha_submit_review`.
 
-What only your company knows comes from Variables: `aha_roster` (JSON), `aha_exclusions` (a path),
-`aha_seat_price`, `aha_seats_purchased` and `aha_renewal_date`. A figure without its data says what to provide.
+What only your company knows comes from Variables: `aha_roster` and `aha_guards` (JSON), `aha_seat_price`,
+`aha_seats_purchased` and `aha_renewal_date`. A figure without its data says what to provide.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ with DAG(
         task_id="report",
         review_id="{{ params.review_id }}",
         roster="{{ var.value.get('aha_roster', '') }}",
-        exclusions="{{ var.value.get('aha_exclusions', '') }}",
         seat_price="{{ var.value.get('aha_seat_price', '') }}",
         seats_purchased="{{ var.value.get('aha_seats_purchased', '') }}",
         renewal_date="{{ var.value.get('aha_renewal_date', '') }}",

@@ -19,7 +19,6 @@ from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
-from airflow_provider_aha.variables import GUARDS
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
@@ -84,10 +83,9 @@ with DAG(
                 "emails": "{{ params.emails }}",
             }
         ],
-        **GUARDS,
     )
     preview = AhaDeactivateUsersOperator(
-        task_id="preview", plan=PLAN_PATH, dry_run=True, ticket="{{ params.ticket }}", **GUARDS
+        task_id="preview", plan=PLAN_PATH, dry_run=True, ticket="{{ params.ticket }}"
     )
     extract >> plan >> preview
 
@@ -106,6 +104,5 @@ with DAG(
             dry_run=False,
             ticket="{{ params.ticket }}",
             pool=WRITE_POOL,
-            **GUARDS,
         )
         preview >> unless_dry_run >> approve >> deactivate

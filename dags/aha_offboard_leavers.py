@@ -13,9 +13,7 @@ the evidence, with the hours from the end of the last day until access was gone.
 |---|---|---|
 | `aha_roster` | needed | JSON object: where the roster is and how it is read, its time zone included |
 | `aha_writes_enabled` | `false` | whether scheduled DAGs may write to Aha! |
-| `aha_protected_ids`, `aha_protected_emails` | none | JSON lists of users who are never touched |
-| `aha_protected_domains`, `aha_protected_patterns` | none | the same by domain, and by shell pattern |
-| `aha_exclusions` | none | path of an exclusion file |
+| `aha_guards` | none | JSON object: who is never touched, exclusion files, caps, approvers |
 | `aha_output_path` | `$AIRFLOW_HOME/aha` | where snapshots, plans and evidence lie |
 """
 
@@ -33,7 +31,7 @@ from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
-from airflow_provider_aha.variables import GUARDS, WRITES_ENABLED, may_write
+from airflow_provider_aha.variables import WRITES_ENABLED, may_write
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
@@ -61,7 +59,6 @@ with DAG(
         task_id="plan",
         rules=[{"class": "left"}],
         roster="{{ var.value.get('aha_roster', '') }}",
-        **GUARDS,
     )
     # Nobody is asked about what will not be done.
     mode = BranchPythonOperator(
@@ -69,7 +66,7 @@ with DAG(
         python_callable=lambda enabled: "approve" if may_write(enabled) else "report",
         op_args=["{{ " + WRITES_ENABLED + " }}"],
     )
-    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True, **GUARDS)
+    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
     extract >> plan >> mode >> report
 
     if AIRFLOW_V_3_1_PLUS:
@@ -89,6 +86,5 @@ with DAG(
             require_approval=False,
             dry_run="{{ not (" + WRITES_ENABLED + ") }}",
             pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-            **GUARDS,
         )
         mode >> approve >> deactivate

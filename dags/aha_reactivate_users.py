@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.deactivations import AhaReactivateUsersOperator
-from airflow_provider_aha.variables import GUARDS
 
 with DAG(
     dag_id="aha_reactivate_users",
@@ -49,5 +48,4 @@ with DAG(
         dry_run="{{ params.dry_run }}",
         ticket="{{ params.ticket }}",
         pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-        **GUARDS,
     )

@@ -14,9 +14,7 @@ A plan without users asks nobody.
 | `aha_inactive_days` | 90 | not seen for so many days, or never |
 | `aha_min_age_days` | 60 | created, and enabled again, at least so many days ago |
 | `aha_grace_days` | 14 | flagged at least so many days ago |
-| `aha_protected_ids`, `aha_protected_emails` | none | JSON lists of users who are never touched |
-| `aha_protected_domains`, `aha_protected_patterns` | none | the same by domain, and by shell pattern |
-| `aha_exclusions` | none | path of an exclusion file |
+| `aha_guards` | none | JSON object: who is never touched, exclusion files, caps, approvers |
 | `aha_output_path` | `$AIRFLOW_HOME/aha` | where snapshots, plans and evidence lie |
 """
 
@@ -34,7 +32,7 @@ from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
-from airflow_provider_aha.variables import GUARDS, WRITES_ENABLED, may_write
+from airflow_provider_aha.variables import WRITES_ENABLED, may_write
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
@@ -68,7 +66,6 @@ with DAG(
                 "grace_days": "{{ var.value.get('aha_grace_days', '14') }}",
             }
         ],
-        **GUARDS,
     )
     # Nobody is asked about what will not be done.
     mode = BranchPythonOperator(
@@ -76,7 +73,7 @@ with DAG(
         python_callable=lambda enabled: "approve" if may_write(enabled) else "report",
         op_args=["{{ " + WRITES_ENABLED + " }}"],
     )
-    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True, **GUARDS)
+    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
     extract >> plan >> mode >> report
 
     if AIRFLOW_V_3_1_PLUS:
@@ -88,6 +85,5 @@ with DAG(
             plan=PLAN_PATH,
             dry_run="{{ not (" + WRITES_ENABLED + ") }}",
             pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-            **GUARDS,
         )
         mode >> approve >> deactivate

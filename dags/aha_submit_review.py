@@ -25,7 +25,6 @@ from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOpera
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
 from airflow_provider_aha.operators.report import AhaSubmitReviewOperator
-from airflow_provider_aha.variables import GUARDS
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 ACCOUNTS = "{{ ti.xcom_pull(task_ids='submit')['revoke_accounts'] }}"
@@ -71,9 +70,9 @@ with DAG(
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
     )
     plan = AhaPlanDeactivationsOperator(
-        task_id="plan", rules=[{"class": "named", "name": "review", "ids": ACCOUNTS}], **GUARDS
+        task_id="plan", rules=[{"class": "named", "name": "review", "ids": ACCOUNTS}]
     )
-    preview = AhaDeactivateUsersOperator(task_id="preview", plan=PLAN_PATH, dry_run=True, ticket=TICKET, **GUARDS)
+    preview = AhaDeactivateUsersOperator(task_id="preview", plan=PLAN_PATH, dry_run=True, ticket=TICKET)
     submit >> if_accounts >> extract >> plan >> preview
 
     if AIRFLOW_V_3_1_PLUS:
@@ -86,6 +85,6 @@ with DAG(
         )
         approve = AhaApproveDeactivationsOperator(task_id="approve", plan=PLAN_PATH)
         deactivate = AhaDeactivateUsersOperator(
-            task_id="deactivate", plan=PLAN_PATH, dry_run=False, ticket=TICKET, pool=WRITE_POOL, **GUARDS
+            task_id="deactivate", plan=PLAN_PATH, dry_run=False, ticket=TICKET, pool=WRITE_POOL
         )
         preview >> unless_dry_run >> approve >> deactivate

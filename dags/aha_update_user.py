@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
-from airflow_provider_aha.variables import GUARDS
 
 KEEP = "leave as it is"
 
@@ -62,5 +61,4 @@ with DAG(
         ticket="{{ params.ticket }}",
         allow_privileged=True,
         pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-        **GUARDS,
     )

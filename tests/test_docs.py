@@ -269,6 +269,16 @@ def test_fields_of_saas_users_and_grains_of_roles_are_documented():
     assert [code_names(row["`role_grain`"])[0] for row in grains] == [DISTINCT, PER_WORKSPACE, NO_ROLES]
 
 
+def test_faults_of_the_sandbox_are_documented_with_their_options():
+    from airflow_provider_aha.sandbox.fault_kinds import KINDS
+
+    (faults,) = tables(section("docs/sandbox.md", "Faults"))
+    documented = {name: set(code_names(row["options"])) for row in faults for name in code_names(row["fault"])}
+    for name, kind in KINDS.items():
+        assert documented.pop(name) >= set(kind.options), name
+    assert documented == {}
+
+
 def test_faults_of_the_oomnitza_sandbox_are_documented():
     from airflow_provider_aha.sandbox.oomnitza.app import KINDS
 
@@ -295,6 +305,17 @@ def test_variables_are_documented():
     (rows,) = tables(section("docs/connection.md", "Other ways to store it"))
     documented = {code_names(row["Variable"])[0] for row in rows}
     assert documented == {SUBDOMAIN_VARIABLE, CONNECTIONS_VARIABLE, BASE_PATH_VARIABLE}
+
+
+def test_keys_of_the_guards_are_documented_and_the_example_is_read(monkeypatch):
+    from airflow_provider_aha.operators.guards import GUARDS, variable
+
+    page = section("docs/deactivations/index.md", "The guards")
+    (rows,) = tables(page)
+    assert [key for row in rows for key in code_names(row["key"])] == list(GUARDS)
+    (example,) = (match[2] for match in FENCE.finditer(page))
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", example)
+    assert (variable() or {}).keys() == set(GUARDS)
 
 
 @pytest.mark.parametrize(

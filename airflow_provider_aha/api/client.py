@@ -11,17 +11,17 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
-
 from airflow_provider_aha.api.config import ClientConfig
-from airflow_provider_aha.api.pages import JsonPage, P, Page, _has_id
+from airflow_provider_aha.api.pages import JsonPage, P, Page
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.api.rest import UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.api.records import is_record_id, read_json, readable, without_mark
+from airflow_provider_aha.api.rest import LARGEST_ANSWER, UNDECODABLE, RestClient, RetryBudget, Service
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -106,7 +106,7 @@ class AhaClient(RestClient):
 
         :raises AhaError: as :meth:`get_user`.
         """
-        return self._call("GET", "/me", decode=_user)
+        return self._as_documented(self._call("GET", "/me", decode=_user), "/me")
 
     def get_user(self, user_id: str) -> dict[str, Any]:
         """Return one user by id (``GET /users/:id``: without custom roles and seat group).
@@ -117,7 +117,8 @@ class AhaClient(RestClient):
         :raises AhaNotFoundError: when there is no such user, or this key can't see it.
         :raises AhaError: when no usable answer came; the subclass tells why.
         """
-        return self._one_user("GET", check_user_id(user_id))
+        checked_id = check_user_id(user_id)
+        return self._as_documented(self._one_user("GET", checked_id), f"/users/{checked_id}")
 
     def find_user(self, email: str) -> dict[str, Any]:
         """Return the one user with an email, from the full list.
@@ -143,7 +144,7 @@ class AhaClient(RestClient):
                 f"The email that was asked for belongs to {len(found)} users of {self.config.account} "
                 f"(ids {ids}): name the one you mean by its id."
             )
-        return found[0]
+        return self._as_documented(found[0], "/users")
 
     def update_user(
         self, user_id: str, changes: Mapping[str, Any], receipt: dict[str, Any] | None = None
@@ -175,6 +176,19 @@ class AhaClient(RestClient):
                 f"{self._where} answered with another user than {user_id}.", status=200, method=method, path=path
             )
         return user
+
+    def _as_documented(self, user: dict[str, Any], path: str) -> dict[str, Any]:
+        """Let a user through of whom everything can be read: half a user is judged wrongly."""
+        found, odd = readable(user)
+        if odd:
+            raise AhaProtocolError(
+                f"{self._where} sent something unreadable for user {user['id']}: {', '.join(odd)} of another type "
+                "than documented. Look at this user in Aha!; nothing was concluded from the answer.",
+                status=200,
+                method="GET",
+                path=path,
+            )
+        return found
 
     # ---- lists ----------------------------------------------------------------------------------------
 
@@ -211,10 +225,10 @@ class AhaClient(RestClient):
             page = self._call("GET", "/users", params={"email": email, "per_page": 200}, decode=_users_page)
             for record in page.records:
                 if str(record["id"]) == user["id"]:
-                    return {**record, "id": user["id"]}
+                    return self._as_documented({**record, "id": user["id"]}, "/users")
         for record in self.iter_users():
             if record["id"] == user["id"]:
-                return record
+                return self._as_documented(record, "/users")
         raise AhaNotFoundError(f"The list of users of {self.config.account} doesn't show user {user['id']}.")
 
     def count_users(self) -> int:
@@ -359,15 +373,16 @@ def check_user_id(user_id: str) -> str:
 
 def _user(body: bytes) -> dict[str, Any]:
     """Read one user: Aha! wraps some answers and leaves others bare."""
-    answer = orjson.loads(body)
+    answer, _ = read_json(body)
     user = answer.get("user", answer) if isinstance(answer, dict) else None
-    if not isinstance(user, dict) or not _has_id(user):
+    if not isinstance(user, dict) or not is_record_id(user.get("id")):
         raise ValueError("no user with an id")
     return {**user, "id": str(user["id"])}
 
 
 def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:
     """Let only bytes through that can be a page: a web page or an answer that was cut is fetched again at once."""
+    body = without_mark(body)
     text = body.strip()
     if not (text.startswith(b"{") and text.endswith(b"}")):
         raise ValueError("not an object")
@@ -405,9 +420,11 @@ def _email(user: Mapping[str, Any]) -> str:
 
 def _seat_groups(body: bytes) -> list[dict[str, Any]]:
     """Read the groups: a list without pagination."""
-    answer = orjson.loads(body)
+    answer, _ = read_json(body)
     groups = answer.get("paid_seat_groups") if isinstance(answer, dict) else None
-    if not isinstance(groups, list) or not all(isinstance(group, dict) and _has_id(group) for group in groups):
+    if not isinstance(groups, list) or not all(
+        isinstance(group, dict) and is_record_id(group.get("id")) for group in groups
+    ):
         raise ValueError("no list of groups with ids")
     return [{**group, "id": str(group["id"])} for group in groups]
 
@@ -476,7 +493,8 @@ class _LookAhead:
     """Fetches pages in threads, a bounded number ahead of the reader, and hands them over in order.
 
     The first page that fails ends the work of all threads: nobody sends or waits on for a read that is lost.
-    What is on its way at the end is not waited for; its answer is dropped.
+    What is on its way at the end is not waited for: within a second its thread sees that nobody wants it, and no
+    process waits for a thread.
     """
 
     def __init__(self, threads: int, fetch: Callable[[int, Callable[[], bool]], bytes], clock: Clock) -> None:
@@ -489,7 +507,7 @@ class _LookAhead:
         self._pending: deque[Future[bytes]] = deque()
         self._failure: BaseException | None = None
         self._stopped = False
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aha-page")
+        self._pool = DaemonExecutor(threads, "aha-page")
 
     def __enter__(self) -> _LookAhead:
         self.ask(1)
@@ -497,7 +515,7 @@ class _LookAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
     def ask(self, last_page: int) -> None:
         """Have pages fetched, as many as may be under way and none beyond the last."""
@@ -512,9 +530,14 @@ class _LookAhead:
             if self._failure:
                 break
         bodies: list[bytes] = []
+        size = 0
         while self._failure or (self._pending and self._pending[0].done() and len(bodies) < most):
             if self._failure:
                 raise self._failure
+            size += len(self._pending[0].result())
+            # Together they take no more memory than one that is as large as may be.
+            if bodies and size > LARGEST_ANSWER:
+                break
             bodies.append(self._pending.popleft().result())
         self.taken += len(bodies)
         return bodies

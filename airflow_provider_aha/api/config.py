@@ -17,6 +17,8 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_TIMEOUT = 3600.0
+# A request may take so many times the read timeout.
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class RestConfig:
     :param api_key: the API key.
     :param page_size: records a page.
     :param connect_timeout: seconds to wait for a connection.
-    :param read_timeout: seconds to wait between two parts of an answer.
+    :param read_timeout: seconds to wait between two parts of an answer; of all of them, five times as many.
     :param requests_per_minute: how many requests a minute are sent at most.
     :param requests_per_second: how many requests a second are sent at most.
     :param max_in_flight: how many requests may wait for their answer at once, 1 to 32.
@@ -79,6 +81,11 @@ class RestConfig:
     def host(self) -> str:
         """The host that requests go to, with its port where it has one."""
         return urlsplit(self.base_url).netloc
+
+    @property
+    def longest_request(self) -> float:
+        """Seconds that one request may take in all: an answer that comes byte by byte has an end, too."""
+        return self.connect_timeout + _PARTS * self.read_timeout
 
     @property
     def is_loopback(self) -> bool:

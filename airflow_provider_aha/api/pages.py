@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import orjson
+from airflow_provider_aha.api.records import is_record_id, read_json
 
 
 class Page(Protocol):
@@ -41,7 +41,7 @@ class JsonPage:
 
     def __init__(self, body: bytes, key: str) -> None:
         self.body = body
-        answer = orjson.loads(body)
+        answer, _ = read_json(body)
         self.records, pagination = split_list_answer(answer, key)
         try:
             self.total_records = int(pagination["total_records"])
@@ -67,12 +67,6 @@ def split_list_answer(answer: Any, key: str) -> tuple[list[dict[str, Any]], dict
         pagination = pagination[0]
     if not isinstance(records, list) or not isinstance(pagination, dict):
         raise ValueError(f"no list {key} with pagination")
-    if not all(isinstance(record, dict) and _has_id(record) for record in records):
+    if not all(isinstance(record, dict) and is_record_id(record.get("id")) for record in records):
         raise ValueError(f"a record of {key} without id")
     return records, pagination
-
-
-def _has_id(record: Mapping[str, Any]) -> bool:
-    # A number too large for 64 bits comes as a float, with its last digits lost.
-    record_id = record.get("id")
-    return isinstance(record_id, (str, int)) and not isinstance(record_id, bool) and record_id != ""

@@ -63,6 +63,15 @@ class Clock:
         """Return seconds since the epoch, UTC."""
         return time.time()
 
+    def check(self, stopped: Callable[[], bool] = never) -> None:
+        """Look whether to go on.
+
+        :param stopped: says that the asker's own work is over.
+        :raises AhaCancelledError: when :meth:`cancel` was called, or the work is over.
+        """
+        if self.cancelled or stopped():
+            raise AhaCancelledError("The work was cancelled.")
+
     def sleep(self, seconds: float, stopped: Callable[[], bool] = never) -> None:
         """Wait.
 

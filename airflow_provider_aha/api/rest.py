@@ -19,11 +19,11 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from airflow_provider_aha.api.config import RestConfig
 from airflow_provider_aha.api.ratelimit import Clock, RateLimiter, never
+from airflow_provider_aha.api.wire import ENCODINGS, BoundedAdapter, TooLargeError, body_of, patience
 from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
     AhaConnectionError,
@@ -36,9 +36,13 @@ from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
+# Of the 4xx these say that the request came at the wrong moment; of the 5xx these stay as they are.
+_PASSING_4XX = frozenset({408, 425, 429})
+_LASTING_5XX = frozenset({501, 505})
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
+# A page of 200 users with some 1400 roles each fits in; packed or not, nothing larger is read.
+LARGEST_ANSWER = 32 * 1024 * 1024
 # What a decoder raises for an answer that is not what it decodes.
 UNDECODABLE = (ValueError, KeyError, TypeError)
 
@@ -121,6 +125,17 @@ def logged_as(shown: str) -> AbstractContextManager[None]:
     return _shown.as_path(shown)
 
 
+def is_transient(status: int | None) -> bool:
+    """Tell whether a status is a fault that passes, so that the same request may succeed a little later.
+
+    Whatever 5xx a server, or something before it, makes up is one: 520 to 530 are Cloudflare's. Whether the request
+    may be sent again at all is another question.
+
+    :param status: of the answer; None where there was none.
+    """
+    return status is not None and (status in _PASSING_4XX or (500 <= status < 600 and status not in _LASTING_5XX))
+
+
 class RetryBudget:
     """The seconds that the retries of one call may wait in sum; waits of several threads at once count once."""
 
@@ -189,7 +204,8 @@ class RestClient:
     def cancel(self) -> None:
         """End what runs, in any thread, with :class:`AhaCancelledError`; the client is of no use afterwards.
 
-        It may come from a signal handler. A single request that is on its way is waited for.
+        It may come from a signal handler. A request that reads ends within a second; one that may change something
+        is waited for, so that its answer is known.
         """
         self._clock.cancel()
 
@@ -228,7 +244,7 @@ class RestClient:
             number = self._limiter.acquire(stopped)
             try:
                 with _shown.as_path(shown):
-                    return self._attempt(number, method, path, params, body, decode, receipt)
+                    return self._attempt(number, method, path, params, body, decode, receipt, stopped)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, shown, attempt
                 if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
@@ -248,12 +264,15 @@ class RestClient:
         body: Mapping[str, Any] | Sequence[Any] | None,
         decode: Callable[[bytes], T],
         receipt: dict[str, Any] | None,
+        stopped: Callable[[], bool],
     ) -> T:
-        response, answer = self._exchange(number, method, path, params, body)
+        response, answer = self._exchange(number, method, path, params, body, stopped)
         if receipt is not None:
             receipt.update(http_status=response.status_code, request_id=response.headers.get("X-Request-Id"))
         if response.status_code not in self.service.successes:
-            self._raise_for_status(response, answer)
+            self._raise_for_status(response, answer or b"")
+        if answer is None:
+            raise self._too_large(response)
         try:
             return decode(answer)
         except UNDECODABLE as error:
@@ -271,7 +290,9 @@ class RestClient:
         path: str,
         params: Mapping[str, Any] | None,
         body: Mapping[str, Any] | Sequence[Any] | None,
-    ) -> tuple[requests.Response, bytes]:
+        stopped: Callable[[], bool],
+    ) -> tuple[requests.Response, bytes | None]:
+        """Send one request, and return its answer; None in place of a body that is too large."""
         headers: Mapping[str, str] | None = None
         try:
             request = self._request.copy()
@@ -279,19 +300,30 @@ class RestClient:
             request.prepare_url(f"{self.config.base_url}{self.service.prefix}{path}", params)
             if body is not None:
                 request.prepare_body(None, None, json=body)
-            # Without the session around it: that would follow redirects, keep cookies, and take its time.
-            response = self._adapter.send(
-                request, timeout=(self.config.connect_timeout, self.config.read_timeout), **self._settings
-            )
-            # The body in one piece: `content` puts it together from pieces of 10 KB.
-            answer = b"".join(response.iter_content(None))
-            headers = response.headers
+            with patience(self._patience(method, stopped)):
+                # Without the session around it: that would follow redirects, keep cookies, and take its time.
+                response = self._adapter.send(
+                    request, timeout=(self.config.connect_timeout, self.config.read_timeout), **self._settings
+                )
+                headers = response.headers
+                answer = _body(response)
         except (OSError, ValueError) as error:
             raise self._no_answer(error) from None
         finally:
             self._limiter.release(headers, number)
         self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
         return response, answer
+
+    def _patience(self, method: str, stopped: Callable[[], bool]) -> Callable[[], float]:
+        """Return what says how many seconds a request has left that begins now."""
+        end = self._clock.monotonic() + self.config.longest_request
+
+        def left() -> float:
+            if method == "GET":
+                self._clock.check(stopped)
+            return end - self._clock.monotonic()
+
+        return left
 
     def _is_retryable(self, error: AhaError, *, again: bool) -> bool:
         """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
@@ -301,7 +333,7 @@ class RestClient:
             return error.status in self.service.successes
         if isinstance(error, AhaConnectionError):
             return True
-        return error.status in _RETRYABLE_STATUS
+        return is_transient(error.status)
 
     def _backoff(self, error: AhaError, attempt: int) -> float:
         longest = min(_FIRST_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
@@ -322,7 +354,7 @@ class RestClient:
                 retry_after=pause,
                 **facts,
             )
-        if status >= 500:
+        if 500 <= status < 600 or is_transient(status):
             raise AhaServerError(
                 f"{self._where} failed with status {status}. If it lasts, look at {self.service.name}'s status "
                 "page.",
@@ -355,9 +387,24 @@ class RestClient:
             request_id=response.headers.get("X-Request-Id"),
         )
 
+    def _too_large(self, response: requests.Response) -> AhaError:
+        return AhaProtocolError(
+            f"{self._where} answered with more than {LARGEST_ANSWER // 1024**2} MB, and nothing of that was kept. "
+            "If the account is that large, a smaller `page_size` in the connection's extra makes answers smaller.",
+            status=response.status_code,
+            request_id=response.headers.get("X-Request-Id"),
+        )
+
     def _no_answer(self, error: Exception) -> AhaError:
         kind = AhaConfigurationError if _is_lasting(error) else AhaConnectionError
         return kind(f"{self._where} could not be reached: {_cause(error)}")
+
+
+def _body(response: requests.Response) -> bytes | None:
+    try:
+        return body_of(response, LARGEST_ANSWER)
+    except TooLargeError:
+        return None
 
 
 def _is_lasting(error: Exception) -> bool:
@@ -414,10 +461,10 @@ def _session(service: Service, config: RestConfig, user_agent: str) -> requests.
     # One session for all threads: its connection pool is made for that, and nothing else of it changes.
     session = requests.Session()
     session.auth = _KeyAuth(service, config.api_key)
-    session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
+    session.headers.update({"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": ENCODINGS})
     # A session cookie would be a second identity beside the key.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.mount(config.base_url, HTTPAdapter(pool_maxsize=config.max_in_flight))
+    session.mount(config.base_url, BoundedAdapter(pool_maxsize=config.max_in_flight))
     return session
 
 

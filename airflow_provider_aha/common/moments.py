@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAY_MS = 24 * 60 * 60 * 1000
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -29,3 +32,13 @@ def days_between(since: datetime, until: datetime) -> int:
     :param until: the later one.
     """
     return (until - since) // timedelta(days=1)
+
+
+def day_of(milliseconds_since_1970: int | None) -> str:
+    """Return the UTC day of a time, or nothing.
+
+    :param milliseconds_since_1970: the time.
+    """
+    if milliseconds_since_1970 is None:
+        return ""
+    return date.fromordinal(_EPOCH + milliseconds_since_1970 // _DAY_MS).isoformat()

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
@@ -72,7 +72,7 @@ def extract(
     layout = Layout(location.path, client.config.account)
     with (
         staging() as folder,
-        ThreadPoolExecutor(2, thread_name_prefix="aha-aside") as aside,
+        DaemonExecutor(2, "aha-aside") as aside,
         PastVisits(location, layout) as past,
     ):
         # Once for all passes, and after the first page: nothing else waits for these two.
@@ -183,6 +183,7 @@ class _Crawl:
     total_last: int
     pages: int
     rows: int
+    repaired: int
 
     def figures(self) -> dict[str, Any]:
         return {
@@ -194,6 +195,7 @@ class _Crawl:
             "duplicates_removed": self.normalizer.duplicates_removed,
             "pages": self.pages,
             "absent_fields": dict(sorted(self.absent.items())),
+            "texts_repaired": self.repaired,
             "workspaces_unnamed": len(self.normalizer.unnamed),
         }
 
@@ -237,7 +239,7 @@ def _land(
     datasets: Sequence[str],
     past: PastVisits | None = None,
 ) -> _Crawl:
-    crawl = _Crawl(normalizer, {}, Counter(), 0, 0, 0, 0)
+    crawl = _Crawl(normalizer, {}, Counter(), 0, 0, 0, 0, 0)
     if past is not None:
         past.begin()
     progress = _Progress()
@@ -266,6 +268,7 @@ class _Progress:
             crawl.pages += 1
             crawl.rows += len(page.ids)
             crawl.absent.update(page.absent)
+            crawl.repaired += page.repaired
             self._say(page, crawl)
             yield page
 
@@ -363,8 +366,8 @@ def _warn_of_absent(manifest: Mapping[str, Any]) -> None:
     if absent := manifest["absent_fields"]:
         found = ", ".join(f"{name} ({count} users)" for name, count in absent.items())
         log.warning(
-            "Aha! left out fields that rules read: %s. They are null in the snapshot, and a rule that reads "
-            "them will refuse to run.",
+            "Aha! left out fields that rules read, or sent what can't be read: %s. That is null in the snapshot, "
+            "and a rule that reads one of them will refuse to run.",
             found,
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from airflow_provider_aha.api.pages import split_list_answer
+from airflow_provider_aha.api.records import LONGEST_TEXT, read_json, without_mark
 from airflow_provider_aha.common.arrow import json_array, literal, number_rows, read_json_table
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.names import DATASETS
@@ -36,7 +37,8 @@ WORKSPACE_ROLES = {
     0: ("none", "None"),
 }
 
-# Keys without which a later decision would be a guess: their absence is counted, never filled in.
+# Keys without which a later decision would be a guess: their absence is counted, never filled in. The last two are
+# absent also where they are no list, or where it can't be said which role that is, or where it holds.
 REQUIRED_KEYS = (
     "email",
     "enabled",
@@ -50,6 +52,7 @@ REQUIRED_KEYS = (
 )
 _ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 _DAY_MS = 24 * 60 * 60 * 1000
+_LONGEST_ID = 20
 
 _PRODUCT_ROLE = pa.struct(
     [
@@ -83,6 +86,8 @@ _USER = pa.struct(
         # Ours: what the slow way found out. No key of the API starts so.
         ("~extra", pa.string()),
         ("~absent_access", pa.bool_()),
+        ("~lost_product_roles", pa.bool_()),
+        ("~lost_user_roles", pa.bool_()),
     ]
 )
 _PAGINATION = pa.struct([("total_records", pa.int64()), ("total_pages", pa.int64()), ("current_page", pa.int64())])
@@ -95,17 +100,22 @@ _PAGE = pj.ParseOptions(
 class UsersPage:
     """A page of ``GET /users`` in Arrow; a :class:`airflow_provider_aha.api.pages.Page`.
 
+    ``absent`` counts by decisive key of how many users it can't be said, ``repaired`` in how many places half a
+    character was replaced.
+
     :param body: the answer's bytes.
     :raises ValueError: when the body is no page of users.
     """
 
     def __init__(self, body: bytes) -> None:
         self.absent: Counter[str] = Counter()
+        self.repaired = 0
         table = self._parse(body)
         self._take(table.column("users").chunk(0).flatten(), table.column("pagination").chunk(0)[0])
 
     def _take(self, users: pa.StructArray, pagination: pa.StructScalar) -> None:
         self.users = users
+        self.absent.update(_users_with_odd_roles(users))
         self.total_records: int = pagination["total_records"].as_py()
         self.total_pages: int = pagination["total_pages"].as_py()
         self.number: int = pagination["current_page"].as_py()
@@ -129,13 +139,15 @@ class UsersPage:
     def _of(cls, users: pa.StructArray, pagination: pa.StructScalar) -> UsersPage:
         page = cls.__new__(cls)
         page.absent = Counter()
+        page.repaired = 0
         page._take(users, pagination)
         return page
 
     def _parse(self, body: bytes) -> pa.Table:
-        if (table := _read_if_documented([body])) is not None:
+        if (table := _read_if_documented([without_mark(body)])) is not None:
             return table
-        records, pagination = split_list_answer(orjson.loads(body), "users")
+        answer, self.repaired = read_json(body)
+        records, pagination = split_list_answer(answer, "users")
         try:
             numbers = {name: _int64(pagination[name]) for name in _PAGINATION.names}
         except (KeyError, TypeError, OverflowError) as error:
@@ -154,7 +166,10 @@ def _page_of(users: list[dict[str, Any]], pagination: dict[str, int]) -> bytes:
 
 
 def _json(extra: dict[str, Any]) -> str | None:
-    return orjson.dumps(extra).decode() if extra else None
+    if not extra:
+        return None
+    text = orjson.dumps(extra)
+    return text.decode() if len(text) <= LONGEST_TEXT else f'{{"~not_kept_bytes":{len(text)}}}'
 
 
 def _read_if_documented(bodies: Sequence[bytes]) -> pa.Table | None:
@@ -185,12 +200,58 @@ def _is_as_documented(table: pa.Table, body: bytes) -> bool:
         users.field("product_roles").flatten(),
         users.field("user_roles").flatten(),
     )
-    if any(column.null_count for column in never_null) or pc.min(pc.binary_length(ids)).as_py() == 0:
+    if any(column.null_count for column in never_null) or not _are_ids(ids):
+        return False
+    if len(body) > LONGEST_TEXT and not all(map(_is_short, _texts(users))):
         return False
     # Inside JSON text a quote is escaped, so these bytes can only be a key of a user.
     return all(
         users.field(key).null_count == 0 or body.count(f'"{key}":'.encode()) == len(users) for key in REQUIRED_KEYS
     )
+
+
+def _are_ids(ids: pa.StringArray) -> bool:
+    return not len(ids) or (pc.all(pc.ascii_is_decimal(ids)).as_py() and _is_short(ids, _LONGEST_ID))
+
+
+def _is_short(texts: pa.StringArray, most: int = LONGEST_TEXT) -> bool:
+    return (pc.max(pc.binary_length(texts)).as_py() or 0) <= most
+
+
+def _texts(part: pa.Array) -> Iterator[pa.StringArray]:
+    """Yield all texts of a user, at any depth."""
+    if pa.types.is_string(part.type):
+        yield part
+    elif pa.types.is_list(part.type):
+        yield from _texts(part.flatten())
+    elif pa.types.is_struct(part.type):
+        for inner in part.flatten():
+            yield from _texts(inner)
+
+
+def _users_with_odd_roles(users: pa.StructArray) -> dict[str, int]:
+    """Count the users of whom it can't be said which roles they have, or where."""
+    found = {}
+    for name, oddities in (("product_roles", _odd_product_roles), ("user_roles", _odd_user_roles)):
+        roles, lost = users.field(name), users.field(f"~lost_{name}")
+        odd = oddities(roles.flatten())
+        if roles.null_count or lost.null_count < len(lost) or pc.any(odd).as_py():
+            parents = pc.list_parent_indices(roles).cast(_INT64).filter(odd)
+            here = pc.or_(pc.is_null(roles), pc.is_valid(lost))
+            found[name] = len(pc.unique(pa.concat_arrays([parents, pc.indices_nonzero(here).cast(_INT64)])))
+    return found
+
+
+def _odd_product_roles(items: pa.StructArray) -> pa.BooleanArray:
+    # A role that is not among the known ones may be any, also one that gives much.
+    known = pc.index_in(items.field("role"), value_set=_ROLE_CODES)
+    return pc.or_(pc.is_null(known), pc.is_null(items.field("product_id")))
+
+
+def _odd_user_roles(items: pa.StructArray) -> pa.BooleanArray:
+    scope = items.field("scope")
+    nowhere = pc.and_(pc.is_valid(scope), pc.is_null(pc.struct_field(scope, "id")))
+    return pc.or_(pc.is_null(items.field("role_id")), nowhere)
 
 
 def _take_unknown(record: dict[str, Any]) -> dict[str, Any]:
@@ -200,12 +261,22 @@ def _take_unknown(record: dict[str, Any]) -> dict[str, Any]:
 def _documented_user(record: dict[str, Any], extra: dict[str, Any], absent: Counter[str]) -> dict[str, Any]:
     """Make one user as documented; what loses something by that is kept in ``~extra`` as it came."""
     user, lossy = _known_parts(record, _USER_READERS)
-    absent.update(key for key in REQUIRED_KEYS if key not in user)
+    absent.update(key for key in REQUIRED_KEYS[:-2] if key not in user)
+    for key in REQUIRED_KEYS[-2:]:
+        user[f"~lost_{key}"] = True if _has_lost_roles(record.get(key), user.get(key)) else None
     if (rights := user.get("administrator_roles")) is not None and len(rights) < len(_ADMINISTRATOR_ROLES):
         absent["administrator_roles"] += 1
     user["~absent_access"] = True if "accessed_at" not in user else None
     user["~extra"] = _json(extra | lossy)
     return user
+
+
+def _has_lost_roles(sent: Any, known: Any) -> bool:
+    """Tell whether roles were sent that left nothing, or lost the place where they hold."""
+    if not isinstance(sent, list) or known is None:
+        return False
+    scopes = sum(isinstance(role, dict) and role.get("scope") is not None for role in sent)
+    return len(known) < len(sent) or sum(role.get("scope") is not None for role in known) < scopes
 
 
 _Reader = Callable[[Any], Any]
@@ -242,7 +313,17 @@ def _known_parts(record: dict[str, Any], readers: Mapping[str, _Reader]) -> tupl
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError
-    return str(value)
+    text = str(value)
+    if len(text) > LONGEST_TEXT:
+        raise ValueError
+    return text
+
+
+def _address(value: Any) -> str:
+    # A number is nobody's.
+    if not isinstance(value, str):
+        raise TypeError
+    return _text(value)
 
 
 def _flag(value: Any) -> bool:
@@ -251,7 +332,7 @@ def _flag(value: Any) -> bool:
     raise TypeError
 
 
-_READ_AS_IS: dict[_Reader, type] = {_text: str, _flag: bool}
+_READ_AS_IS: dict[_Reader, type] = {_flag: bool}
 
 
 def _integer(bits: int) -> _Reader:
@@ -313,7 +394,7 @@ def _list(reader: _Reader) -> _Reader:
 _USER_READERS: dict[str, _Reader] = {
     "id": _text,
     "name": _text,
-    "email": _text,
+    "email": _address,
     "timezone": _text,
     "created_at": _timestamp,
     "updated_at": _timestamp,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import translate
 
-from airflow_provider_aha.common.addresses import domain_of, fold, is_id
+from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, is_id, look, read_addresses
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 # Names that look like no person: such a user is spared until somebody lists it by id.
@@ -34,6 +35,96 @@ SERVICE_ACCOUNT_PATTERNS = (
 )
 
 
+# So many digits of a number are exact in a spreadsheet, and in JavaScript.
+_EXACT = 15
+_LONGEST_ID = 40
+# So many entries a sentence may name.
+_NAMED = 20
+# The kinds of entries, in the order in which they are looked at.
+KINDS = ID, EMAIL, DOMAIN, PATTERN = "id", "email", "domain", "pattern"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a list.
+
+    :param kind: ``id``, ``email``, ``domain`` or ``pattern``.
+    :param text: what it says, as it is compared.
+    :param place: where it stands, for sentences: ``entry 2 of the protected ids in the Variable aha_guards``.
+    :param reason: what a user is who is on it, without personal data: ``protected id``.
+    """
+
+    kind: str
+    text: str = field(repr=False)
+    place: str
+    reason: str
+
+
+def read_entries(kind: str, value: object, place: str, reason: str) -> list[Entry]:
+    """Read one entry of a list.
+
+    :param kind: ``id``, ``email``, ``domain`` or ``pattern``.
+    :param value: what somebody wrote.
+    :param place: where it stands.
+    :param reason: what a user is who is on it.
+    :return: the entry; several for an email that names several addresses.
+    :raises AhaConfigurationError: when it could match nobody; the sentence repeats nothing of it.
+    """
+    try:
+        texts = _READERS[kind](str(value))
+    except ValueError as error:
+        raise AhaConfigurationError(f"{_sentence(place)} {error}.") from None
+    return [Entry(kind, text, place, reason) for text in texts]
+
+
+def _sentence(place: str) -> str:
+    return f"{place[0].upper()}{place[1:]}"
+
+
+def _id(text: str) -> list[str]:
+    found = fold(text)
+    if not is_id(found) or len(found) > _LONGEST_ID:
+        raise ValueError(
+            "is no user id, which has digits only (a spreadsheet may have rounded it: format the column as text)"
+        )
+    return [found]
+
+
+def _email(text: str) -> list[str]:
+    found = read_addresses(text)
+    if not found:
+        raise ValueError("has no address")
+    return [look(address) for address in found]
+
+
+def _domain(text: str) -> list[str]:
+    found = ascii_domain(fold(text).removeprefix("@").removesuffix("."))
+    if not _DOMAIN.fullmatch(found):
+        raise ValueError("is no domain, which is what follows the @")
+    return [found]
+
+
+def _pattern(text: str) -> list[str]:
+    found = fold(text)
+    if not found:
+        raise ValueError("is an empty pattern")
+    if _REGULAR_EXPRESSION.search(_CLASS.sub("x", found)) or _IN_CLASS.search(found):
+        raise ValueError(
+            "looks like a regular expression, and patterns are those of a shell: * for any text, ? for one "
+            "character, [abc] for one of these; svc* is what begins with svc, [.] is a dot before one of them"
+        )
+    return [found]
+
+
+_READERS: dict[str, Callable[[str], list[str]]] = {ID: _id, EMAIL: _email, DOMAIN: _domain, PATTERN: _pattern}
+_DOMAIN = re.compile(r"(?:\*\.)?[^\s@*./:]+(?:\.[^\s@*./:]+)*")
+_CLASS = re.compile(r"\[!?\]?[^\]]*\]")
+# Outside of a class. A shell would take all of it for plain characters, so that the pattern would match nobody, or
+# a few of those who are meant.
+_REGULAR_EXPRESSION = re.compile(r"\\|^\^|\$$|\.[*+?]|\(\?|[\[|{}]|^/.*/$|^%|%$")
+_IN_CLASS = re.compile(r"\[\^|\]\+")
+
+
 class UserMatcher:
     """Tells whether a user is on a list. Case, blanks around a text and the way an accent is written don't count.
 
@@ -43,7 +134,10 @@ class UserMatcher:
         for itself.
     :param patterns: with ``*``, ``?`` and ``[...]``, for the whole email or the whole name.
     :param word: what a user on the list is, for the reason.
+    :param where: where the list stands, for sentences, such as `` in the Variable aha_guards``.
     :raises AhaConfigurationError: for an entry that could match nobody.
+
+    An email stands for every address that looks like it, also one with a ``+`` and more behind the name.
     """
 
     def __init__(
@@ -54,65 +148,152 @@ class UserMatcher:
         patterns: Iterable[str] = (),
         *,
         word: str = "protected",
+        where: str = "",
     ) -> None:
-        self._word = word
-        self._ids = frozenset(_entries(ids, is_id, f"{word} ids", "a user id has digits only"))
-        self._emails = frozenset(_entries(emails, _is_email, f"{word} emails", "an email has one @ inside"))
-        named = set(_entries(domains, _is_domain, f"{word} domains", "a domain is what follows the @"))
-        self._parents = tuple(domain[1:] for domain in named if domain.startswith("*."))
-        self._domains = frozenset(domain for domain in named if not domain.startswith("*."))
-        self._pattern = _either(_entries(patterns, _is_pattern, f"{word} patterns", "a pattern is not empty"))
+        given = {ID: ids, EMAIL: emails, DOMAIN: domains, PATTERN: patterns}
+        entries: list[Entry] = []
+        for kind, values in given.items():
+            what = f"the {word} {kind}s{where}"
+            if isinstance(values, str):
+                raise AhaConfigurationError(f"{what[0].upper()}{what[1:]} must be a list.")
+            for number, value in enumerate(values, 1):
+                entries += read_entries(kind, value, f"entry {number} of {what}", f"{word} {kind}")
+        self._take(entries)
 
-    def match(self, user_id: str, email: str | None, name: str | None) -> str | None:
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> UserMatcher:
+        """Return what looks users up in entries of any lists.
+
+        :param entries: the entries.
+        """
+        found = cls()
+        found._take(list(entries))
+        return found
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        self.entries = tuple(entries)
+        by_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in KINDS}
+        self._ids, self._emails, domains = (
+            {entry.text: entry for entry in reversed(by_kind[kind])} for kind in (ID, EMAIL, DOMAIN)
+        )
+        self._parents = {text[1:]: entry for text, entry in domains.items() if text.startswith("*.")}
+        self._domains = {text: entry for text, entry in domains.items() if not text.startswith("*.")}
+        self._suffixes = tuple(self._parents)
+        self._patterns = [(re.compile(translate(entry.text)), entry) for entry in by_kind[PATTERN]]
+        # One look at all patterns together: most users fit none.
+        self._any_pattern = re.compile("|".join(pattern.pattern for pattern, _ in self._patterns))
+
+    @property
+    def names_matter(self) -> bool:
+        """Whether a user whose name isn't known may be on the list: a pattern without ``@`` may fit a name."""
+        return any(entry.kind == PATTERN and "@" not in entry.text for entry in self.entries)
+
+    def match(self, user_id: str, email: str | None, *names: str | None) -> str | None:
         """Look for a user on the list.
 
         :param user_id: the user's id.
         :param email: the user's email.
-        :param name: the user's name.
+        :param names: the user's name, and every other one by which the user is known.
         :return: a reason without personal data, such as ``protected id``; None for a user who isn't listed.
         """
-        if user_id.strip() in self._ids:
-            return f"{self._word} id"
+        found = self.find(user_id, email, *names)
+        return found.reason if found else None
+
+    def find(self, user_id: str, email: str | None, *names: str | None) -> Entry | None:
+        """Look for an entry that a user is on; see :meth:`match`.
+
+        :param user_id: the user's id.
+        :param email: the user's email.
+        :param names: the user's name, and every other one by which the user is known.
+        """
         folded = fold(email)
-        if folded in self._emails:
-            return f"{self._word} email"
-        if self.has_domain_of(folded):
-            return f"{self._word} domain"
-        if self._pattern and any(self._pattern.match(text) for text in (folded, fold(name)) if text):
-            return f"{self._word} pattern"
-        return None
+        return (
+            self._ids.get(user_id.strip())
+            or self._emails.get(look(email))
+            or self._domain_of(folded)
+            or self._fitting([folded, *map(fold, names)])
+        )
 
     def has_domain_of(self, folded: str) -> bool:
         """Tell whether the domain of an address is on the list.
 
         :param folded: what :func:`fold` returned.
         """
+        return self._domain_of(folded) is not None
+
+    def _domain_of(self, folded: str) -> Entry | None:
         domain = domain_of(folded)
-        return domain != "" and (domain in self._domains or domain.endswith(self._parents))
+        if domain in self._domains:
+            return self._domains[domain]
+        if domain.endswith(self._suffixes):
+            return next(entry for suffix, entry in self._parents.items() if domain.endswith(suffix))
+        return None
+
+    def _fitting(self, texts: Sequence[str]) -> Entry | None:
+        found = [text for text in texts if text and self._patterns and self._any_pattern.match(text)]
+        if not found:
+            return None
+        return next(entry for pattern, entry in self._patterns if any(map(pattern.match, found)))
 
 
-def _is_email(text: str) -> bool:
-    local, _, domain = text.partition("@")
-    return bool(local and domain) and "@" not in domain and not re.search(r"\s", text)
+# A user of an account: id, email and name.
+Who = tuple[str, str | None, str | None]
 
 
-def _is_domain(text: str) -> bool:
-    return re.fullmatch(r"(?:\*\.)?[^\s@*.]+(?:\.[^\s@*.]+)*", text) is not None
+def unmatched(entries: Iterable[Entry], users: Iterable[Who]) -> list[Entry]:
+    """Find the entries that no user of an account is on, enabled or not: they protect nobody.
+
+    :param entries: entries of any lists.
+    :param users: all users of the account.
+    :return: those entries, in order.
+    :raises AhaConfigurationError: when one is an id that no user has, and a user's id has the same first 15 digits:
+        a spreadsheet or JavaScript has rounded it, and who is meant would be unprotected.
+    """
+    entries = list(entries)
+    waiting = {kind: {entry.text for entry in entries if entry.kind == kind} for kind in KINDS}
+    patterns = {text: re.compile(translate(text)) for text in waiting[PATTERN]}
+    parents = {text for text in waiting[DOMAIN] if text.startswith("*.")}
+    rounded = dict.fromkeys((rounding for text in waiting[ID] for rounding in _roundings(text)), "")
+    for user_id, email, name in users:
+        if not any(waiting.values()):
+            break
+        folded = fold(email)
+        domain = domain_of(folded)
+        waiting[ID].discard(user_id)
+        waiting[EMAIL].discard(look(email))
+        waiting[DOMAIN].discard(domain)
+        waiting[DOMAIN] -= {parent for parent in parents & waiting[DOMAIN] if domain.endswith(parent[1:])}
+        texts = [text for text in (folded, fold(name)) if text]
+        waiting[PATTERN] -= {one for one in waiting[PATTERN] if any(map(patterns[one].match, texts))}
+        rounded |= {rounding: user_id for rounding in _roundings(user_id) if rounding in rounded}
+    found = [entry for entry in entries if entry.text in waiting[entry.kind]]
+    for entry in found:
+        other = max((rounded[one] for one in _roundings(entry.text)), default="") if entry.kind == ID else ""
+        if other:
+            raise AhaConfigurationError(
+                f"{_sentence(entry.place)}: no such user, but one has the same first {_EXACT} digits ({other}). A "
+                " spreadsheet or JavaScript rounds long numbers: write all digits, as text. If the user was "
+                "removed, take the entry out. Nothing was done."
+            )
+    return found
 
 
-def _is_pattern(text: str) -> bool:
-    return text != ""
+def _roundings(user_id: str) -> list[str]:
+    """Return what is left of an id where only 15 digits count, cut off and rounded; a short id stays as it is."""
+    if not is_id(user_id) or not _EXACT <= len(user_id) <= _LONGEST_ID:
+        return []
+    return [user_id[:_EXACT], f"{int(user_id):.{_EXACT - 1}e}"]
 
 
-def _entries(values: Iterable[str], fits: Callable[[str], bool], what: str, why: str) -> list[str]:
-    if isinstance(values, str):
-        raise AhaConfigurationError(f"The {what} must be a list.")
-    folded = [fold(str(value)) for value in values]
-    for place, text in enumerate(folded, 1):
-        if not fits(text):
-            raise AhaConfigurationError(f"Entry {place} of the {what} could match nobody: {why}.")
-    return folded
+def protects_nobody(entries: Sequence[Entry]) -> list[str]:
+    """Say which entries protect nobody, by where they stand; nothing of what they say.
 
-
-def _either(patterns: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(translate(pattern) for pattern in patterns)) if patterns else None
+    :param entries: what :func:`unmatched` returned.
+    :return: one sentence, or none.
+    """
+    places = list(dict.fromkeys(entry.place for entry in entries))
+    if not places:
+        return []
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    what = "1 entry protects" if len(places) == 1 else f"{len(places)} entries protect"
+    return [f"{what} nobody in this account: {', '.join(places[:_NAMED])}{more}."]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aha.common.values import to_bool, to_list, to_text
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     Done,
@@ -100,7 +101,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
 
     def _decision(self, plan_path: str, folder: RunFolder, context: Any, *, dry_run: bool) -> Decision:
         """Read the plan and, where it is to be carried out, its approval."""
-        from airflow_provider_aha.access.plan.plan import decision_of, load_plan
+        from airflow_provider_aha.access.plan.plan import decision_of, load_plan, load_users
 
         location = resolve_path(plan_path)
         plan = load_plan(location.fs, location.path)
@@ -114,6 +115,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
             strike_out=strike_out,
             facts={"ticket": to_text(self.ticket, "ticket"), **approval},
             now=datetime.now(UTC),
+            users=load_users(location.fs, location.path, plan.header),
         )
 
     def _approval(
@@ -142,7 +144,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         facts = check_approval(
             record,
             plan_sha256=plan.sha256,
-            approvers=to_list(self.approvers, "approvers") or [],
+            approvers=approvers_of(self.approvers),
             requested_by=run.requested_by,
             now=datetime.now(UTC),
             anonymous_counts=self.hook.get_conn().config.is_loopback,

@@ -18,6 +18,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import run_of
 
@@ -101,7 +102,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         from airflow_provider_aha.store.store import create_once, read_record, to_json
 
         location, plan = self._load(context)
-        approvers = to_list(self.approvers, "approvers") or []
+        approvers = approvers_of(self.approvers)
         if not plan.rows:
             self.log.info("The plan has no candidates: there is nothing to approve.")
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
@@ -186,7 +187,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
             "responded_by_id": person.get("id"),
             "responded_by_name": person.get("name"),
-            "approvers": to_list(self.approvers, "approvers") or [],
+            "approvers": approvers_of(self.approvers),
             "strike_out": strike_out,
             "dag_id": context["ti"].dag_id,
             "run_id": context["ti"].run_id,

@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_aha.common.values import to_int, to_list, to_number, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import run_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.store.store import Location
 
 
-class AhaPlanDeactivationsOperator(AhaOperator):
+class AhaPlanDeactivationsOperator(GuardedOperator):
     """Plan who should lose access, and say why; nothing is changed, and Aha! isn't asked.
 
     The newest snapshot of the account is judged by rules, any of which is enough. ``plan.json``,
@@ -34,13 +35,8 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         settings of the class; see the planning page of the docs. (templated)
     :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param exclusions: path of an exclusion file. (templated)
     :param roster: dict that says where the roster is and how it is read, or a list of them, of which one that has
         somebody as employed is enough; needed by rules of class ``left``. (templated)
-    :param protected_ids: ids that are never planned. (templated)
-    :param protected_emails: emails that are never planned. (templated)
-    :param protected_domains: domains whose users are never planned. (templated)
-    :param protected_patterns: shell patterns of emails and names that are never planned. (templated)
     :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
@@ -56,15 +52,10 @@ class AhaPlanDeactivationsOperator(AhaOperator):
     template_fields: Sequence[str] = (
         "rules",
         "base_path",
-        "exclusions",
         "roster",
-        "protected_ids",
-        "protected_emails",
-        "protected_domains",
-        "protected_patterns",
         "protect_patterns",
         "max_snapshot_age_hours",
-        "aha_conn_id",
+        *GuardedOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"rules": "json", "roster": "json"}
 
@@ -73,12 +64,7 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         *,
         rules: Sequence[Mapping[str, Any]] | str,
         base_path: str | None = None,
-        exclusions: str | None = None,
         roster: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | None = None,
-        protected_ids: Sequence[str] | str = (),
-        protected_emails: Sequence[str] | str = (),
-        protected_domains: Sequence[str] | str = (),
-        protected_patterns: Sequence[str] | str = (),
         protect_patterns: Sequence[str] | str | None = None,
         max_snapshot_age_hours: float | str = 24,
         policy_max: int = 5,
@@ -88,12 +74,7 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         super().__init__(**kwargs)
         self.rules = rules
         self.base_path = base_path
-        self.exclusions = exclusions
         self.roster = roster
-        self.protected_ids = protected_ids
-        self.protected_emails = protected_emails
-        self.protected_domains = protected_domains
-        self.protected_patterns = protected_patterns
         self.protect_patterns = protect_patterns
         self.max_snapshot_age_hours = max_snapshot_age_hours
         self.policy_max = policy_max
@@ -112,7 +93,7 @@ class AhaPlanDeactivationsOperator(AhaOperator):
             plan = self._recorded(location, run, self._request(run))
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.enabled_users, planned)
-        for note in plan.header["notes"]:
+        for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
             self.log.warning(note)
         return {
             "account": plan.account,
@@ -146,13 +127,11 @@ class AhaPlanDeactivationsOperator(AhaOperator):
         from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
         from airflow_provider_aha.lists.roster import RosterSpec
 
-        protected: dict[str, Any] = {
-            name: to_list(getattr(self, f"protected_{name}"), f"protected_{name}") or []
-            for name in ("ids", "emails", "domains", "patterns")
-        }
+        guards = self.guards()
         patterns = to_list(self.protect_patterns, "protect_patterns")
         patterns = list(SERVICE_ACCOUNT_PATTERNS) if patterns is None else patterns
-        policy = Policy(read_rules(self.rules), UserMatcher(**protected), UserMatcher(patterns=patterns))
+        service_accounts = UserMatcher(patterns=patterns, word="service account", where=" in the DAG")
+        policy = Policy(read_rules(self.rules), guards.protected, service_accounts)
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
         specs = RosterSpec.read_all(self.roster)
         if policy.of_class(LEFT) and not specs:
@@ -160,7 +139,6 @@ class AhaPlanDeactivationsOperator(AhaOperator):
                 "A rule of class left needs a roster, and none is given (the example DAG aha_offboard_leavers "
                 "takes it from the Variable aha_roster). No plan was made."
             )
-        exclusions = to_text(self.exclusions, "exclusions")
         limits = Limits(
             to_int(self.policy_max, "policy_max", 5, 0, 10**6),
             to_number(self.max_left_percent, "max_left_percent", 10, 0, 100),
@@ -172,16 +150,16 @@ class AhaPlanDeactivationsOperator(AhaOperator):
             policy=policy,
             as_given={
                 "rules": [as_given(rule) for rule in policy.rules],
-                "protected": protected,
+                "protected": guards.lists,
                 "protect_patterns": patterns,
-                "exclusions": exclusions,
+                "exclusions": guards.exclusions,
                 "rosters": [spec.as_given() for spec in specs],
                 "max_snapshot_age_hours": hours,
                 **asdict(limits),
             },
             max_snapshot_age=timedelta(hours=hours),
             roster=rosters_reader(specs) if policy.of_class(LEFT) else None,
-            exclusions=resolve_path(exclusions) if exclusions else None,
+            exclusions=tuple(map(resolve_path, guards.exclusions)),
             limits=limits,
         )
 

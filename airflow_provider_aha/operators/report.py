@@ -9,6 +9,7 @@ from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.guards import exclusions_of
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
@@ -38,7 +39,7 @@ class AhaAccessReportOperator(AhaOperator):
     :param seats_purchased: how many paid seats were bought. (templated)
     :param renewal_date: the day on which the contract is renewed, ``YYYY-MM-DD``. (templated)
     :param roster: dict that says where the roster is and how it is read, as for plans. (templated)
-    :param exclusions: path of an exclusion file, as for plans. (templated)
+    :param exclusions: path of an exclusion file, beside those of the Variable ``aha_guards``. (templated)
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: the figures, the one sentence and the page's address, as in ``access_summary.json``; no names, no
         emails.
@@ -123,7 +124,6 @@ class AhaAccessReportOperator(AhaOperator):
 
         run = run_of(context)
         specs = RosterSpec.read_all(self.roster)
-        exclusions = to_text(self.exclusions, "exclusions")
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
             account=self.hook.get_conn().config.account,
@@ -132,7 +132,7 @@ class AhaAccessReportOperator(AhaOperator):
             requested_by=run.requested_by,
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
             roster=rosters_reader(specs) if specs else None,
-            exclusions=resolve_path(exclusions) if exclusions else None,
+            exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),
             review_id=to_text(self.review_id, "review_id"),
         )
 

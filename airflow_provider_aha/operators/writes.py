@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_int, to_list, to_number, to_text
+from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaError,
@@ -20,14 +19,13 @@ from airflow_provider_aha.exceptions import (
     AhaSnapshotError,
 )
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Decision
-    from airflow_provider_aha.access.write.guards import Caps
-    from airflow_provider_aha.lists.exclusions import Exclusions
-    from airflow_provider_aha.lists.matching import UserMatcher
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Location
 
@@ -47,62 +45,33 @@ class Done(NamedTuple):
     evidence: str
 
 
-class AhaWriteOperator(AhaOperator):
+class AhaWriteOperator(GuardedOperator):
     """Base of the operators that write to Aha!.
 
     :param base_path: where evidence is kept; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param max_users: at most so many users within seven days. (templated)
-    :param max_percent: at most so many percent of the enabled users within seven days. (templated)
     :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through. (templated)
-    :param protected_ids: ids that are never changed. (templated)
-    :param protected_emails: emails that are never changed. (templated)
-    :param protected_domains: domains whose users are never changed. (templated)
-    :param protected_patterns: shell patterns of names and emails that are never changed, such as those of
-        service accounts. (templated)
-    :param exclusions: path of an exclusion file; see the planning docs. (templated)
     :param ticket: number of the ticket that asked for it, for the evidence. (templated)
     """
 
     template_fields: Sequence[str] = (
         "base_path",
-        "max_users",
-        "max_percent",
         "approved_plan_sha256",
-        "protected_ids",
-        "protected_emails",
-        "protected_domains",
-        "protected_patterns",
-        "exclusions",
         "ticket",
-        "aha_conn_id",
+        *GuardedOperator.template_fields,
     )
 
     def __init__(
         self,
         *,
         base_path: str | None = None,
-        max_users: int | str = 25,
-        max_percent: float | str = 20,
         approved_plan_sha256: str | None = None,
-        protected_ids: Sequence[str] | str = (),
-        protected_emails: Sequence[str] | str = (),
-        protected_domains: Sequence[str] | str = (),
-        protected_patterns: Sequence[str] | str = (),
-        exclusions: str | None = None,
         ticket: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.base_path = base_path
-        self.max_users = max_users
-        self.max_percent = max_percent
         self.approved_plan_sha256 = approved_plan_sha256
-        self.protected_ids = protected_ids
-        self.protected_emails = protected_emails
-        self.protected_domains = protected_domains
-        self.protected_patterns = protected_patterns
-        self.exclusions = exclusions
         self.ticket = ticket
 
     def location(self) -> Location:
@@ -151,19 +120,29 @@ class AhaWriteOperator(AhaOperator):
         from airflow_provider_aha.record.run import RunFolder
 
         # What a person wrote comes first, so that a wrong argument stops the task before any request.
-        caps, protected, excluded = self._caps(), self._protected(), self._excluded()
+        guards = self.guards(to_text(self.approved_plan_sha256, "approved_plan_sha256"))
+        exclusions = guards.load_exclusions()
         client, run = self.hook.get_conn(), run_of(context)
         self.link_to(context)
         folder = RunFolder(self.location(), client.config.account, run)
         rows: list[dict[str, Any]] = []
         about: dict[str, Any] = {"action": action, "dry_run": dry_run, "ended": "failed"}
         try:
-            protection = Protection(client.me()["id"], protected, excluded)
-            decision = self._with_exclusions(make_decision(folder))
+            today = datetime.now(UTC).date()
+            excluded = exclusions.holding(today) if exclusions else UserMatcher()
+            protection = Protection(client.me()["id"], guards.protected, excluded)
+            decision = make_decision(folder)
+            for sentence in protection.check(decision.users):
+                self.log.warning(sentence)
+            if exclusions:
+                # Those that hold at the write, rather than at the plan.
+                decision = replace(decision, facts={**decision.facts, "exclusions_sha256": exclusions.sha256})
             about["users"] = len(decision.targets)
             if len(decision.targets) == 1:
                 self.link_to(context, decision.targets[0].user_id)
-            rows = carry_out(client, folder, run, decision, caps=caps, protection=protection, dry_run=dry_run)
+            rows = carry_out(
+                client, folder, run, decision, caps=guards.caps, protection=protection, dry_run=dry_run
+            )
             about["ended"] = "completed"
         except AhaError as error:
             about["reason"] = str(error)
@@ -183,45 +162,6 @@ class AhaWriteOperator(AhaOperator):
         path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
         # The log is a witness outside of the record that nobody can change along with it.
         self.log.info("Manifest %s, SHA-256 %s", path, digest)
-
-    def _caps(self) -> Caps:
-        from airflow_provider_aha.access.write.guards import Caps
-
-        return Caps(
-            max_users=to_int(self.max_users, "max_users", 25, 0, 10**6),
-            max_percent=to_number(self.max_percent, "max_percent", 20, 0, 100),
-            approved_plan_sha256=to_text(self.approved_plan_sha256, "approved_plan_sha256"),
-        )
-
-    def _protected(self) -> UserMatcher:
-        from airflow_provider_aha.lists.matching import UserMatcher
-
-        return UserMatcher(
-            ids=to_list(self.protected_ids, "protected_ids") or (),
-            emails=to_list(self.protected_emails, "protected_emails") or (),
-            domains=to_list(self.protected_domains, "protected_domains") or (),
-            patterns=to_list(self.protected_patterns, "protected_patterns") or (),
-        )
-
-    def _excluded(self) -> Callable[[str, str | None, str | None], str | None] | None:
-        exclusions, today = self._exclusions, datetime.now(UTC).date()
-        if exclusions is None:
-            return None
-        return lambda user_id, email, name: exclusions.match(user_id, email, name, today)
-
-    @cached_property
-    def _exclusions(self) -> Exclusions | None:
-        """The exclusion file, read again in each try."""
-        from airflow_provider_aha.lists.exclusions import load_exclusions
-
-        path = to_text(self.exclusions, "exclusions")
-        return load_exclusions(resolve_path(path)) if path else None
-
-    def _with_exclusions(self, decision: Decision) -> Decision:
-        """Note in the evidence which exclusions hold at the write, rather than at the plan."""
-        if self._exclusions is None:
-            return decision
-        return replace(decision, facts={**decision.facts, "exclusions_sha256": self._exclusions.sha256})
 
     def _fail_for(self, rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
         from airflow_provider_aha.access.write.carry_out import summary, unfinished

@@ -111,7 +111,7 @@ def read_evidence(location: Location) -> list[dict[str, Any]]:
     """Read an evidence file.
 
     :param location: the file.
-    :return: its rows.
+    :return: its rows; times as text, numbers as numbers.
     :raises AhaSnapshotError: when it is missing, cut short, or not evidence.
     """
     with storage_errors(location.url, ANY_ERROR):
@@ -129,5 +129,7 @@ def read_evidence(location: Location) -> list[dict[str, Any]]:
                 f"{location.url} can't be read as Parquet: it was cut short or changed."
             ) from None
     # Times as text: reading them as Python objects would load pandas.
-    text = table.cast(pa.schema([pa.field(f.name, pa.string() if f.name in _TYPES else f.type) for f in EVIDENCE]))
+    text = table.cast(
+        pa.schema([pa.field(f.name, pa.string() if f.type == _TIMESTAMP else f.type) for f in EVIDENCE])
+    )
     return list(text.to_pylist())

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import carried
 from airflow_provider_aha.common.arrow import json_array, literal
+from airflow_provider_aha.common.moments import day_of
 from airflow_provider_aha.common.text import cell
 from airflow_provider_aha.datasets.snapshot import (
     Snapshot,
@@ -40,6 +41,7 @@ from airflow_provider_aha.report.figures import (
     reviewing,
     trend,
 )
+from airflow_provider_aha.report.page import page
 from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.people import Background, any_right, judge_people
 from airflow_provider_aha.review.population import RIGHT, read_roles, write_population
@@ -63,8 +65,6 @@ from airflow_provider_aha.version import package_version
 log = logging.getLogger(__name__)
 
 PAGE, TABLE, SUMMARY = "access_review.html", "access_review.csv", "access_summary.json"
-_EPOCH = date(1970, 1, 1).toordinal()
-_DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Asked:
     :param requested_by: who triggered the run, or the schedule.
     :param terms: thresholds, prices, what is shown.
     :param roster: reads the roster; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     :param review_id: the review that the report opens; None: it opens none.
     """
 
@@ -87,7 +87,7 @@ class Asked:
     requested_by: str
     terms: Terms
     roster: Callable[[], Rosters] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
     review_id: str | None = None
 
 
@@ -153,7 +153,7 @@ def gather(
     :param place: a local folder for the population.
     """
     terms, account = asked.terms, asked.account
-    exclusions = load_exclusions(asked.exclusions) if asked.exclusions else None
+    exclusions = load_exclusions(*asked.exclusions) if asked.exclusions else None
     roster = asked.roster() if asked.roster else None
     snapshot = read_snapshot(location, account)
     days = earlier_days(location, account, snapshot.day)
@@ -289,8 +289,6 @@ def render(report: Report, base_url: str, place: Path) -> tuple[dict[str, Path],
     :param place: a local folder for them.
     :return: page, table and summary as local files by name, and what the summary says.
     """
-    from airflow_provider_aha.report.page import page
-
     files = {name: place / name for name in (PAGE, TABLE, SUMMARY)}
     with storage_errors(str(place)):
         files[PAGE].write_bytes(page(report, base_url))
@@ -403,16 +401,6 @@ def _line(values: Iterable[object]) -> str:
 @lru_cache(maxsize=4096)
 def _quoted(value: object) -> str:
     return '"{}"'.format(cell(value).replace('"', '""'))
-
-
-def day_of(milliseconds_since_1970: int | None) -> str:
-    """Return the UTC day of a time, or nothing.
-
-    :param milliseconds_since_1970: the time.
-    """
-    if milliseconds_since_1970 is None:
-        return ""
-    return date.fromordinal(_EPOCH + milliseconds_since_1970 // _DAY_MS).isoformat()
 
 
 def _iso(moment: datetime) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from airflow_provider_aha.common.moments import day_of
 from airflow_provider_aha.common.text import script_json, visible
-from airflow_provider_aha.report.build import day_of
 from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import SEATS
 from airflow_provider_aha.review.people import ATTENTION, Person

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,24 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
+@dataclass(frozen=True)
+class Write:
+    """An update of a user that was carried out, whatever was answered.
+
+    :param user_id: the user.
+    :param fields: as sent.
+    :param before: the user as in the user list, before it.
+    :param after: the same after it.
+    :param time: of the account's clock, in seconds since 1970.
+    """
+
+    user_id: str
+    fields: Mapping[str, Any]
+    before: Json
+    after: Json
+    time: float
+
+
 class Account:
     """An Aha! account in memory. All methods may be called while a server serves it.
 
@@ -64,6 +83,8 @@ class Account:
         self.as_of = as_of
         self.previous: dict[str, Json] = {}
         """Users as they were before the last update through the API."""
+        self.writes: list[Write] = []
+        """The updates of users that the API has carried out, oldest first, whatever was answered."""
         self._clock = clock
         self._roster = roster
         self._setting = setting
@@ -144,6 +165,13 @@ class Account:
             raise ValueError(f"{path} is not a JSON object with a list of users")
         lists = {key: body.get(key) or () for key in ("products", "paid_seat_groups", "identity_providers")}
         return cls.from_users(body["users"], **lists, clock=clock)
+
+    def now(self) -> float:
+        """Say what time it is here.
+
+        :returns: seconds since 1970.
+        """
+        return self._clock()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -369,15 +397,18 @@ class Account:
             after["updated_at"] = self._stamp(before.get("updated_at"))
             self.previous[user_id] = before
             self._store(user_id, after)
+            self.writes.append(Write(user_id, copy.deepcopy(dict(changes)), before, after, self._clock()))
             return self._peek(user_id)
 
     def undo_update(self, user_id: str) -> Json:
-        """Take the last update of a user back.
+        """Take the last update of a user back, as if it had never been carried out.
 
         :param user_id: the id of a user that was updated.
         :returns: a copy of the user as before.
         """
         with self.lock:
+            last = max(at for at, write in enumerate(self.writes) if write.user_id == user_id)
+            del self.writes[last]
             self._store(user_id, self.previous.pop(user_id))
             return self.user(user_id)
 

@@ -228,6 +228,10 @@ class SandboxApp(SandboxService):
         rows = [row for row in self.account.audits() if _is_wanted(row, exchange.query)]
         return paginated("audits", rows, exchange)
 
+    def _now(self) -> float:
+        """Say what time it is for the account."""
+        return self.account.now()
+
     def _describe(self) -> Json:
         """Say what the account holds."""
         workspaces = self.account.workspaces

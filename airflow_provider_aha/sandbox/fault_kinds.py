@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,22 +19,55 @@ ANY = r".*"
 USERS = r"/users"
 ONE_USER = r"/users/[^/]+"
 USER_BODIES = r"/users(/[^/]+)?"
+USER_OR_ME = r"/users(/[^/]+)?|/me"
 
 _READ = ("GET",)
 _UPDATE = ("PUT",)
-_HTML_STATUSES = (401, 502, 503, 504)
+_WRITES = ("PUT", "POST", "DELETE")
 _PHRASES = {
     400: "Bad Request",
     401: "Unauthorized",
     403: "You are not authorized to perform this action",
     404: "Record not found",
+    408: "Request Timeout",
     422: "Validation failed",
+    425: "Too Early",
     500: "Internal server error",
     502: "502 Bad Gateway",
     503: "503 Service Unavailable",
     504: "504 Gateway Time-out",
+    507: "Insufficient Storage",
+    508: "Loop Detected",
+    520: "Web server is returning an unknown error",
+    521: "Web server is down",
+    522: "Connection timed out",
+    523: "Origin is unreachable",
+    524: "A timeout occurred",
+    525: "SSL handshake failed",
+    526: "Invalid SSL certificate",
+    527: "Railgun error",
+    528: "Unknown error",
+    529: "Site is overloaded",
+    530: "Origin DNS error",
+    599: "Network connect timeout",
 }
+# Those that a proxy in front of the API answers with, and 401, which Aha! answers with a page.
+_HTML_STATUSES = frozenset({401, 408, 502, 503, 504, *range(520, 531)})
 _LIMIT_HEADERS = ("X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset")
+_MEGABYTE = 1_000_000
+_MOST_MEGABYTES = 50
+_BOM = b"\xef\xbb\xbf"
+_ODD_VALUES: Mapping[str, Callable[[Json], Json]] = {
+    "rights_list": lambda _: {"administrator_roles": ["administer_account"]},
+    "email_number": lambda _: {"email": 4711},
+    "lone_surrogate": lambda user: {"name": f"{user.get('name')} \ud83d"},
+    "roles_null": lambda _: {"product_roles": None},
+    "role_text": lambda user: _with_roles(user, "owner"),
+    "role_float": lambda user: _with_roles(user, 20.0),
+    "role_missing": lambda user: _with_roles(user, None),
+}
+"""What is odd about one record, and the fields that make it so."""
+
 _UNKNOWN_FIELDS: Json = {
     "teamwork_seat": False,
     "profile": {"badges": [{"id": 1, "label": "Früh dabei"}], "score": 9.5},
@@ -47,12 +81,14 @@ class Call:
     :param exchange: the request.
     :param account: the state.
     :param options: of the fault.
+    :param memory: what the fault keeps from one request to the next.
     :param answer: the API's; an empty one for a fault that acts before the API does.
     """
 
     exchange: Exchange
     account: Any
     options: Options
+    memory: dict[str, Any] = field(default_factory=dict)
     answer: Answer = field(default_factory=Answer)
 
 
@@ -66,6 +102,7 @@ class Kind:
     :param methods: the methods that it meets; any if empty.
     :param options: what can be set, and to what it is set otherwise.
     :param choices: the values that an option can have, where they are few.
+    :param most: the largest value of an option that is a number, where there is one; the smallest is 1 then.
     :param before: answers in place of the API, or changes something before the API answers.
     :param after: changes the API's answer; null where there is nothing to change.
     """
@@ -76,6 +113,7 @@ class Kind:
     methods: tuple[str, ...] = ()
     options: Options = field(default_factory=dict)
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
     before: Act | None = None
     after: Act | None = None
 
@@ -99,9 +137,22 @@ def _limit_rate(call: Call) -> Answer:
 
 def _fail(call: Call) -> Answer:
     """Answer with a status."""
-    status = call.options["status"]
+    return _failure(call.options["status"])
+
+
+def _failure(status: int) -> Answer:
+    """Write the answer of a status that means failure."""
     answer = Answer.html if status in _HTML_STATUSES else Answer.error
     return answer(status, _PHRASES[status])
+
+
+def _write_late(call: Call) -> Answer:
+    """Answer without doing anything, and have the write carried out later."""
+    call.exchange.late = call.options["requests"]
+    status = call.options["status"]
+    if not status:
+        return Answer(ending="nothing")
+    return _failure(status) if status in _PHRASES else Answer(status)
 
 
 def _revoke_key(call: Call) -> Answer:
@@ -155,6 +206,69 @@ def _drift(call: Call) -> None:
 def _lose(call: Call) -> Answer:
     """Send nothing."""
     return replace(call.answer, ending="nothing")
+
+
+def _fail_after(call: Call) -> Answer | None:
+    """Answer with a failure to what was done."""
+    return _failure(call.options["status"]) if call.answer.status < 300 else None
+
+
+def _answer_oddly(call: Call) -> Answer | None:
+    """Answer to an update that was carried out in a way that doesn't show it, or not as documented."""
+    user = call.answer.data()
+    if call.answer.status != 200 or not isinstance(user, dict) or "id" not in user:
+        return None
+    form = call.options["form"]
+    if form in ("no_content", "accepted", "empty"):
+        return Answer({"no_content": 204, "accepted": 202, "empty": 200}[form])
+    if form == "broken":
+        return _halve_json(call)
+    return call.answer.with_data(_odd_copy(form, user, call.account.previous))
+
+
+def _odd_copy(form: str, user: Json, previous: Mapping[str, Json]) -> Json:
+    """Write the body of an odd answer to an update."""
+    if form == "lagging":
+        return _as_before(user, previous)
+    if form == "no_updated_at":
+        return {key: value for key, value in user.items() if key != "updated_at"}
+    return {key: str(value).lower() if isinstance(value, bool) else value for key, value in user.items()}
+
+
+def _drip(call: Call) -> Answer | None:
+    """Send the body byte by byte."""
+    return replace(call.answer, ending="drip", pause=call.options["pause"]) if call.answer.body else None
+
+
+def _inflate(call: Call) -> Answer | None:
+    """Send a small body that becomes a large one: the same JSON with blanks in it."""
+    body = call.answer.body
+    if not body.endswith(b"}"):
+        return None
+    packer = zlib.compressobj(wbits=31)
+    blanks = b" " * _MEGABYTE
+    parts = [packer.compress(body[:-1])]
+    parts += [packer.compress(blanks) for _ in range(call.options["megabytes"])]
+    parts += [packer.compress(b"}"), packer.flush()]
+    return replace(call.answer, body=b"".join(parts), headers={**call.answer.headers, "Content-Encoding": "gzip"})
+
+
+def _blow_up(call: Call) -> Answer | None:
+    """Make a value a huge text."""
+    key, text = call.options["key"], "x" * (call.options["megabytes"] * _MEGABYTE)
+    return _change_each_user(call, lambda user: user | {key: text})
+
+
+def _mark(call: Call) -> Answer | None:
+    """Put a byte order mark before the JSON."""
+    return replace(call.answer, body=_BOM + call.answer.body) if call.answer.body else None
+
+
+def _echo_key(call: Call) -> Answer:
+    """Send the key back in headers that a client may put into errors and records."""
+    sent = f"Bearer {call.exchange.key}"
+    kind = f"text/html; {sent}" if call.options["content_type"] == "parameter" else sent
+    return replace(call.answer, content_type=kind, headers={**call.answer.headers, "X-Request-Id": f"echo {sent}"})
 
 
 def _halve_body(call: Call) -> Answer:
@@ -240,28 +354,58 @@ def _add_fields(call: Call) -> Answer | None:
 def _show_past(call: Call) -> Answer | None:
     """Send users as they were before their last update."""
     previous = call.account.previous
+    return _change_each_user(call, lambda user: _as_before(user, previous))
+
+
+def _lag(call: Call) -> Answer | None:
+    """Send users as they were before their last update, until each has been read so often after it."""
+    account, reads = call.account, call.options["reads"]
 
     def change(user: Json) -> Json:
-        before = previous.get(str(user["id"]), user)
-        return {key: before[key] for key in user if key in before}
+        before = _as_before(user, account.previous)
+        shown = f"{user['id']} {user.get('updated_at')}"
+        if before == user or call.memory.get(shown, 0) >= reads:
+            return user
+        call.memory[shown] = call.memory.get(shown, 0) + 1
+        return before
 
     return _change_each_user(call, change)
 
 
+def _as_before(user: Json, previous: Mapping[str, Json]) -> Json:
+    """Write a user as it was before its last update, with the keys that it has."""
+    before = previous.get(str(user["id"]), user)
+    return {key: before[key] for key in user if key in before}
+
+
+def _spoil_record(call: Call) -> Answer | None:
+    """Make a value odd, in a type or form that nobody documents."""
+    odd = _ODD_VALUES[call.options["what"]]
+    return _change_each_user(call, lambda user: user | odd(user))
+
+
+def _with_roles(user: Json, role: object) -> Json:
+    """Write a user's workspace roles with another role in each; without one if null."""
+    roles = []
+    for one in user.get("product_roles") or ({"product_id": "1", "product_name": "Odd"},):
+        kept = {key: value for key, value in one.items() if key != "role"}
+        roles.append(kept if role is None else kept | {"role": role})
+    return {"product_roles": roles}
+
+
 def _wrap(call: Call) -> Answer | None:
     """Wrap the user."""
-    if call.answer.status != 200:
-        return None
-    return call.answer.with_data({"user": call.answer.data()})
+    data = call.answer.data()
+    return call.answer.with_data({"user": data}) if call.answer.status == 200 and data else None
 
 
 def _ignore_update(call: Call) -> Answer | None:
     """Undo an update, and answer as if that were its result."""
-    if call.answer.status != 200:
+    user_id = call.exchange.params["user_id"]
+    if call.answer.status != 200 or user_id not in call.account.previous:
         return None
-    data = call.answer.data()
-    kept = call.account.undo_update(data["id"])
-    return call.answer.with_data({key: kept.get(key) for key in data})
+    kept, data = call.account.undo_update(user_id), call.answer.data()
+    return call.answer.with_data({key: kept.get(key) for key in data}) if isinstance(data, dict) else call.answer
 
 
 def _repaginate(call: Call, change: Callable[[Json], object]) -> Answer | None:
@@ -315,7 +459,8 @@ _ALL = (
     ),
     Kind(
         "error",
-        "the `status` 400, 403, 404, 422 or 500 with a JSON body, or 401, 502, 503 or 504 with an HTML page",
+        "the `status` 400, 403, 404, 422, 425, 500, 507, 508 or 599 with a JSON body, or 401, 408, 502, 503, "
+        "504 or 520 to 530 with an HTML page; the API never saw the request",
         options={"status": 500},
         choices={"status": tuple(_PHRASES)},
         before=_fail,
@@ -353,8 +498,39 @@ _ALL = (
     Kind(
         "answer_lost",
         "a write is done, but the connection ends without an answer",
-        methods=("PUT", "POST", "DELETE"),
+        methods=_WRITES,
         after=_lose,
+    ),
+    Kind(
+        "error_after_write",
+        "a write is done, and answered with a `status` that means failure",
+        methods=_WRITES,
+        options={"status": 500},
+        choices={"status": tuple(_PHRASES)},
+        after=_fail_after,
+    ),
+    Kind(
+        "odd_answer",
+        "an update is done, and its answer has an odd `form`: `no_content` (204), `accepted` (202, no body), "
+        "`empty` (200, no body), `lagging` (the user as before), `text_flags` (true and false as text), "
+        "`no_updated_at`, or `broken` (its JSON stops midway)",
+        ONE_USER,
+        _UPDATE,
+        options={"form": "no_content"},
+        choices={
+            "form": (*("no_content", "accepted", "empty", "lagging", "text_flags", "no_updated_at", "broken"),)
+        },
+        after=_answer_oddly,
+    ),
+    Kind(
+        "late_write",
+        "a write is held back, and done when `requests` more requests have come: its answer is `status` 202, 204 "
+        "or 504, or with 0 the connection ends without one",
+        methods=_WRITES,
+        options={"requests": 2, "status": 0},
+        choices={"status": (0, 202, 204, 504)},
+        most={"requests": 1000},
+        before=_write_late,
     ),
     Kind(
         "truncated_body",
@@ -362,6 +538,28 @@ _ALL = (
         after=_halve_body,
     ),
     Kind("truncated_json", "the answer is complete HTTP, but its JSON stops midway", after=_halve_json),
+    Kind(
+        "dripped_body",
+        "the body comes byte by byte, with a `pause` in seconds after each",
+        options={"pause": 0.1},
+        after=_drip,
+    ),
+    Kind(
+        "gzip_bomb",
+        f"a small gzip body that becomes `megabytes` (at most {_MOST_MEGABYTES}) of JSON",
+        options={"megabytes": _MOST_MEGABYTES},
+        most={"megabytes": _MOST_MEGABYTES},
+        after=_inflate,
+    ),
+    Kind("byte_order_mark", "a byte order mark stands before the JSON", after=_mark),
+    Kind(
+        "echoed_key",
+        "the Authorization header comes back in X-Request-Id and in Content-Type, as its whole `value` or as a "
+        "`parameter` of text/html",
+        options={"content_type": "value"},
+        choices={"content_type": ("value", "parameter")},
+        after=_echo_key,
+    ),
     Kind("pagination_list", "`pagination` is a list of one object", methods=_READ, after=_list_pagination),
     Kind("current_page_text", "`current_page` is text", methods=_READ, after=_write_current_page),
     Kind("zero_pages", "`total_pages` is 0 in spite of records", methods=_READ, after=_zero_pages),
@@ -405,6 +603,25 @@ _ALL = (
         options={"key": "email", "user": None},
         after=_empty_key,
     ),
+    Kind(
+        "huge_field",
+        f"`key` is a text of `megabytes` (at most {_MOST_MEGABYTES}) in all users, also in `/me`, or in the one "
+        "whose id is `user`",
+        USER_OR_ME,
+        options={"key": "name", "user": None, "megabytes": 1},
+        most={"megabytes": _MOST_MEGABYTES},
+        after=_blow_up,
+    ),
+    Kind(
+        "odd_value",
+        "`what` is odd in all users, or in the one whose id is `user`: `rights_list` (administrator_roles is a "
+        "list), `email_number`, `lone_surrogate` (in the name), `roles_null` (product_roles is null), or roles "
+        "that are text (`role_text`: owner), fractions (`role_float`: 20.0) or absent (`role_missing`)",
+        USER_BODIES,
+        options={"what": "rights_list", "user": None},
+        choices={"what": tuple(_ODD_VALUES)},
+        after=_spoil_record,
+    ),
     Kind("unknown_fields", "users have undocumented fields, flat and nested", USER_BODIES, after=_add_fields),
     Kind(
         "stale_read",
@@ -412,6 +629,15 @@ _ALL = (
         USER_BODIES,
         _READ,
         after=_show_past,
+    ),
+    Kind(
+        "lagging_read",
+        "after each update of a user, the next `reads` reads show the user as before",
+        USER_BODIES,
+        _READ,
+        options={"reads": 1},
+        most={"reads": 1000},
+        after=_lag,
     ),
     Kind(
         "wrapped_put",

@@ -6,7 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_aha.sandbox.exchange import Answer, Exchange
@@ -33,12 +33,14 @@ class Fault:
     :param options: all options.
     :param seen: how many requests it could have spoiled.
     :param hits: how many requests it has spoiled.
+    :param memory: what the sort keeps from one request to the next.
     """
 
     kind: Kind
     options: dict[str, Any]
     seen: int = 0
     hits: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def meets(self, exchange: Exchange) -> bool:
         """Say whether it is this request's turn.
@@ -143,7 +145,7 @@ def act_before(faults: list[Fault], exchange: Exchange, account: Any) -> Answer 
     for fault in faults:
         if fault.kind.before:
             fault.hits += 1
-            answer = fault.kind.before(Call(exchange, account, fault.options))
+            answer = fault.kind.before(Call(exchange, account, fault.options, fault.memory))
             if answer is not None:
                 return answer
     return None
@@ -160,7 +162,7 @@ def act_after(faults: list[Fault], exchange: Exchange, account: Any, answer: Ans
     """
     for fault in faults:
         if fault.kind.after:
-            changed = fault.kind.after(Call(exchange, account, fault.options, answer))
+            changed = fault.kind.after(Call(exchange, account, fault.options, fault.memory, answer))
             fault.hits += changed is not None
             answer = changed or answer
     return answer
@@ -200,6 +202,8 @@ def _checked(kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
             options[key] = _whole(kind.name, key, value)
         elif isinstance(kind.options.get(key), float):
             options[key] = _seconds(kind.name, key, value)
+        if key in kind.most and not 0 < options[key] <= kind.most[key]:
+            raise ValueError(f"option {key} of fault {kind.name} must be from 1 to {kind.most[key]}")
         choices = kind.choices.get(key)
         if choices and options[key] not in choices:
             raise ValueError(f"option {key} of fault {kind.name} is one of {', '.join(map(str, choices))}")

@@ -93,6 +93,10 @@ class ServiceServer(Generic[S]):
         """Switch all faults off."""
         self.app.faults.clear()
 
+    def land(self) -> None:
+        """Carry out the writes that the fault ``late_write`` still holds back."""
+        self.app.land()
+
     # --- start and end ---------------------------------------------------------------------------
 
     def start(self) -> Self:
@@ -159,6 +163,8 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             server_header=False,
+            # The service says what time it is, by the clock of what it serves.
+            date_header=False,
             proxy_headers=False,
             backlog=2048,
             timeout_graceful_shutdown=1,

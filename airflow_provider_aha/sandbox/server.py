@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from airflow_provider_aha.sandbox.account import ADMIN_KEY, VIEWER_KEY, Account
+from airflow_provider_aha.sandbox.account import ADMIN_KEY, VIEWER_KEY, Account, Write
 from airflow_provider_aha.sandbox.app import SandboxApp
 from airflow_provider_aha.sandbox.limits import RateLimiter
 from airflow_provider_aha.sandbox.running import ServiceServer
@@ -63,6 +63,12 @@ class SandboxServer(ServiceServer[SandboxApp]):
     def connection_uri(self) -> str:
         """The Airflow connection to it, as a URI."""
         return f"aha://:{quote(self.key, safe='')}@{self._netloc}/http"
+
+    @property
+    def writes(self) -> list[Write]:
+        """The updates of users that were carried out, whatever was answered: what really was done."""
+        with self.account.lock:
+            return list(self.account.writes)
 
     # --- inside ----------------------------------------------------------------------------------
 

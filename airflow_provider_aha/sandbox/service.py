@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from typing import Any, ClassVar
 
 import orjson
@@ -66,6 +67,15 @@ class RecordedRequest:
     user_agent: str
 
 
+@dataclass
+class _Late:
+    """A write that is carried out after more requests have come."""
+
+    exchange: Exchange
+    handler: Handler
+    requests: int
+
+
 class SandboxService:
     """An ASGI application that answers as a service does; a subclass says which one.
 
@@ -93,6 +103,7 @@ class SandboxService:
         self.latency = latency
         self.faults = Faults(self.kinds)
         self.cut = cut
+        self._late: list[_Late] = []
         self._requests: deque[RecordedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
         self._numbers = itertools.count(1)
         self._recording = threading.Lock()
@@ -123,6 +134,10 @@ class SandboxService:
         with self._recording:
             self._requests.clear()
 
+    def land(self) -> None:
+        """Carry out the writes that the fault ``late_write`` holds back."""
+        self._carry_out_late(None)
+
     # --- from request to answer ------------------------------------------------------------------
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -142,16 +157,32 @@ class SandboxService:
 
     async def _answer(self, exchange: Exchange, handler: Handler, verdict: Verdict) -> Answer:
         """Answer a request, with the faults that meet it."""
+        self._carry_out_late(1)
         if not verdict.allowed:
             return Answer.error(429, "Rate limit exceeded")
         faults = self.faults.meeting(exchange)
         answer = act_before(faults, exchange, self.state)
+        if exchange.late:
+            with self.state.lock:
+                self._late.append(_Late(exchange, handler, exchange.late))
         if answer is None:
             answer = self._handle(exchange, handler)
             answer = act_after(faults, exchange, self.state, answer)
         if delay := delay_of(faults):
             await asyncio.sleep(delay)
         return answer
+
+    def _carry_out_late(self, passed: int | None) -> None:
+        """Count a request for the writes that are held back, and carry out those that are due; all if null."""
+        with self.state.lock:
+            waiting, self._late = self._late, []
+            for one in waiting:
+                one.requests -= passed or one.requests
+                if one.requests > 0:
+                    self._late.append(one)
+        for one in waiting:
+            if one.requests <= 0:
+                self._handle(one.exchange, one.handler)
 
     def _handle(self, exchange: Exchange, handler: Handler) -> Answer:
         """Answer a request as the API does."""
@@ -186,6 +217,10 @@ class SandboxService:
         """Say what the state holds."""
         raise NotImplementedError
 
+    def _now(self) -> float:
+        """Say what time it is here, in seconds since 1970."""
+        return time.time()
+
     def _limit_headers(self, verdict: Verdict) -> Mapping[str, str]:
         """Say what is left of the rate limits."""
         return verdict.headers
@@ -217,6 +252,7 @@ class SandboxService:
         """Turn an answer into what goes out."""
         headers: dict[str, str | None] = {
             self.marker: "1",
+            "Date": formatdate(self._now(), usegmt=True),
             "X-Request-Id": f"sandbox-{next(self._numbers)}",
             **self._limit_headers(verdict),
             **answer.headers,
@@ -233,7 +269,7 @@ class SandboxService:
             method=exchange.method,
             path=request.scope["path"],
             query=exchange.query,
-            status=answer.status if answer.ending in ("whole", "half") else 0,
+            status=answer.status if answer.ending in ("whole", "half", "drip") else 0,
             time=arrived,
             seconds=seconds,
             body=_json_or_none(exchange.body),
@@ -322,9 +358,13 @@ class _BrokenResponse(Response):
             raise RuntimeError("this fault needs a real connection: run the sandbox as a server")
         self._cut = cut
         self._ending: Ending = answer.ending
+        self._pause = answer.pause
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what shall arrive, and end the connection."""
+        if self._ending == "drip":
+            await self._drip(receive, send)
+            return
         if self._ending == "half":
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             half = self.body[: len(self.body) // 2]
@@ -332,6 +372,24 @@ class _BrokenResponse(Response):
         self._cut(scope, self._ending == "reset")
         while (await receive())["type"] != "http.disconnect":
             pass
+
+    async def _drip(self, receive: Receive, send: Send) -> None:
+        """Send the body byte by byte, until it has come or the client is gone."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for at in range(len(self.body)):
+            last = at + 1 == len(self.body)
+            await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": not last})
+            if not last and await _is_gone(receive, self._pause):
+                return
+
+
+async def _is_gone(receive: Receive, seconds: float) -> bool:
+    """Wait, and tell whether the client has hung up meanwhile."""
+    try:
+        message = await asyncio.wait_for(receive(), seconds)
+    except TimeoutError:
+        return False
+    return str(message["type"]) == "http.disconnect"
 
 
 def sent_object(exchange: Exchange) -> Json:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.hooks.aha import get_async_config
 from airflow_provider_aha.hooks.common import airflow_user_agent
 
@@ -97,7 +97,7 @@ class SharedAccount:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aha-trigger")
+        self._threads = DaemonExecutor(_THREADS, "aha-trigger")
 
     async def run(self, work: Callable[[Account], T]) -> T:
         """Run something that takes time and asks the account.
@@ -110,7 +110,7 @@ class SharedAccount:
         """End what is still done."""
         self._account.client.cancel()
         self._account.client.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
 
 
 async def load_heavy_modules() -> None:

@@ -439,6 +439,17 @@ def test_the_approvers_of_the_writing_task_are_the_ones_who_count(admin, now):
     assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"deactivated": 2}
 
 
+def test_the_approvers_of_the_variable_count_whatever_the_dag_says(admin, now, monkeypatch):
+    planned = Planned(admin)
+    planned.approve(responded_at=now)
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["carl"]}')
+    with pytest.raises(AirflowFailException, match="not among the approvers"):
+        admin.deactivate(plan=planned.path, require_approval=True)
+    with pytest.raises(AirflowFailException, match="Nobody may approve"):
+        admin.deactivate(plan=planned.path, require_approval=True, approvers=["bob"], try_number=2)
+    assert admin.puts == []
+
+
 def test_a_larger_plan_passes_by_its_hash_and_by_no_other(admin, now):
     planned = Planned(admin)
     planned.approve(responded_at=now)
@@ -747,6 +758,19 @@ def test_a_person_is_asked_where_the_policy_does_not_allow_it_or_does_not_count(
     assert operator.assigned_users == [{"id": "bob", "name": "bob"}]
     assert (admin.manifests()[-1]["action"], admin.manifests()[-1]["ended"]) == ("approve", "asked")
     assert admin.verify() == 0
+
+
+@needs_3_1
+def test_the_approvers_of_the_variable_are_asked(admin, monkeypatch):
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+
+    monkeypatch.setattr(HITLOperator, "execute", lambda *_: None)
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["carl"]}')
+    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=Planned(admin).path)
+    operator.execute(admin.context("r1"))
+    assert operator.assigned_users == [{"id": "carl", "name": "carl"}]
 
 
 @needs_3_1

@@ -11,8 +11,8 @@ from airflow_provider_aha.access.operations.user_fields import (
     rights_lost,
 )
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError, AhaProtocolError
+from airflow_provider_aha.lists.matching import Entry, UserMatcher
 
 ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
 NONE = dict.fromkeys(ALL, False)
@@ -95,17 +95,41 @@ def test_lists_protect_by_id_email_domain_and_pattern(given):
     assert protection.reason(user("3", email="bob@example.org", name="Bob")) is None
 
 
-def test_the_exclusion_file_is_asked_by_id_email_and_name():
-    asked: list[tuple[str, str | None, str | None]] = []
+@pytest.mark.parametrize("kind", [("id", "2"), ("email", "a@b.c"), ("pattern", "ann*")])
+def test_the_exclusion_file_is_asked_by_id_email_and_name(kind):
+    entry = Entry(*kind, "row 3 of the exclusion file", "exclusion file row 3")
+    protection = Protection("1", excluded=UserMatcher.of([entry]))
+    ann = user("2", email="a@b.c", name="Ann")
+    assert protection.exclusion(ann) == "exclusion file row 3"
+    assert protection.reason(ann) is None
+    assert Protection("1").exclusion(ann) is None
 
-    def excluded(*who: str | None) -> str:
-        asked.append(who)  # type: ignore[arg-type]
-        return "exclusion file row 3"
 
-    protection = Protection("1", excluded=excluded)
-    assert protection.exclusion(user("2", email="a@b.c", name="Ann")) == "exclusion file row 3"
-    assert asked == [("2", "a@b.c", "Ann")]
-    assert Protection("1").exclusion(user("2")) is None
+@pytest.mark.parametrize(
+    ("shown", "known_as", "reason"),
+    [
+        ("Ann Example", None, "protected pattern"),
+        ("Ann Example", "Bob Example", "protected pattern"),
+        ("Renamed Since", "Ann Example", "protected pattern"),
+        (None, "Ann Example", "protected pattern"),
+        (" ", "Ann Example", "protected pattern"),
+        (None, None, "Aha! shows no name, which a protected pattern may fit"),
+        ("", " ", "Aha! shows no name, which a protected pattern may fit"),
+        (7, None, "Aha! shows no name, which a protected pattern may fit"),
+        ("Bob Example", "Bob Example", None),
+        (None, "Bob Example", None),
+    ],
+)
+def test_a_pattern_is_held_to_either_name_and_a_name_that_is_not_known_lifts_no_protection(shown, known_as, reason):
+    protection = Protection("1", UserMatcher(patterns=["ann ex*"]))
+    assert protection.reason(user("2", email="a@b.c", name=shown), known_as) == reason
+    excluding = Protection("1", excluded=UserMatcher(patterns=["ann ex*"]))
+    assert (excluding.exclusion(user("2", email="a@b.c", name=shown), known_as) is None) == (reason is None)
+
+
+def test_a_name_that_is_not_known_matters_to_patterns_of_names_only():
+    protection = Protection("1", UserMatcher(ids=["3"], emails=["b@b.c"], patterns=["svc-*@example.com"]))
+    assert protection.reason(user("2", email="a@b.c")) is None
 
 
 # --- what changes mean ---------------------------------------------------------------------------
@@ -211,6 +235,17 @@ def test_rights_may_be_spread_over_several():
         "3": user("3", roles=NONE | {"administer_billing": True}),
     }
     assert judge({"1": user("1", roles=ALL)}, others) == {}
+
+
+def test_an_administrator_who_can_not_be_read_is_no_reserve_and_holds_up_nobody():
+    def get_user(user_id: str) -> dict[str, Any]:
+        if user_id == "2":
+            raise AhaProtocolError("something unreadable for user 2")
+        return user(user_id, roles=ALL)
+
+    lost = {"1": {"administrator"}}
+    assert last_administrators(lost, ["2"], get_user).keys() == {"1"}
+    assert last_administrators(lost, ["2", "3"], get_user) == {}
 
 
 def test_nobody_is_read_when_nobody_loses_a_right():

@@ -232,7 +232,7 @@ def test_a_plan_names_the_hash_of_everything_that_it_stands_on_and_keeps_a_copy(
     exclusions = ten.base / "exclusions.csv"
     exclusions.write_text("id,reason,owner,expires_on\n1001,hold,Legal,\n")
     location = Location(LocalFileSystem(), str(exclusions), str(exclusions))
-    plan = ten.plan([UNUSED, LEFT], roster=ten.roster(everybody()), exclusions=location)
+    plan = ten.plan([UNUSED, LEFT], roster=ten.roster(everybody()), exclusions=[location])
     folder = ten.folder(plan)
     assert folder == ten.base / "deactivations/account=acme/dag=aha_reclaim_seats/run=run%201"
     held = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
@@ -730,7 +730,7 @@ def test_an_account_that_would_leave_the_base_path_is_refused(ten, account):
 def test_a_missing_exclusion_file_refuses_the_plan(ten):
     nowhere = str(ten.base / "exclusions.csv")
     with pytest.raises(AhaStorageError):
-        ten.plan([UNUSED], exclusions=Location(LocalFileSystem(), nowhere, nowhere))
+        ten.plan([UNUSED], exclusions=[Location(LocalFileSystem(), nowhere, nowhere)])
     assert not (ten.base / "deactivations").exists()
 
 
@@ -746,7 +746,7 @@ def test_a_refused_plan_leaves_no_plan(ten):
 def test_expired_exclusions_are_reported_and_do_not_count(ten):
     path = ten.base / "exclusions.csv"
     path.write_text("id,reason,owner,expires_on\n1001,hold,Legal,2026-03-09\n1002,hold,Legal,2026-03-10\n")
-    plan = ten.plan([UNUSED], exclusions=Location(LocalFileSystem(), str(path), str(path)))
+    plan = ten.plan([UNUSED], exclusions=[Location(LocalFileSystem(), str(path), str(path))])
     assert "1001" in ids(plan)
     assert "1002" not in ids(plan)
     assert any("expired and don't count: 1." in note for note in plan.header["notes"])

@@ -19,7 +19,7 @@ from airflow_provider_aha.access.decide.rules import (
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusion, Exclusions
-from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Entry, UserMatcher
 from airflow_provider_aha.lists.roster import Known, Rosters, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import table_of
 
@@ -311,12 +311,13 @@ def test_people_do_not_look_like_service_accounts(email):
 
 
 def exclusions(*rows: Exclusion) -> Exclusions:
-    return Exclusions("/exclusions.csv", rows, "0" * 64, b"", "csv")
+    return Exclusions((), rows)
 
 
 def test_the_exclusion_file_spares_until_it_expires_by_the_day_of_the_snapshot():
-    held = Exclusion(7, "id", "1001", "legal hold", "Legal", AS_OF.date())
-    over = Exclusion(7, "id", "1001", "legal hold", "Legal", AS_OF.date() - DAY)
+    entry = Entry("id", "1001", "row 7 of the exclusion file", "exclusion file row 7")
+    held = Exclusion(7, (entry,), "legal hold", "Legal", AS_OF.date())
+    over = Exclusion(7, (entry,), "legal hold", "Legal", AS_OF.date() - DAY)
     verdict = decide(user(), [UNUSED], exclusions=exclusions(held))
     assert verdict.spared_by == "excluded"
     assert verdict.detail.endswith("; exclusion file row 7")

@@ -24,7 +24,7 @@ from airflow_provider_aha.exceptions import (
     AhaGuardError,
     AhaStorageError,
 )
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.matching import Entry, UserMatcher
 from airflow_provider_aha.record import run as records
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import Journal
@@ -289,6 +289,10 @@ def test_a_protected_user_is_skipped_or_blocked_by_class(world, user_class, outc
     assert unfinished(rows.values()) == ([user_id] if outcome == "blocked" else [])
 
 
+def excluding(user_id: str) -> UserMatcher:
+    return UserMatcher.of([Entry("id", user_id, "row 2 of the exclusion file", "exclusion file row 2")])
+
+
 @pytest.mark.parametrize(
     ("user_class", "facts", "outcome", "reason"),
     [
@@ -300,7 +304,7 @@ def test_a_protected_user_is_skipped_or_blocked_by_class(world, user_class, outc
 )
 def test_a_new_exclusion_stops_the_write(world, user_class, facts, outcome, reason) -> None:
     user_id = world.people[0]
-    protection = Protection(world.owner, excluded=lambda *_: "exclusion file row 2")
+    protection = Protection(world.owner, excluded=excluding(user_id))
     row = world.carry_out(world.decide([user_id], user_class=user_class, facts=facts), protection=protection)[
         user_id
     ]
@@ -311,7 +315,7 @@ def test_a_new_exclusion_stops_the_write(world, user_class, facts, outcome, reas
 def test_an_exclusion_does_not_keep_access_from_being_given_back(world) -> None:
     user_id = world.people[0]
     api(world, user_id, enabled=False)
-    protection = Protection(world.owner, excluded=lambda *_: "exclusion file row 2")
+    protection = Protection(world.owner, excluded=excluding(user_id))
     decision = world.decide([user_id], {"enabled": True}, "reactivate")
     assert world.outcomes(decision, protection=protection) == {user_id: "reactivated"}
 
@@ -714,7 +718,7 @@ def test_a_key_that_is_refused_in_the_middle_stops_the_rest_and_is_recorded(worl
             world.carry_out(decision)
     rows = read_evidence(Location(world.location.fs, f"{world.folder().path}/evidence.parquet", "e"))
     outcomes = {row["user_id"]: (row["outcome"], row["http_status"]) for row in rows}
-    assert outcomes == {ids[0]: ("deactivated", "200"), ids[1]: ("deactivated", "200"), ids[2]: ("failed", "401")}
+    assert outcomes == {ids[0]: ("deactivated", 200), ids[1]: ("deactivated", 200), ids[2]: ("failed", 401)}
     assert {one.path.rpartition("/")[2] for one in world.server.requests if one.method == "PUT"} <= set(ids[:3])
 
 

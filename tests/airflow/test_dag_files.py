@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.operators.guards import GUARDS
 from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
 from airflow_provider_aha.operators.writes import AhaWriteOperator
 
@@ -96,18 +97,7 @@ def test_airflow_imports_every_file(parse, airflow_2):
             assert (dag.catchup, dag.max_active_runs) == (False, 1), dag.dag_id
 
 
-GUARDS = {
-    "max_users",
-    "max_percent",
-    "approved_plan_sha256",
-    "protected_ids",
-    "protected_emails",
-    "protected_domains",
-    "protected_patterns",
-    "protect_patterns",
-    "exclusions",
-    "base_path",
-}
+NEVER_IN_A_FORM = {*GUARDS, "approved_plan_sha256", "fit_to_caps", "protect_patterns", "base_path"}
 
 
 def test_no_form_decides_over_caps_protected_lists_or_where_evidence_lies(parse):
@@ -117,7 +107,7 @@ def test_no_form_decides_over_caps_protected_lists_or_where_evidence_lies(parse)
         for task in dag.tasks:
             if isinstance(task, AhaWriteOperator | AhaPlanDeactivationsOperator):
                 writers += 1
-                given = {name: str(getattr(task, name, "")) for name in GUARDS}
+                given = {name: str(getattr(task, name, "")) for name in NEVER_IN_A_FORM}
                 assert not [name for name, value in given.items() if "params" in value or "conf" in value], task
-                assert GUARDS.isdisjoint(dag.params), dag
+                assert NEVER_IN_A_FORM.isdisjoint(dag.params), dag
     assert writers >= 6

@@ -7,7 +7,7 @@ import itertools
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,6 +126,8 @@ class Reply:
     body: Any = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    # What follows the headers, piece by piece and as it is, in place of the body: of any length, and without end.
+    pieces: Iterable[bytes] | None = None
 
     def encoded(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -179,11 +181,18 @@ class _Handler(BaseHTTPRequestHandler):
             return
         encoded = reply.encoded()
         self.send_response(reply.status)
-        usual = {"Content-Type": "application/json", "Content-Length": str(len(encoded))}
+        usual = {"Content-Type": "application/json"}
+        if reply.pieces is None:
+            usual["Content-Length"] = str(len(encoded))
         for name, value in {**usual, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(encoded)
+        if reply.pieces is None:
+            self.wfile.write(encoded)
+        else:
+            self.close_connection = True
+            for piece in reply.pieces:
+                self.wfile.write(piece)
 
     do_GET = do_PUT = do_POST = do_PATCH = do_CONNECT = handle_any  # noqa: N815
 

@@ -203,7 +203,7 @@ def test_a_lasting_refusal_is_not_tried_again(aha_sandbox, client, user_id, stat
     assert (error.status, error.attempts, met.hits) == (status, 1, 1)
 
 
-@pytest.mark.parametrize("status", [201, 204, 402, 418, 501])
+@pytest.mark.parametrize("status", [201, 204, 402, 418, 501, 505, 600, 999])
 def test_a_status_that_the_api_does_not_know_is_not_tried_again(serve, reply, connect, status):
     server = serve(lambda _: reply(status=status))
 
@@ -211,6 +211,34 @@ def test_a_status_that_the_api_does_not_know_is_not_tried_again(serve, reply, co
 
     assert f"status {status}" in str(error)
     assert len(server.seen) == 1
+
+
+PASSING_STATUS = [408, 425, 429, 500, 502, 503, 504, 506, 507, 508, 511, *range(520, 531), 561, 599]
+
+
+@pytest.mark.parametrize("status", PASSING_STATUS)
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_a_status_that_passes_is_outlived_where_a_request_may_come_twice(serve, reply, connect, status, method):
+    server = serve(lambda _: reply(OWNER) if len(server.seen) == 2 else reply(status=status))
+
+    def call() -> Any:
+        return connect(server.url)._call(method, "/users/7", body=None, decode=orjson.loads)
+
+    if method == "POST":
+        assert failure(call).status == status
+    else:
+        assert call() == OWNER
+    assert len(server.seen) == (1 if method == "POST" else 2)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(408, AhaServerError), (425, AhaServerError), (520, AhaServerError)])
+def test_a_status_that_does_not_pass_fails_as_what_it_is(serve, reply, connect, status, kind):
+    server = serve(lambda _: reply(b"<html>", status=status))
+
+    error = failure(connect(server.url, max_retries=2).me)
+
+    assert type(error) is kind
+    assert (error.status, error.attempts) == (status, 3)
 
 
 def test_an_update_is_tried_again_because_it_sets_a_state(aha_sandbox, client, user_id):

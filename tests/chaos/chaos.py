@@ -63,6 +63,12 @@ SPOILED_KEYS = (
     *("administrator", "administrator_roles", "user_roles", "product_roles"),
 )
 
+# Faults of which the runs know nothing yet.
+UNKNOWN_FAULTS = {
+    *("error_after_write", "odd_answer", "late_write", "dripped_body", "gzip_bomb", "byte_order_mark"),
+    *("echoed_key", "huge_field", "odd_value", "lagging_read"),
+}
+
 
 class ImpatientClock(Clock):
     """The real time, from which every sleep is cut out."""
@@ -209,7 +215,7 @@ def spoil(server: Any, chance: random.Random) -> list[Any]:
     server.clear_faults()
     found = []
     for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4))):
-        kind = server.app.kinds[chance.choice(sorted(server.app.kinds))]
+        kind = server.app.kinds[chance.choice(sorted(set(server.app.kinds) - UNKNOWN_FAULTS))]
         options: dict[str, Any] = {name: chance.choice(values) for name, values in kind.choices.items()}
         options["times"] = chance.choice((1, 1, 2, 3, 8, None))
         options["after"] = chance.choice((0, 0, 1, 2, 3, 5))

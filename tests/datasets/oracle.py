@@ -77,13 +77,14 @@ class _Reader:
         found = None if value is None else read(value)
         if found is LOST:
             self.extra[key] = value
-        if key in REQUIRED and (key not in self.user or found is LOST):
+        if key in REQUIRED - set(LISTS) and (key not in self.user or found is LOST):
             self.expected.absent[key] += 1
         return None if found is LOST else found
 
     def land(self) -> None:
         access_known = "accessed_at" in self.user
-        row: Json = {key: self.take(key, text) for key in ("id", "name", "email", "timezone")}
+        row: Json = {key: self.take(key, text) for key in ("id", "name")}
+        row |= {"email": self.take("email", address), "timezone": self.take("timezone", text)}
         row |= {key: self.take(key, moment) for key in ("created_at", "updated_at", "accessed_at")}
         access_known = access_known and "accessed_at" not in self.extra
         enabled = self.take("enabled", flag)
@@ -100,6 +101,10 @@ class _Reader:
         row |= {"paid_seat_group_id": group["id"], "paid_seat_group_name": group["name"]}
         row |= {"identity_provider_type": provider["type"], "identity_provider_name": provider["name"]}
         roles = self.roles(row)
+        for key, is_clear in LISTS.items():
+            sent = self.user.get(key)
+            if not isinstance(sent, list) or not all(isinstance(item, dict) and is_clear(item) for item in sent):
+                self.expected.absent[key] += 1
         row["workspace_count"] = None
         if self.known_list("product_roles") and self.known_list("user_roles"):
             row["workspace_count"] = len({r["workspace_id"] for r in roles if r["role"] != "none"})
@@ -223,6 +228,24 @@ def text(value: Any) -> Any:
     if isinstance(value, str):
         return value
     return str(value) if type(value) is int else LOST
+
+
+def address(value: Any) -> Any:
+    return value if isinstance(value, str) else LOST
+
+
+def is_clear_role(item: Json) -> bool:
+    place = item.get("product_id")
+    return number(item.get("role"), 32) in ROLES and place is not None and text(place) is not LOST
+
+
+def is_clear_custom_role(item: Json) -> bool:
+    scope = item.get("scope")
+    in_place = scope is None or (isinstance(scope, dict) and number(scope.get("id"), 64) is not LOST)
+    return in_place and number(item.get("role_id"), 64) is not LOST
+
+
+LISTS = {"product_roles": is_clear_role, "user_roles": is_clear_custom_role}
 
 
 def flag(value: Any) -> Any:

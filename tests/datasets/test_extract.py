@@ -52,6 +52,7 @@ KEYS = [
     "rereads",
     "requests",
     "absent_fields",
+    "texts_repaired",
     "workspaces_unnamed",
     "visits_lost",
     "provider_version",
@@ -205,6 +206,7 @@ def test_the_manifest_has_exactly_its_keys_and_the_right_figures(shared_sandbox,
         "rereads": 0,
         "requests": sent,
         "absent_fields": {},
+        "texts_repaired": 0,
         "workspaces_unnamed": stable["workspaces_unnamed"],
         "visits_lost": 0,
         "provider_version": package_version(),
@@ -255,6 +257,19 @@ def test_absent_fields_are_counted_and_warned_of(
     rows = read(manifest, "users").to_pylist()
     assert {row["activity_status"] for row in rows} == {"unknown", "disabled"}
     assert rows[7]["is_paid_seat"] is None
+
+
+def test_odd_roles_and_repaired_names_are_counted_and_everybody_lands(
+    serve, connect: Connect, base: Location, caplog
+):
+    people = [user("1"), user("2", name="XX"), user("3", product_roles=[role("owner")])]
+    body = page(people).replace(b"XX", b"\\ud83d")
+    answers = {"/users": body, "/me": b'{"user": {"id": "7"}}', "/products": NO_PRODUCTS}
+    with connect(serve(answers)) as client:
+        manifest = run(client, base)
+    assert (manifest["rows"], manifest["absent_fields"], manifest["texts_repaired"]) == (3, {"product_roles": 1}, 1)
+    assert read(manifest, "users")["name"].to_pylist() == ["Ada Example", "\ufffd", "Ada Example"]
+    assert "or sent what can't be read: product_roles (1 users)" in caplog.text
 
 
 def test_a_read_over_midnight_belongs_to_the_day_on_which_it_began(

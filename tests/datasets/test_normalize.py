@@ -148,6 +148,50 @@ def test_a_null_is_not_absent(key: str):
     assert absent(user() | {key: None}) == {}
 
 
+ODD_ROLES = {
+    "a word": {"product_roles": [role("owner")]},
+    "a float": {"product_roles": [role(20.0)]},
+    "one that nobody knows": {"product_roles": [role(25)]},
+    "none": {"product_roles": [role(None)]},
+    "missing": {"product_roles": [without(role(20), "role")]},
+    "nowhere": {"product_roles": [role(20, product_id=None)]},
+    "a text": {"product_roles": ["owner"]},
+    "null among them": {"product_roles": [role(20), None]},
+    "two of one user": {"product_roles": [role("owner"), role(20), "x"]},
+    "no list": {"product_roles": None},
+    "an object": {"product_roles": {}},
+    "custom: a word": {"user_roles": [custom("owner")]},
+    "custom: missing": {"user_roles": [without(custom(7), "role_id")]},
+    "custom: a text": {"user_roles": ["x"]},
+    "custom: no list": {"user_roles": None},
+    "custom: the account": {"user_roles": [custom(7) | {"scope": "account"}]},
+    "custom: nowhere": {"user_roles": [custom(7) | {"scope": {"type": "Project", "name": "x", "id": None}}]},
+}
+
+
+@pytest.mark.parametrize("roles", ODD_ROLES.values(), ids=ODD_ROLES)
+@pytest.mark.parametrize("extra", [{}, {"teamwork_seat": True}])
+def test_roles_of_which_it_can_not_be_said_what_or_where_they_are_count_as_absent(
+    roles: Any, extra: dict[str, Any]
+):
+    (name,) = roles
+    found = UsersPage(page([user("1"), user("2", **roles, **extra), user("3", product_roles=[role(50)])]))
+    assert dict(found.absent) == {name: 1}
+    assert found.ids == ["1", "2", "3"]
+
+
+def test_roles_that_can_be_read_are_not_absent():
+    roles = [role(code, str(code)) for code in (20, 30, 35, 40, 50, 0)] + [role("20", "7", color="red")]
+    record = user(product_roles=roles, user_roles=[custom(7), custom(8) | {"scope": None}])
+    assert absent(record) == absent(user(product_roles=[], user_roles=[])) == {}
+
+
+@pytest.mark.parametrize("email", [7, 1.5, True, {"address": "x"}, ["x"]])
+def test_an_email_that_is_no_text_is_absent(email: Any):
+    assert absent(user(email=email)) == {"email": 1}
+    assert land(email=email)["email"] is None
+
+
 @pytest.mark.parametrize("right", RIGHTS)
 def test_an_absent_right_counts_as_absent_and_is_null(right: str):
     record = user(administrator_roles=without(dict.fromkeys(RIGHTS, False), right))
@@ -399,12 +443,15 @@ EMPTY = {"total_records": 0, "total_pages": 0, "current_page": 1}
         b'{"users": [], "pagination": {"total_records": true, "total_pages": 1, "current_page": 1}}',
         b'{"users": [], "pagination": {"total_records": "many", "total_pages": 1, "current_page": 1}}',
         page([]) + b" trailing",
-        b"\xef\xbb\xbf" + page([]),
         page([user(name="XX")]).replace(b"XX", b"\xff\xfe"),
-        page([user(name="XX")]).replace(b"XX", b"\xed\xa0\x80"),
-        page([user(name="XX")]).replace(b"XX", b"\\ud800"),
+        page([user(name="XX")]).replace(b"XX", b"\\ud800\xff"),
         page([user(name="XX")]).replace(b"XX", b"\x01"),
         page([user("")]),
+        page([user("../../x")]),
+        page([user("٦٧٧٦")]),
+        page([user("1" * 21)]),
+        page([user("-7")]),
+        page([user() | {"id": -7}]),
         page([user() | {"id": None}]),
         page([user() | {"id": True}]),
         page([user() | {"id": 1.5}]),
@@ -419,6 +466,55 @@ def test_a_body_that_is_no_page_of_users_is_a_value_error(body: bytes):
         UsersPage(body)
     assert not isinstance(caught.value, pa.ArrowException)
     assert "Ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("whole", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("sent", "landed", "repaired"),
+    [
+        (b"\\ud83d", "\ufffd", 1),
+        (b"\\uDC00!", "\ufffd!", 1),
+        (b"\\ud83dx\\udc00", "\ufffdx\ufffd", 2),
+        (b"\\ud83d\\ud83d\\ude00", "\ufffd😀", 1),
+        (b"\xed\xa0\x80", "\ufffd", 1),
+        (b"\\ud83d\\ude00", "😀", 0),
+        (b"\\\\ud800", "\\ud800", 0),
+        (b"\\\\\\ud800", "\\\ufffd", 1),
+        (b"Ada", "Ada", 0),
+    ],
+)
+def test_half_a_character_in_a_name_and_a_byte_order_mark_lose_nobody(
+    whole: bytes, sent: bytes, landed: str, repaired: int
+):
+    body = whole + page([user("1"), user("2", name="XX", email="XX"), user("3")]).replace(b"XX", sent)
+    for found in (UsersPage(body), UsersPage.several([body, page([user("4")])])[0]):
+        rows = tables(found)["users"]
+        assert [(row["id"], row["name"], row["email"]) for row in rows][1] == ("2", landed, landed)
+        assert [row["id"] for row in rows] == ["1", "2", "3"]
+        assert (found.repaired, dict(found.absent)) == (2 * repaired, {})
+
+
+def test_half_a_character_in_a_key_that_nobody_knows_is_kept_whole():
+    body = page([user(XX=1)]).replace(b"XX", b"\\ud83d")
+    assert json.loads(tables(UsersPage(body))["users"][0]["extra_json"]) == {"\ufffd": 1}
+
+
+@pytest.mark.parametrize("field", ["name", "email", "timezone"])
+@pytest.mark.parametrize("extra", [{}, {"teamwork_seat": True}])
+def test_a_text_beyond_a_cell_is_no_text_and_takes_no_room(field: str, extra: dict[str, Any]):
+    fits = land(**{field: "x" * 1_000_000}, **extra)
+    assert len(fits[field]) == 1_000_000
+    record = user(**{field: "x" * 1_000_001}, **extra)
+    found = UsersPage(page([record]))
+    row = tables(found)["users"][0]
+    assert row[field] is None
+    assert len(row["extra_json"]) < 100
+    assert dict(found.absent) == ({"email": 1} if field == "email" else {})
+
+
+def test_a_role_s_text_beyond_a_cell_is_no_text():
+    found = tables(UsersPage(page([user(product_roles=[role(20, product_name="x" * 1_000_001)])])))
+    assert (found["user_roles"][0]["role"], found["user_roles"][0]["workspace_name"]) == ("product_owner", None)
 
 
 @pytest.mark.parametrize("pagination", [EMPTY, [EMPTY], EMPTY | {"current_page": "1"}, EMPTY | {"next": None}])

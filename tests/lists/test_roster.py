@@ -57,7 +57,7 @@ def test_settings_may_be_text():
         {"key": None},
         {"emails": []},
         {"domains": []},
-        {"domains": ["@example.com"]},
+        {"domains": ["ann@example.com"]},
         {"min_rows": None},
         {"min_rows": 0},
         {"path": None},

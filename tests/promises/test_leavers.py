@@ -283,16 +283,16 @@ class Case:
         lists["ids"] = [*lists.get("ids", []), *self.given.get("protect_more", [])]
         return UserMatcher(*(lists.get(name, []) for name in ("ids", "emails", "domains", "patterns")))
 
-    def _exclusions(self) -> Location | None:
+    def _exclusions(self) -> list[Location]:
         given = self.given.get("exclusion")
         if given is None:
-            return None
+            return []
         path = self.base / "exclusions.csv"
         path.write_text(
             "id,reason,owner,expires_on\n"
             f"{self.members[0].ids[0]},{given['reason']},{given['owner']},{given['expires_on']}\n"
         )
-        return Location(self.location.fs, str(path), str(path))
+        return [Location(self.location.fs, str(path), str(path))]
 
     def passed_before(self) -> None:
         """Write down what earlier runs did."""

@@ -235,7 +235,7 @@ def test_a_batch_whose_results_are_missing_stops_the_push(world, endpoint, answe
 
 
 @pytest.mark.parametrize("pause", ["7", formatdate(usegmt=True)], ids=["seconds", "date"])
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 503, 507, 508, 520, 529, 530, 599])
 def test_a_busy_endpoint_is_waited_for(world, endpoint, status, pause):
     endpoint.reply = lambda seen: (status, {}, {"Retry-After": pause}) if len(endpoint.seen) == 2 else (200, {})
     world.land(users(3))
@@ -373,6 +373,15 @@ def test_a_wrong_path_stops_the_push(world, endpoint, status):
         world.push(people(), target(path="/nowhere"))
 
 
+@pytest.mark.parametrize("status", [501, 505])
+def test_an_endpoint_that_can_not_do_it_stops_the_push(world, endpoint, status):
+    endpoint.reply = lambda seen: (status, {})
+    world.land(users(2))
+    with pytest.raises(AhaTargetError, match="it can't do that for any record"):
+        world.push(people(), target())
+    assert len(endpoint.seen) == 1
+
+
 def test_a_redirect_is_not_followed(world, endpoint):
     endpoint.reply = lambda seen: (307, {}, {"Location": f"http://localhost:{endpoint.port}/elsewhere"})
     world.land(users(1))
@@ -451,6 +460,36 @@ def test_a_compressed_answer_is_read(world, endpoint):
     assert world.push(people(), target(success={"errors": "errors"}))["counts"] == {"rejected": 1}
     outcome = world.outcomes()[0]
     assert (outcome["code"], outcome["reason"]) == ("200", '["größer als erlaubt"]')
+
+
+@pytest.mark.parametrize("success", [{}, {"errors": "errors"}])
+def test_a_success_that_is_too_large_is_not_believed(world, endpoint, success):
+    body = gzip.compress(b" " * (11 * 1024 * 1024) + b"{}")
+    endpoint.reply = lambda seen: (200, body, {"Content-Encoding": "gzip"})
+    world.land(users(1))
+    with pytest.raises(
+        AhaTargetError, match="more than 10 MB, which is not read: what became of the records is not"
+    ):
+        world.push(people(), target(success=success))
+    assert len(endpoint.seen) == 1
+
+
+def test_a_refusal_that_is_too_large_is_still_one(world, endpoint):
+    body = gzip.compress(b" " * (11 * 1024 * 1024))
+    endpoint.reply = lambda seen: (422, body, {"Content-Encoding": "gzip"})
+    world.land(users(1))
+    assert world.push(people(), target())["counts"] == {"rejected": 1}
+
+
+def test_an_answer_without_end_has_one(world, endpoint, set_connection):
+    connect(set_connection, endpoint, extra={"timeout": 0.1})
+    content = b"1\r\n \r\n" * 2_000_000
+    endpoint.reply = lambda seen: (
+        (200, content, {"Transfer-Encoding": "chunked"}) if len(endpoint.seen) == 1 else (200, {})
+    )
+    world.land(users(1))
+    assert world.push(people(), target())["counts"] == {"sent": 1}
+    assert len(endpoint.seen) == 2
 
 
 def test_an_endpoint_that_is_shown_shows_no_secret():

@@ -3,6 +3,7 @@
 import csv
 import io
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,13 +141,17 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
     account = Account.generate(60)
     desk = small([])
     people = [user["id"] for user in account.users() if user["enabled"] and not user["administrator"]][:3]
+    for user_id in people:
+        account.edit_user(user_id, accessed_at="2026-01-01T00:00:00.000Z")
     with SandboxServer(account=account) as server:
         config = ClientConfig(server.url, "acme", server.key, requests_per_second=10**5, requests_per_minute=10**6)
         with AhaClient(config) as client:
             run = Run("aha_offboard_leavers", "r1", "deactivate", 1, "scheduled")
-            decision = decide(
-                client, people, {"enabled": False}, action="deactivate", facts={"approved_by_name": "carla"}
-            )
+            facts = {"approved_by_name": "carla"}
+            decision = decide(client, people, {"enabled": False}, action="deactivate", facts=facts)
+            left = [(datetime.now(UTC) - timedelta(hours=hours)).isoformat() for hours in (6, 30, 100)]
+            targets = [replace(target, leave_date=day) for target, day in zip(decision.targets, left, strict=True)]
+            decision = replace(decision, targets=targets)
             folder = RunFolder(desk.location, "acme", run)
             owner = str(client.me()["id"])
             carry_out(client, folder, run, decision, caps=Caps(), protection=Protection(owner), dry_run=False)
@@ -157,6 +162,7 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
     actions = summary["actions"]
     assert (actions["planned"], actions["disabled"], actions["verified"], actions["came_back"]) == (3, 3, 2, 1)
     assert (actions["unverified"], actions["failed"], actions["blocked"]) == (0, 0, 0)
+    assert actions["median_hours"] == 30
     assert summary["attention"]["came_back"] == 1
     html = (desk.folder / "aha/reports/account=acme").glob("*/access_review.html")
     assert "Came back after being disabled" in next(html).read_text("utf-8")

@@ -40,7 +40,7 @@ def look(small):
                 writer = csv.writer(file)
                 writer.writerow(["id", "email", "pattern", "reason", "owner", "expires_on"])
                 writer.writerows(exclusions)
-            desk.given["exclusions"] = Location(LocalFileSystem(), str(path), str(path))
+            desk.given["exclusions"] = [Location(LocalFileSystem(), str(path), str(path))]
         for moment, these in ((8, before), (1, users)):
             if these:
                 desk.extract(Account.from_users(these), desk.now - timedelta(days=moment))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import time
 
 import pytest
@@ -10,6 +12,7 @@ import requests
 
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.app import SandboxApp
+from airflow_provider_aha.sandbox.exchange import Answer
 from airflow_provider_aha.sandbox.fault_kinds import KINDS
 from airflow_provider_aha.sandbox.faults import COMMON_OPTIONS, Fault, parse
 from airflow_provider_aha.sandbox.testing import SandboxServer
@@ -68,12 +71,15 @@ def test_rate_limit_with_retry_after_alone(api, fault):
     assert "X-Ratelimit-Reset" not in answer.headers
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "status",
+    [400, 401, 403, 404, 408, 422, 425, 500, 502, 503, 504, 507, 508, *range(520, 531), 599],
+)
 def test_error(api, fault, valid, status):
     fault("error", status=status)
     answer = api.get("/users")
     assert answer.status_code == status
-    if status in (401, 502, 503, 504):
+    if status in (401, 408, 502, 503, 504, *range(520, 531)):
         assert answer.headers["Content-Type"].startswith("text/html")
         assert "<html>" in answer.text
     else:
@@ -134,6 +140,117 @@ def test_answer_lost(api, fault):
     assert api.get(f"/users/{user}").json()["user"]["enabled"] is False
 
 
+def disable(api, user_id, **options):
+    return api.put(f"/users/{user_id}", json={"user": {"enabled": False}}, **options)
+
+
+def test_the_log_of_writes_is_what_was_done(api, fault):
+    """Not what was asked for: that is the record of requests."""
+    user = some_user(api)
+    before = api.server.account.user(user)
+    fault("error", times=1)
+    fault("update_ignored", times=1)
+    disable(api, user)
+    disable(api, user)
+    fault("connection_reset", times=1)
+    with pytest.raises(requests.ConnectionError):
+        disable(api, user)
+    disable(api, "1")
+    api.put(f"/users/{user}", json={"user": {"enabled": "x"}})
+    api.server.account.edit_user(user, name="By Hand")
+    assert api.server.writes == []
+    disable(api, user)
+    (write,) = api.server.writes
+    assert (write.user_id, write.fields, write.before["enabled"], write.after["enabled"]) == (
+        user,
+        {"enabled": False},
+        True,
+        False,
+    )
+    assert write.before == before | {"name": "By Hand"}
+    assert abs(write.time - time.time()) < 60
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 504, 520])
+def test_error_after_write(api, fault, status):
+    user = some_user(api)
+    fault("error_after_write", status=status)
+    assert disable(api, user).status_code == status
+    assert [write.user_id for write in api.server.writes] == [user]
+    assert api.get(f"/users/{user}").json()["user"]["enabled"] is False
+    refused = api.put(f"/users/{user}", json={"user": {"enabled": "x"}})
+    assert (refused.status_code, len(api.server.writes)) == (422, 1), "what is refused is not done"
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        *(("no_content", 204), ("accepted", 202), ("empty", 200), ("lagging", 200)),
+        *(("text_flags", 200), ("no_updated_at", 200), ("broken", 200)),
+    ],
+)
+def test_odd_answer(api, fault, form, status):
+    user = some_user(api)
+    old = api.server.account.user(user)
+    odd = fault("odd_answer", form=form)
+    answer = disable(api, user)
+    assert answer.status_code == status
+    assert [write.user_id for write in api.server.writes] == [user], "it is done"
+    assert odd.hits == 1
+    if form in ("no_content", "accepted", "empty"):
+        assert answer.content == b""
+    elif form == "broken":
+        with pytest.raises(requests.JSONDecodeError):
+            answer.json()
+    else:
+        shown = answer.json()
+        assert shown["enabled"] == {"lagging": True, "text_flags": "false", "no_updated_at": False}[form]
+        assert ("updated_at" in shown) == (form != "no_updated_at")
+        assert (shown.get("updated_at") == old["updated_at"]) == (form == "lagging")
+    assert api.get(f"/users/{user}").json()["user"]["enabled"] is False, "reads show it"
+
+
+@pytest.mark.parametrize("status", [202, 204, 504])
+def test_late_write(api, fault, status):
+    user = some_user(api)
+    late = fault("late_write", requests=3, status=status, times=1)
+    assert disable(api, user).status_code == status
+    assert api.server.writes == []
+    reads = [api.get(f"/users/{user}").json()["user"]["enabled"] for _ in range(4)]
+    assert reads == [True, True, False, False]
+    assert len(api.server.writes) == late.hits == 1
+
+
+def test_late_write_without_an_answer(api, fault):
+    """A request that hangs somewhere, and lands after another one has undone it."""
+    user = some_user(api)
+    fault("late_write", times=1)
+    with pytest.raises(requests.ConnectionError):
+        disable(api, user)
+    assert api.put(f"/users/{user}", json={"user": {"enabled": True}}).json()["enabled"] is True
+    assert api.get(f"/users/{user}").json()["user"]["enabled"] is False
+    assert [write.fields["enabled"] for write in api.server.writes] == [True, False]
+
+
+def test_late_write_lands_on_demand(api, fault):
+    user = some_user(api)
+    fault("late_write", requests=100, status=504)
+    disable(api, user)
+    api.server.land()
+    assert [write.user_id for write in api.server.writes] == [user]
+    api.server.land()
+    assert len(api.server.writes) == 1, "once only"
+
+
+def test_late_write_that_another_fault_has_stopped_never_lands(api, fault):
+    user = some_user(api)
+    fault("error")
+    fault("late_write", requests=1)
+    assert disable(api, user).status_code == 500
+    api.server.land()
+    assert api.server.writes == []
+
+
 @pytest.mark.parametrize("size", [1, 100])
 def test_truncated_body(api, fault, size):
     fault("truncated_body", times=1)
@@ -149,6 +266,63 @@ def test_truncated_json(api, fault):
     assert int(answer.headers["Content-Length"]) == len(answer.content)
     with pytest.raises(requests.JSONDecodeError):
         answer.json()
+
+
+def test_dripped_body(api, fault):
+    fault("dripped_body", pause=0.0, times=1)
+    with api.get("/users", params={"per_page": 1}, stream=True) as answer:
+        pieces = list(answer.raw.stream(100_000))
+    assert json.loads(b"".join(pieces))["users"]
+    assert int(answer.headers["Content-Length"]) == len(b"".join(pieces))
+
+
+def test_dripped_body_ends_with_its_client():
+    """Nobody goes on sending a byte every minute when the client has gone."""
+    app = SandboxApp(Account.generate(5), cut=lambda *_: None)
+    app.faults.add("dripped_body", pause=60)
+    key = (b"authorization", b"Bearer sandbox-key")
+    scope = {"type": "http", "method": "GET", "path": "/api/v1/me", "headers": [key], "query_string": b""}
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 30))
+    assert [message.get("body") for message in sent] == [None, b"{"]
+
+
+def test_gzip_bomb(api, fault):
+    plain = page(api).content
+    fault("gzip_bomb", megabytes=3)
+    with api.get("/users", params={"per_page": 40}, stream=True) as answer:
+        packed = answer.raw.read(decode_content=False)
+    whole = gzip.decompress(packed)
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert len(packed) < len(plain) + 20_000
+    assert len(whole) == len(plain) + 3_000_000
+    assert json.loads(whole) == json.loads(plain)
+
+
+def test_byte_order_mark(api, fault):
+    plain = page(api).content
+    fault("byte_order_mark")
+    assert page(api).content == b"\xef\xbb\xbf" + plain
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("value", "Bearer sandbox-key"), ("parameter", "text/html; Bearer sandbox-key; charset=utf-8")],
+)
+def test_echoed_key(api, fault, form, expected):
+    plain = page(api).content
+    fault("echoed_key", content_type=form)
+    answer = page(api)
+    assert answer.headers["Content-Type"] == expected
+    assert answer.headers["X-Request-Id"] == "echo Bearer sandbox-key"
+    assert (answer.status_code, answer.content) == (200, plain)
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -262,6 +436,62 @@ def test_null_value(api, fault, key):
     assert [user["id"] for user in api.users() if user[key] is None] == [user_id]
 
 
+def test_null_value_of_a_visit_that_was_shown_before(api, fault):
+    """Somebody who was seen seems never to have been."""
+    user_id = next(user["id"] for user in api.users() if user["accessed_at"])
+    fault("null_value", key="accessed_at", user=user_id)
+    assert [user["accessed_at"] for user in bodies(api, user_id)] == [None] * 3
+    assert api.server.account.user(user_id)["accessed_at"]
+
+
+def test_huge_field(api, fault):
+    user_id = some_user(api)
+    fault("huge_field", user=user_id, megabytes=2)
+    assert [len(user["name"]) for user in bodies(api, user_id)] == [2_000_000] * 3
+    assert [user["id"] for user in api.users() if len(user["name"]) > 1000] == [user_id]
+
+
+def test_huge_field_of_the_owner_of_the_key(api, fault):
+    fault("huge_field")
+    assert len(api.get("/me").json()["user"]["name"]) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "value"),
+    [
+        ("rights_list", "administrator_roles", ["administer_account"]),
+        ("email_number", "email", 4711),
+        ("roles_null", "product_roles", None),
+        ("role_text", "product_roles", ["owner"]),
+        ("role_float", "product_roles", [20.0]),
+        ("role_missing", "product_roles", [None]),
+    ],
+)
+def test_odd_value(api, fault, what, key, value):
+    user_id = next(user["id"] for user in api.users()[10:] if len(user["product_roles"]) == 1)
+    others = [user for user in api.users() if user["id"] != user_id]
+    fault("odd_value", what=what, user=user_id)
+    listed, read, updated = bodies(api, user_id)
+    for user in (listed, read, updated):
+        found = user[key]
+        if isinstance(value, list) and key == "product_roles":
+            found = [role.get("role") for role in found]
+            assert all("role" in role for role in user[key]) == (what != "role_missing")
+        assert (found, type(found)) == (value, type(value))
+    assert [user for user in api.users() if user["id"] != user_id] == others
+
+
+def test_odd_value_that_is_no_text(api, fault):
+    """Half of an emoji, which JSON can escape and no file can hold."""
+    user_id = some_user(api)
+    fault("odd_value", what="lone_surrogate", user=user_id)
+    assert all(user["name"].endswith("\ud83d") for user in bodies(api, user_id))
+    assert b"\\ud83d" in page(api).content
+    # Another fault finds it there, and leaves it as it is.
+    fault("int_ids")
+    assert bodies(api, user_id)[0]["name"].endswith("\ud83d")
+
+
 def test_unknown_fields(api, fault):
     user_id = some_user(api)
     before = set(bodies(api, user_id)[0])
@@ -287,6 +517,20 @@ def test_stale_read_of_the_list(api, fault):
     api.put(f"/users/{user_id}", json={"user": {"enabled": False}})
     fault("stale_read")
     assert api.users() == before
+
+
+def test_lagging_read(api, fault):
+    user_id = some_user(api)
+    fault("lagging_read", reads=2)
+
+    def shown():
+        return api.get(f"/users/{user_id}").json()["user"]["enabled"]
+
+    assert shown() is True
+    disable(api, user_id)
+    assert [shown() for _ in range(4)] == [True, True, False, False]
+    api.put(f"/users/{user_id}", json={"user": {"enabled": True}})
+    assert [shown() for _ in range(4)] == [False, False, True, True], "after each update"
 
 
 def test_wrapped_put(api, fault):
@@ -360,6 +604,11 @@ def test_faults_are_switched_off(api, fault):
         ("slow", {"seconds": "nan"}, "from 0 to 120 seconds"),
         ("page_drift", {"change": "shuffle"}, "is one of insert, remove, swap"),
         ("wrong_total", {"by": "x"}, "by of fault wrong_total must be a whole number"),
+        ("gzip_bomb", {"megabytes": 51}, "megabytes of fault gzip_bomb must be from 1 to 50"),
+        ("huge_field", {"megabytes": 0}, "megabytes of fault huge_field must be from 1 to 50"),
+        ("late_write", {"requests": 0}, "requests of fault late_write must be from 1 to 1000"),
+        ("late_write", {"status": 200}, "is one of 0, 202, 204, 504"),
+        ("odd_answer", {"form": "none"}, "is one of no_content, accepted, "),
     ],
 )
 def test_what_makes_no_sense_is_refused(fault, name, options, message):
@@ -421,6 +670,28 @@ def test_every_fault_is_documented_and_tested():
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert [name for name in KINDS if not any(test.startswith(name) for test in tests)] == []
     assert all(kind.summary for kind in KINDS.values())
+
+
+def test_faults_leave_alone_what_an_earlier_one_has_broken(api, fault):
+    """Whatever the faults and their order, the sandbox itself doesn't fail."""
+    user_id = some_user(api)
+    breaking = ("truncated_json", "byte_order_mark", "gzip_bomb", "echoed_key", "odd_answer", "error_after_write")
+    for first in breaking:
+        for second in sorted(name for name, kind in KINDS.items() if kind.after):
+            if second in ("dripped_body", "huge_field", "answer_lost", "truncated_body"):
+                continue
+            api.server.clear_faults()
+            options = {"megabytes": 1} if first == "gzip_bomb" else {}
+            fault(first, **options)
+            fault(second, **({"megabytes": 1} if second == "gzip_bomb" else {}))
+            with api.put(f"/users/{user_id}", json={"user": {"enabled": True}}, stream=True) as answer:
+                answer.raw.read(decode_content=False)
+            assert answer.headers["X-Aha-Sandbox"] == "1", (first, second)
+
+
+def test_an_answer_that_is_no_json_has_no_data():
+    assert Answer(200, b"{").data() is None
+    assert Answer(200, b'{"a": 1}', "text/html").data() is None
 
 
 def test_connection_faults_need_a_connection():

@@ -19,7 +19,7 @@ import requests
 
 from airflow_provider_aha.sandbox import testing
 from airflow_provider_aha.sandbox.__main__ import main
-from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox
+from airflow_provider_aha.sandbox.testing import Account, SandboxServer, aha_sandbox
 
 __all__ = ["aha_sandbox"]
 
@@ -86,6 +86,16 @@ def test_requests_are_recorded_without_the_key(api):
     assert api.server.key not in str(api.server.requests)
     api.server.forget_requests()
     assert api.server.requests == []
+
+
+def test_answers_are_dated_by_the_clock_of_the_account(connect):
+    """What somebody finds out from Date and updated_at together must be right."""
+    account = Account.generate(20, clock=lambda: 1_000_000_000.75)
+    with SandboxServer(account=account) as server, connect(server) as api:
+        answer = api.put(f"/users/{account.user_ids[15]}", json={"user": {"enabled": False}})
+        assert answer.raw.headers.getlist("Date") == ["Sun, 09 Sep 2001 01:46:40 GMT"]
+        assert api.get("/none").raw.headers.getlist("Date") == ["Sun, 09 Sep 2001 01:46:40 GMT"]
+        assert server.writes[0].time == 1_000_000_000.75
 
 
 def test_requests_over_http(api):

@@ -63,6 +63,7 @@ def decide(
         administrators=[user["id"] for user in enabled if is_administrator(user)],
         facts=facts,
         asked=asked,
+        users=[(user["id"], user.get("email"), user.get("name")) for user in by_id.values()] if access else (),
     )
 
 

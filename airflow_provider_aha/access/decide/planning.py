@@ -55,6 +55,7 @@ from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
+from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
 from airflow_provider_aha.record.register import passed_by_policy
 from airflow_provider_aha.record.run import account_path, run_path
@@ -100,7 +101,7 @@ class Request:
     :param as_given: the policy as it was given, for the record.
     :param max_snapshot_age: an older snapshot is refused.
     :param roster: reads the rosters; None when there is none.
-    :param exclusions: the exclusion file; None when there is none.
+    :param exclusions: the exclusion files.
     :param limits: how much may be taken by the roster.
     """
 
@@ -111,7 +112,7 @@ class Request:
     as_given: Mapping[str, Any]
     max_snapshot_age: timedelta
     roster: Callable[[], Rosters] | None = None
-    exclusions: Location | None = None
+    exclusions: Sequence[Location] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -171,7 +172,7 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     policy = request.policy
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
-    exclusions = load_exclusions(request.exclusions) if request.exclusions else None
+    exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -203,9 +204,9 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     fs = location.fs
     inputs = dict(population.files())
     for number, one in enumerate(roster.each if roster else (), 1):
-        inputs[f"input-roster{f'-{number}' if number > 1 else ''}.{one.suffix}"] = one.body
-    if exclusions:
-        inputs[f"input-exclusions.{exclusions.suffix}"] = exclusions.body
+        inputs[_numbered("input-roster", number, one.suffix)] = one.body
+    for number, file in enumerate(exclusions.files if exclusions else (), 1):
+        inputs[_numbered("input-exclusions", number, file.suffix)] = file.body
     files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
     decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
     known = keep_once(fs, folder, KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
@@ -239,6 +240,10 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
             f"Another task of this run wrote {path} meanwhile: one plan per run and account."
         )
     return load_plan(fs, path)
+
+
+def _numbered(name: str, number: int, suffix: str) -> str:
+    return f"{name}{f'-{number}' if number > 1 else ''}.{suffix}"
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -285,6 +290,9 @@ def build_plan(
         if verdict.spared_by is None
     ]
     decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
+    listed = [*policy.protected.entries, *own]
+    listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
     notes = [*population.notes, *_notes(enabled.column("id").to_pylist(), verdicts, judging.circumstances, again)]
     return Draft(
         decisions,
@@ -302,6 +310,7 @@ def build_plan(
             ],
             "unresolved": judging.names.unresolved(),
             "notes": notes,
+            "protects_nobody": protects_nobody(unmatched(listed, _everybody(population.users))),
         },
         _remembered(population, roster, before),
     )
@@ -466,6 +475,12 @@ def _addresses(users: pa.Table) -> Iterator[tuple[str, str | None, str]]:
         batch = users.slice(start, _BATCH)
         for user_id, email in zip(*(batch.column(name).to_pylist() for name in ("id", "email")), strict=True):
             yield user_id, email, fold(email)
+
+
+def _everybody(users: pa.Table) -> Iterator[Who]:
+    for start in range(0, users.num_rows, _BATCH):
+        batch = users.slice(start, _BATCH)
+        yield from zip(*(batch.column(name).to_pylist() for name in ("id", "email", "name")), strict=True)
 
 
 class _Names:

@@ -22,6 +22,7 @@ from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.lists.matching import Who
 from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
 
 if TYPE_CHECKING:
@@ -190,8 +191,24 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
     return load_beside(fs, path, header, header["decisions"])
 
 
+def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
+    """Read who was in the account when a plan was made, enabled or not.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :return: id, email and name of each user.
+    :raises AhaSnapshotError: when the snapshot beside the plan is missing, or not the one that the plan names.
+    :raises AhaStorageError: when it can't be read.
+    """
+    name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
+    table = load_beside(fs, path, header, name)
+    columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
+    return list(zip(*columns, strict=True))
+
+
 def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
-    """Read a Parquet file that a plan names.
+    """Read a Parquet file beside a plan, and check that it is the one that the plan names.
 
     :param fs: the path's filesystem.
     :param path: the ``plan.json``.
@@ -231,6 +248,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "unresolved": _LIST,
     "blocked": _LIST,
     "notes": _LIST,
+    "protects_nobody": _LIST,
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
@@ -334,6 +352,8 @@ class Decision:
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
     :param policy_max: where no person was asked, how many users of the account may be changed so within 24 hours.
+    :param users: id, email and name of every user of the account, as the decision knows them; empty where it
+        changes nobody's access.
     """
 
     action: str
@@ -343,6 +363,7 @@ class Decision:
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
     policy_max: int | None = None
+    users: Sequence[Who] = field(default=(), repr=False)
 
     @cached_property
     def access(self) -> str | None:
@@ -357,7 +378,13 @@ class Decision:
 
 
 def decision_of(
-    plan: Plan, *, account: str, strike_out: Collection[str], facts: Mapping[str, Any], now: datetime
+    plan: Plan,
+    *,
+    account: str,
+    strike_out: Collection[str],
+    facts: Mapping[str, Any],
+    now: datetime,
+    users: Sequence[Who] = (),
 ) -> Decision:
     """Turn a plan into a decision.
 
@@ -366,6 +393,7 @@ def decision_of(
     :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
+    :param users: what :func:`load_users` returned.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -391,6 +419,7 @@ def decision_of(
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
         policy_max=plan.header["policy_max"] if facts.get("approval_mode") == "policy" else None,
+        users=users,
     )
 
 

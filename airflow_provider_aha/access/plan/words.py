@@ -40,6 +40,8 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
         yield "**SANDBOX DATA**\n"
     planned = f"{len(plan.rows)} of {plan.enabled_users} enabled users"
     yield f"# {planned} of {_plain(plan.account)} are planned to lose access\n"
+    for sentence in plan.header["protects_nobody"]:
+        yield f"**{_plain(sentence)}**\n"
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     yield "| Class | Users |\n| --- | ---: |"

@@ -227,6 +227,8 @@ class _Task:
         self._words = _ACTIONS[decision.action]
         self._last_administrators: dict[str, str] = {}
         self._stopped = False
+        wanted = {target.user_id for target in decision.targets}
+        self._names = {user_id: name for user_id, _, name in decision.users if user_id in wanted}
         self._planned = decision.action == "deactivate" and decision.plan_sha256 is not None
         self._facts = {
             **decision.facts,
@@ -327,14 +329,17 @@ class _Task:
         if missing := not_shown(user, needed):
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
-            self._protection.reason(user)
+            self._protection.reason(user, self._known_as(target))
             or self._last_administrators.get(target.user_id)
-            or (self._exclusion(user) if access == TAKEN else None)
+            or (self._exclusion(target, user) if access == TAKEN else None)
             or self._changed(target, user)
         )
 
-    def _exclusion(self, user: Mapping[str, Any]) -> str | None:
-        reason = self._protection.exclusion(user)
+    def _known_as(self, target: Target) -> str | None:
+        return self._names.get(target.user_id)
+
+    def _exclusion(self, target: Target, user: Mapping[str, Any]) -> str | None:
+        reason = self._protection.exclusion(user, self._known_as(target))
         return self._since(reason) if reason and self._planned else reason
 
     def _changed(self, target: Target, user: Mapping[str, Any]) -> str | None:

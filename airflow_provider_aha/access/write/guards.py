@@ -7,43 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError
-from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.access.plan.caps import Caps
+from airflow_provider_aha.exceptions import AhaNotFoundError, AhaProtocolError
+from airflow_provider_aha.lists.matching import UserMatcher, Who, protects_nobody, unmatched
 
-
-@dataclass(frozen=True)
-class Caps:
-    """How many users a run may change.
-
-    :param max_users: at most so many users.
-    :param max_percent: at most so many percent of the enabled users, 0 to 100.
-    :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through.
-    """
-
-    max_users: int = 25
-    max_percent: float = 20.0
-    approved_plan_sha256: str | None = None
-
-    def check(self, wanted: int, recent: int, enabled: int, plan_sha256: str | None) -> None:
-        """Refuse a run that would change too many.
-
-        :param wanted: users that this run would change.
-        :param recent: other users that were changed within the last seven days, or may be by a run under way.
-        :param enabled: enabled users of the account when the run was planned.
-        :param plan_sha256: the plan's SHA-256, where there is a plan.
-        :raises AhaGuardError: when a cap is exceeded.
-        """
-        if plan_sha256 is not None and plan_sha256 == self.approved_plan_sha256:
-            return
-        # In the smallest accounts a fifth is less than one person, and one must be possible.
-        by_percent = max(int(enabled * self.max_percent / 100), 1)
-        if wanted and wanted + recent > min(self.max_users, by_percent):
-            raise AhaGuardError(
-                f"This run would change the access of {wanted} users, after {recent} within the last seven days; "
-                f"allowed are {self.max_users} users and {self.max_percent:g} % of {enabled} enabled users "
-                f"({by_percent}). Nothing was done. Look at the plan: if it is right, pass its SHA-256 as "
-                "approved_plan_sha256; don't raise the cap."
-            )
+# Plans are made to fit the caps, so the caps are known where plans are made; the write holds them once more.
+__all__ = ["Caps", "Protection", "last_administrators"]
 
 
 @dataclass(frozen=True)
@@ -52,29 +21,49 @@ class Protection:
 
     :param key_owner_id: the owner of the API key: disabling it would kill the key.
     :param protected: ids, emails, domains and patterns of people and service accounts.
-    :param excluded: looks a user up in the exclusion file by id, email and name; returns why, or None. It keeps
-        access from being taken, not from being given back.
+    :param excluded: the rows of exclusion files that hold today. They keep access from being taken, not from being
+        given back.
     """
 
     key_owner_id: str
     protected: UserMatcher = field(default_factory=UserMatcher)
-    excluded: Callable[[str, str | None, str | None], str | None] | None = None
+    excluded: UserMatcher = field(default_factory=UserMatcher)
 
-    def reason(self, user: Mapping[str, Any]) -> str | None:
+    def reason(self, user: Mapping[str, Any], known_as: str | None = None) -> str | None:
         """Say why a user's access is not to be changed at all, or None.
 
         :param user: the user as Aha! shows it.
+        :param known_as: the user's name at the decision.
         """
         if user["id"] == self.key_owner_id:
             return "owner of the API key"
-        return self.protected.match(user["id"], user.get("email"), user.get("name"))
+        return _listed(self.protected, "a protected pattern", user, known_as)
 
-    def exclusion(self, user: Mapping[str, Any]) -> str | None:
-        """Say which row of the exclusion file spares a user, or None.
+    def exclusion(self, user: Mapping[str, Any], known_as: str | None = None) -> str | None:
+        """Say which row of the exclusion files spares a user, or None.
 
         :param user: the user as Aha! shows it.
+        :param known_as: the user's name at the decision.
         """
-        return self.excluded(user["id"], user.get("email"), user.get("name")) if self.excluded else None
+        return _listed(self.excluded, "a pattern of the exclusion file", user, known_as)
+
+    def check(self, users: Iterable[Who]) -> list[str]:
+        """Find the entries of the lists that protect nobody.
+
+        :param users: all users of the account; none where they aren't known.
+        :return: one sentence, or none.
+        :raises AhaConfigurationError: when an entry is an existing user's id that was rounded.
+        """
+        entries = [*self.protected.entries, *self.excluded.entries]
+        return protects_nobody(unmatched(entries, known)) if (known := list(users)) else []
+
+
+def _listed(matcher: UserMatcher, what: str, user: Mapping[str, Any], known_as: str | None) -> str | None:
+    """Look a user up by both names: either may have been changed, or left out by a single read."""
+    names = [name for name in (user.get("name"), known_as) if isinstance(name, str) and name.strip()]
+    if reason := matcher.match(user["id"], user.get("email"), *names):
+        return reason
+    return f"Aha! shows no name, which {what} may fit" if matcher.names_matter and not names else None
 
 
 def last_administrators(
@@ -103,6 +92,7 @@ def last_administrators(
 def _rights_now(user_id: str, get_user: Callable[[str], Mapping[str, Any]]) -> set[str]:
     try:
         user = get_user(user_id)
-    except AhaNotFoundError:
+    except (AhaNotFoundError, AhaProtocolError):
+        # Whoever is gone, or can't be read, is nobody to rely on.
         return set()
     return administrator_rights(user) if user.get("enabled") else set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ import orjson
 import requests
 from requests.auth import HTTPBasicAuth
 
-from airflow_provider_aha.api.rest import logged_as
+from airflow_provider_aha.api.rest import is_transient, logged_as
+from airflow_provider_aha.api.wire import ENCODINGS, BoundedAdapter, TooLargeError, body_of, patience
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaConfigurationError,
@@ -42,11 +44,12 @@ from airflow_provider_aha.push.targets.base import (
 
 METHODS = ("POST", "PUT", "PATCH")
 _PLACE = re.compile(r"\{([^{}]*)\}")
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
 _REASON = 500
-# An answer that is read no further says enough.
+# Of an answer that is larger only the status is known.
 _MOST = 10 * 1024 * 1024
+# A request may take so many times the timeout, whatever comes in between.
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -193,23 +196,32 @@ class HttpTarget(Target):
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
+            "Accept-Encoding": ENCODINGS,
             to.idempotency_header: str(places["batch_id"]),
             **headers,
         }
+        end = time.monotonic() + _PARTS * to.timeout
         try:
             # A redirect could lead the record and the credentials to somebody else.
             options: dict[str, Any] = {"timeout": to.timeout, "allow_redirects": False, "stream": True}
             with (
                 logged_as(to.path),
+                patience(lambda: end - time.monotonic()),
                 self._session.request(to.method, url, data=content, headers=headers, **options) as response,
             ):
-                answer = response.raw.read(_MOST, decode_content=True)
+                answer = _body(response)
         except (requests.RequestException, OSError) as error:
             if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
                 raise BatchRefusedError("the record makes a path or a header that HTTP can't carry") from None
             raise SendAgainError(f"{self._host} gave no answer ({type(error).__name__}).") from None
         self._check(response)
-        return response.status_code, answer
+        if answer is None and self._to.success.is_success(response.status_code):
+            raise AhaTargetError(
+                f"{self._host} answered {response.status_code} with more than {_MOST // 1024**2} MB, which is not "
+                "read: what became of the records is not known.",
+                status=response.status_code,
+            )
+        return response.status_code, answer or b""
 
     def _check(self, response: requests.Response) -> None:
         status = response.status_code
@@ -224,12 +236,16 @@ class HttpTarget(Target):
             raise AhaPermissionError(
                 f"{where}: the credentials of the connection {self._connection} may not do this.", status=status
             )
-        if status in _BUSY:
+        if is_transient(status):
             wait = _seconds(response.headers.get("Retry-After"))
             raise SendAgainError(f"{where}.", status=status, retry_after=wait)
         if 300 <= status < 400:
             raise AhaTargetError(
                 f"{where}, a redirect, which is not followed: correct host and path.", status=status
+            )
+        if status >= 500:
+            raise AhaTargetError(
+                f"{where}: it can't do that for any record. Look at method and path.", status=status
             )
 
     # --- the answer --------------------------------------------------------------------------------
@@ -272,12 +288,21 @@ class HttpTarget(Target):
         raise BatchRefusedError(text or f"answered {status}", code=code)
 
 
+def _body(response: requests.Response) -> bytes | None:
+    try:
+        return body_of(response, _MOST)
+    except TooLargeError:
+        return None
+
+
 def _session(to: Endpoint) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # Without an auth object of its own, requests would take one from a .netrc.
     session.auth = HTTPBasicAuth(to.login, to.password or "") if to.login else _no_auth
     session.verify = to.verify
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, BoundedAdapter())
     session.proxies.update(to.proxies or {})
     return session
 

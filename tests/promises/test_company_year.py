@@ -1,0 +1,287 @@
+"""A year of one company, day by day: who loses access, when and by whom, and who never does.
+
+The year is written down in ``company_year.yaml``; its head says how it is read, and a further person is a further
+entry there. Each day the tasks of the DAG ``aha_offboard_leavers`` run against a sandbox over sockets, with a clock
+of the year's own, no pacing and records on the local disk. What was done is what the sandbox carried out, not what
+the evidence says.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import time_machine
+
+from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.promises.company import Company, Person, day_of
+from tests.promises.playing import FAILED, Played, load_dag
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
+
+FILE = Path(__file__).parent / "company_year.yaml"
+DAG_ID = "aha_offboard_leavers"
+APPROVER = {"id": "7", "name": "Cora Cross"}
+POLICY, APPROVAL = "policy", "approval"
+# When the tasks of a day run; those that aren't named come at three minutes past five, or after the answer.
+CLOCK = {"extract": (5, 1), "plan": (5, 2)}
+
+
+@dataclass
+class Day:
+    """What a day of the year left.
+
+    :param made: whether there was a plan.
+    :param reason: why there was none.
+    :param decisions: of the plan, by user id.
+    :param asked: who was in a question.
+    :param struck_out: whom the approver left alone.
+    :param blocked: whom plan or write name as blocked.
+    :param came_back: about whom the task that confirms raised the alarm.
+    :param failed: the tasks that failed, and why.
+    """
+
+    made: bool = False
+    reason: str = ""
+    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    struck_out: set[str] = field(default_factory=set)
+    blocked: set[str] = field(default_factory=set)
+    came_back: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Year:
+    """Plays the year.
+
+    :param company: the company.
+    :param base: the base path.
+    :param questions: what was asked, as Airflow was handed it; the newest is the last.
+    """
+
+    def __init__(self, company: Company, base: Path, questions: list[Mapping[str, Any]]) -> None:
+        self.company = company
+        self.days: dict[date, Day] = {}
+        self._base = base
+        self._questions = questions
+        self._offboard, self._extract = load_dag(DAG_ID), load_dag("aha_extract")
+
+    def live(self) -> None:
+        for day in self.company.days():
+            self.days[day] = self._live(day)
+
+    def _live(self, day: date) -> Day:
+        company, found = self.company, Day()
+        company.at(day, 4, 30)
+        company.export(day)
+        run = Played(self._offboard, f"scheduled__{day}", self.variables())
+        waiting = run.play(lambda task_id: company.at(day, *CLOCK.get(task_id, (5, 3))))
+        self._confirm(day, found)
+        self._read_plan(run, found)
+        if waiting:
+            company.at(day, 13, 0)
+            self._answer(run, waiting, day, found)
+            run.play(lambda _: company.at(day, 13, 1))
+        found.failed = {
+            task_id: str(error) for task_id, error in run.errors.items() if run.states[task_id] == FAILED
+        }
+        found.blocked |= self._blocked_by_write(day) - found.struck_out
+        return found
+
+    def variables(self) -> dict[str, str]:
+        """Return the Airflow Variables of the day."""
+        excluded = str(self.company.exclusions) if self.company.excluded else ""
+        return {
+            "aha_roster": json.dumps(self.company.rosters()[0]),
+            "aha_writes_enabled": "true",
+            "aha_exclusions": excluded,
+        }
+
+    def _confirm(self, day: date, found: Day) -> None:
+        """Run the task that looks who came back, which is another DAG's."""
+        run = Played(self._extract, f"scheduled__{day}", {})
+        run.run("confirm")
+        if error := run.errors.get("confirm"):
+            found.came_back = set(re.findall(r"\b\d{19}\b", str(error)))
+
+    def _read_plan(self, run: Played, found: Day) -> None:
+        made = run.returned.get("plan")
+        found.made = made is not None
+        if made is None:
+            found.reason = str(run.errors.get("plan") or run.errors)
+            return
+        path = Path(made["plan_path"])
+        header = json.loads(path.read_text())
+        rows = pq.read_table(path.parent / header["decisions"]).to_pylist()
+        found.decisions = {row["user_id"]: row for row in rows}
+        found.blocked = {row["user_id"] for row in rows if row["decision"] == "blocked"}
+
+    def _answer(self, run: Played, waiting: list[str], day: date, found: Day) -> None:
+        """Answer all questions of a run as the approver does."""
+        for task_id in waiting:
+            question = self._questions[-1]
+            ids = set(re.findall(r"\b\d{19}\b", question["body"])) & found.decisions.keys()
+            struck_out = self.company.strike_out(ids, day)
+            found.asked |= ids
+            found.struck_out |= set(struck_out)
+            event = {
+                "chosen_options": ["Reject" if ids <= set(struck_out) else "Approve"],
+                "params_input": {"strike_out": struck_out},
+                "responded_at": datetime.now(UTC),
+                "responded_by_user": APPROVER,
+            }
+            run.answer(task_id, event)
+
+    def _blocked_by_write(self, day: date) -> set[str]:
+        files = self._base.glob(f"*/account=*/dag={DAG_ID}/run=scheduled__{day}/**/evidence.parquet")
+        rows = [row for path in files for row in pq.read_table(path, columns=["user_id", "outcome"]).to_pylist()]
+        return {row["user_id"] for row in rows if row["outcome"] == "blocked"}
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
+    """The year, played once."""
+    folder = tmp_path_factory.mktemp("year")
+    base = folder / "aha"
+    questions: list[Mapping[str, Any]] = []
+    connection = {
+        "conn_type": "aha",
+        "host": "127.0.0.1",
+        "schema": "http",
+        "password": "sandbox-key",
+        "extra": {"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 0},
+    }
+    start = datetime(2025, 1, 1, 4, 0, tzinfo=UTC)
+    with pytest.MonkeyPatch.context() as patch, time_machine.travel(start, tick=False) as clock:
+        patch.setattr(
+            "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **asked: questions.append(asked)
+        )
+        company = Company.read(FILE, folder, clock.move_to)
+        with SandboxServer(account=company.account) as server:
+            patch.setenv("AIRFLOW_CONN_AHA_DEFAULT", json.dumps(connection | {"port": server.port}))
+            patch.setenv("AIRFLOW_VAR_AHA_OUTPUT_PATH", str(base))
+            played = Year(company, base, questions)
+            played.live()
+    return played
+
+
+# --- what must hold ------------------------------------------------------------------------------------------
+
+
+def test_the_year_of_each_person_is_as_it_was_written_down(year: Year):
+    people = [*year.company.people, *year.company.background]
+    wrong = [line for person in people for line in differences(year, person)]
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_there_is_a_plan_on_each_day_but_those_without_a_good_export(year: Year):
+    without = {day: found.reason for day, found in year.days.items() if not found.made}
+    assert list(without) == sorted(year.company.outages), without
+
+
+def test_nobody_else_is_written_to(year: Year):
+    """Each request that changed a user is told of above: here that there was none about somebody unknown."""
+    known = {user_id for person in (*year.company.people, *year.company.background) for user_id in person.ids}
+    writes = year.company.account.writes
+    assert {write.user_id for write in writes} <= known
+    assert [write.fields for write in writes] == [{"enabled": False}] * len(writes)
+
+
+def differences(year: Year, person: Person) -> list[str]:
+    """Say in which ways the year of a person differs from what was written down."""
+    expected, found = expectation(year, person), what_happened(year, person)
+    lines = []
+    for what in sorted(expected.keys() | found.keys()):
+        if what in ("marks", "users"):
+            continue
+        wanted, got = expected.get(what, []), found.get(what, [])
+        if what == "asked":
+            got = [day for day in got if day not in expected["may_be_asked"]]
+        if what != "may_be_asked" and wanted != got:
+            lines.append(f"{person.name} ({person.story}): {what} expected {spans(wanted)}, found {spans(got)}")
+    return [*lines, *_marks(year, person, expected)]
+
+
+def expectation(year: Year, person: Person) -> dict[str, Any]:
+    """Write out what is expected, day by day."""
+    given = person.expect
+    listed = {f"listed as {word}": year_days(year, ranges) for word, ranges in given.get("listed", {}).items()}
+    return {
+        "writes": [(day_of(day), what, mode) for day, what, mode in given["writes"]] if person.ids else [],
+        "marks": given.get("marks", []),
+        **{
+            name: year_days(year, given.get(name, [])) for name in ("asked", "blocked", "came_back", "may_be_asked")
+        },
+        **listed,
+    }
+
+
+def what_happened(year: Year, person: Person) -> dict[str, Any]:
+    """Collect what the year had for a person; of two users each has the same, or it shows twice."""
+    ids = set(person.ids)
+    writes = sorted(
+        {(write.user_id, *_told(write)) for write in year.company.account.writes if write.user_id in ids}
+    )
+    each = {user_id: [rest for one, *rest in writes if one == user_id] for user_id in person.ids}
+    alike = len({str(rest) for rest in each.values()}) <= 1
+    found: dict[str, Any] = defaultdict(list)
+    found["writes"] = [tuple(rest) for rest in next(iter(each.values()), [])] if alike else writes
+    for day, left in year.days.items():
+        for name in ("asked", "blocked", "came_back"):
+            if ids & getattr(left, name):
+                found[name].append(day)
+        for user_id in ids & left.decisions.keys():
+            if (word := left.decisions[user_id]["spared_by"]) in ("renamed", "unowned", "look_alike"):
+                found[f"listed as {word}"].append(day)
+    return dict(found)
+
+
+def _told(write: Any) -> tuple[date, str, str]:
+    moment = datetime.fromtimestamp(write.time, UTC)
+    what = "disable" if write.fields.get("enabled") is False else json.dumps(write.fields)
+    return moment.date(), what, APPROVAL if moment.hour >= 13 else POLICY
+
+
+def _marks(year: Year, person: Person, expected: Mapping[str, Any]) -> Iterator[str]:
+    """Say which words the row of a person lacks on a day on which somebody is asked."""
+    for day in expected["asked"]:
+        for user_id in person.ids:
+            row = year.days[day].decisions.get(user_id, {})
+            if lacking := [mark for mark in expected["marks"] if not is_marked(row, mark)]:
+                yield f"{person.name} ({person.story}): on {day} the row isn't marked {', '.join(lacking)}"
+
+
+def is_marked(row: Mapping[str, Any], mark: str) -> bool:
+    """Tell whether the row of a plan says something of its user."""
+    if mark == "seen_after_leave":
+        return row.get("seen_after_leave") is True
+    return mark in (row.get("activity_status"), row.get("seen"))
+
+
+def year_days(year: Year, ranges: Any) -> list[date]:
+    """Write ranges out, without the days on which there is no plan."""
+    days = {
+        day_of(first) + timedelta(days=number)
+        for first, last in ranges
+        for number in range((day_of(last) - day_of(first)).days + 1)
+    }
+    return sorted(days - year.company.outages.keys())
+
+
+def spans(days: list[Any]) -> str:
+    """Write days as short as they can be read."""
+    if not days or not all(type(day) is date for day in days):
+        return "; ".join(" ".join(map(str, one)) for one in days) or "nothing"
+    text, first = [], days[0]
+    for day, following in zip(days, [*days[1:], None], strict=True):
+        if following is None or (following - day).days > 1:
+            text.append(f"{first}" if first == day else f"{first} to {day}")
+            first = following
+    return ", ".join(text)
