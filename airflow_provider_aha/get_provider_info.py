@@ -145,6 +145,7 @@ def get_provider_info() -> dict[str, object]:
                     "airflow_provider_aha.operators.prune",
                     "airflow_provider_aha.operators.report",
                     "airflow_provider_aha.operators.users",
+                    "airflow_provider_aha.transfers.suggest",
                 ],
             },
         ],

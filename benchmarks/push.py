@@ -129,7 +129,7 @@ def ours(base: str, host: str, run_id: str) -> None:
     location = Location(LocalFileSystem(), base, base)
     target = SqlTarget(
         lambda: psycopg2.connect(host=host, user="aha", dbname="postgres"),
-        dialect="postgresql",
+        dialect="postgres",
         placeholder="%s",
         connection="benchmark",
         table="ours",

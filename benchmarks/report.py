@@ -69,13 +69,14 @@ def land(folder: str, users: int) -> None:
 def make(folder: str) -> dict[str, float]:
     """Make the report; CPU without imports, memory with them."""
     from airflow_provider_aha.hooks.paths import resolve_path
+    from airflow_provider_aha.record.run import Run
     from airflow_provider_aha.report import page
     from airflow_provider_aha.report.build import Asked, make_report
     from airflow_provider_aha.review.terms import Terms
 
     assert page
     location, began = resolve_path(folder), time.process_time()
-    asked = Asked(ACCOUNT, "benchmark", "run", "benchmark", Terms.read({"seats_purchased": 400}))
+    asked = Asked(ACCOUNT, Run("benchmark", "run", "report", 1, "benchmark"), Terms.read({"seats_purchased": 400}))
     made = make_report(location, asked, now=lambda: datetime.now(UTC))
     return {
         "cpu": time.process_time() - began,

@@ -26,7 +26,12 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure, "retries": 2, "retry_delay": timedelta(minutes=5)},
+    default_args={
+        "on_failure_callback": log_failure,
+        "retries": 2,
+        "retry_delay": timedelta(minutes=5),
+        "execution_timeout": timedelta(hours=2),
+    },
     params={
         "review_id": Param(
             None,

@@ -1,9 +1,11 @@
 """Look at one Aha! user: flags, seat and roles. Changes nothing.
 
-The user is named by id or email. What was found is the task's XCom; names and emails are not in it.
+The user is named by id or email. What was found is in the task's log and its XCom; name and email are in neither.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
@@ -15,7 +17,7 @@ with DAG(
     description="Look at one Aha! user",
     doc_md=__doc__,
     schedule=None,
-    default_args={"on_failure_callback": log_failure},
+    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(minutes=30)},
     params={
         "user": Param(
             "",

@@ -16,7 +16,7 @@ Changes come at least once; should a triggerer die at the wrong moment, the same
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ if AIRFLOW_V_3_1_PLUS:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args={"on_failure_callback": log_failure},
+        default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(minutes=30)},
         tags=["aha"],
     ):
 

@@ -1,31 +1,43 @@
 """Enable Aha! users again: those that a run disabled, or users by id.
 
-Give the path of a run's `evidence.parquet` to undo exactly what that run did, or a list of ids. With *Dry run*
-ticked nothing is changed. Every paid seat that is taken again may be billed at once; the log says how many.
+Give the path of a run's `evidence.parquet` to undo exactly what that run did, or a list of ids. The account is
+read anew, a plan is made from the form, and a dry run shows what would happen, with the roles and rights that come
+back. With *Dry run* unticked a second person is asked to approve the plan, and only then are the users enabled.
+Every paid seat that is taken again may be billed at once; the log says how many.
+
+Airflow before 3.1 can't ask a person inside a run: there this DAG stays a dry run.
 """
 
 from __future__ import annotations
 
-import os
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.operators.deactivations import AhaReactivateUsersOperator
+from airflow_provider_aha.flow import approved_flow
+from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+
+# Of users who are named; what evidence says needs no words.
+TO = """{{ '{"enabled": true}' if params.ids else '' }}"""
 
 with DAG(
     dag_id="aha_reactivate_users",
-    description="Enable Aha! users again",
+    description="Enable Aha! users again, after a dry run and an approval",
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure},
+    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
+    user_defined_macros={"aha_base_path": default_base_path},
     params={
         "evidence": Param(
             None,
             type=["null", "string"],
             title="Evidence",
-            description="Path of the evidence.parquet of the run to undo; or leave it empty and give ids.",
+            description="Path of the evidence.parquet of the run to undo, as its log says; or leave it empty and "
+            "give ids.",
         ),
         "ids": Param(
             None,
@@ -34,18 +46,45 @@ with DAG(
             title="User ids",
             description="One id per line, where there is no evidence.",
         ),
-        "ticket": Param("", type="string", minLength=1, title="Ticket", description="Kept in the evidence."),
+        "reason": Param(
+            "",
+            type="string",
+            minLength=3,
+            title="Reason",
+            description="Shown to the person who approves it; kept in plan and evidence.",
+        ),
+        "ticket": Param(
+            "", type="string", minLength=1, title="Ticket", description="Its number; kept in plan and evidence."
+        ),
+        "asked_by": Param(
+            None,
+            type=["null", "string"],
+            title="Asked for by",
+            description="Login of who asked for it, where a service account starts the run; may not approve it.",
+        ),
         "dry_run": Param(
-            True, type="boolean", title="Dry run", description="Show what would happen, change nothing."
+            True,
+            type="boolean",
+            title="Dry run",
+            description="On: only show what would happen. Off: when another person has approved it, the users are "
+            "enabled.",
         ),
     },
     tags=["aha"],
 ):
-    AhaReactivateUsersOperator(
-        task_id="reactivate",
-        evidence="{{ params.evidence }}",
-        users="{{ params.ids }}",
-        dry_run="{{ params.dry_run }}",
-        ticket="{{ params.ticket }}",
-        pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+    extract = AhaExtractUsersOperator(
+        task_id="extract",
+        base_path="{{ aha_base_path() }}",
+        datasets=["users", "user_roles", "user_role_summary", "user_changes"],
     )
+    plan = AhaPlanAccessOperator(
+        task_id="plan",
+        users="{{ params.ids or '' }}",
+        to=TO,
+        undo="{{ params.evidence }}",
+        reason="{{ params.reason }}",
+        ticket="{{ params.ticket }}",
+        asked_by="{{ params.asked_by }}",
+    )
+    extract >> plan
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

@@ -29,9 +29,9 @@ from airflow.providers.standard.operators.python import BranchPythonOperator
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.hooks.paths import default_base_path
-from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.variables import WRITES_ENABLED, may_write
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
@@ -46,7 +46,12 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure, "retries": 2, "retry_delay": timedelta(minutes=5)},
+    default_args={
+        "on_failure_callback": log_failure,
+        "retries": 2,
+        "retry_delay": timedelta(minutes=5),
+        "execution_timeout": timedelta(hours=1),
+    },
     user_defined_macros={"aha_base_path": default_base_path},
     tags=["aha"],
 ):
@@ -56,7 +61,7 @@ with DAG(
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
         outlets=[USERS, USER_ROLES, USER_ROLE_SUMMARY, USER_CHANGES],
     )
-    plan = AhaPlanDeactivationsOperator(
+    plan = AhaPlanAccessOperator(
         task_id="plan",
         rules=[
             {
@@ -73,17 +78,17 @@ with DAG(
         python_callable=lambda enabled: "approve" if may_write(enabled) else "report",
         op_args=["{{ " + WRITES_ENABLED + " }}"],
     )
-    report = AhaDeactivateUsersOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
+    report = AhaCarryOutPlanOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
     extract >> plan >> mode >> report
 
     if AIRFLOW_V_3_1_PLUS:
-        from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+        from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        approve = AhaApproveDeactivationsOperator(task_id="approve", plan=PLAN_PATH)
-        deactivate = AhaDeactivateUsersOperator(
-            task_id="deactivate",
+        approve = AhaApprovePlanOperator(task_id="approve", plan=PLAN_PATH, response_timeout=timedelta(hours=24))
+        carry_out = AhaCarryOutPlanOperator(
+            task_id="carry_out",
             plan=PLAN_PATH,
             dry_run="{{ not (" + WRITES_ENABLED + ") }}",
             pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
         )
-        mode >> approve >> deactivate
+        mode >> approve >> carry_out

@@ -14,23 +14,20 @@ can't ask a person inside a run: there this DAG stays a dry run.
 
 from __future__ import annotations
 
-import os
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 
 from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.flow import approved_flow
 from airflow_provider_aha.hooks.paths import default_base_path
-from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaSubmitReviewOperator
-from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 ACCOUNTS = "{{ ti.xcom_pull(task_ids='submit')['revoke_accounts'] }}"
-TICKET = "review {{ ti.xcom_pull(task_ids='submit')['review_id'] }}"
-PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
-WRITE_POOL = os.environ.get("AHA_WRITE_POOL", "default_pool")
+REVIEW = "{{ ti.xcom_pull(task_ids='submit')['review_id'] }}"
 
 with DAG(
     dag_id="aha_submit_review",
@@ -38,7 +35,7 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure},
+    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
     user_defined_macros={"aha_base_path": default_base_path},
     params={
         "file": Param(
@@ -69,22 +66,8 @@ with DAG(
         base_path="{{ aha_base_path() }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
     )
-    plan = AhaPlanDeactivationsOperator(
-        task_id="plan", rules=[{"class": "named", "name": "review", "ids": ACCOUNTS}]
+    plan = AhaPlanAccessOperator(
+        task_id="plan", review=REVIEW, reason=f"decided by the review {REVIEW}", ticket=f"review {REVIEW}"
     )
-    preview = AhaDeactivateUsersOperator(task_id="preview", plan=PLAN_PATH, dry_run=True, ticket=TICKET)
-    submit >> if_accounts >> extract >> plan >> preview
-
-    if AIRFLOW_V_3_1_PLUS:
-        from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
-
-        unless_dry_run = ShortCircuitOperator(
-            task_id="unless_dry_run",
-            python_callable=lambda dry_run: str(dry_run).lower() == "false",
-            op_args=["{{ params.dry_run }}"],
-        )
-        approve = AhaApproveDeactivationsOperator(task_id="approve", plan=PLAN_PATH)
-        deactivate = AhaDeactivateUsersOperator(
-            task_id="deactivate", plan=PLAN_PATH, dry_run=False, ticket=TICKET, pool=WRITE_POOL
-        )
-        preview >> unless_dry_run >> approve >> deactivate
+    submit >> if_accounts >> extract >> plan
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

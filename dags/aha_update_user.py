@@ -1,18 +1,25 @@
 """Change one Aha! user. A field that is left empty stays as it is.
 
-Whether somebody may log in, the email and administrator rights pass the guards: the key's owner, protected
-users and the last administrator stay as they are. Every change leaves evidence under the Variable
-``aha_output_path``.
+The account is read anew, a plan is made from the form, and a dry run shows what would happen. Whether somebody may
+log in, the email and administrator rights decide over access: with *Dry run* unticked a second person is asked to
+approve the plan, and only then is the user changed. A plan that sets only a name is carried out without asking. The
+key's owner, protected users and the last administrator stay as they are, and every change leaves evidence under the
+Variable `aha_output_path`.
+
+Airflow before 3.1 can't ask a person inside a run: there this DAG stays a dry run.
 """
 
 from __future__ import annotations
 
-import os
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.operators.users import AhaUpdateUserOperator
+from airflow_provider_aha.flow import approved_flow
+from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 
 KEEP = "leave as it is"
 
@@ -34,11 +41,12 @@ def flag(name: str) -> str:
 
 with DAG(
     dag_id="aha_update_user",
-    description="Change one Aha! user",
+    description="Change one Aha! user, after a dry run and an approval",
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure},
+    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
+    user_defined_macros={"aha_base_path": default_base_path},
     params={
         "user": Param("", type="string", minLength=1, title="User", description="Id or email of the user."),
         "first_name": text_field("First name", "Aha! never shows it, so it can't be verified."),
@@ -46,19 +54,47 @@ with DAG(
         "email": text_field("Email", "The address that the user logs in with."),
         "enabled": flag_field("Enabled", "Whether the user may log in. Enabling may take a paid seat."),
         "administrator": flag_field("Administrator", "All administrator rights at once."),
-        "ticket": text_field("Ticket", "Who asked for it; kept in the evidence."),
+        "reason": Param(
+            "",
+            type="string",
+            minLength=3,
+            title="Reason",
+            description="Shown to the person who approves it; kept in plan and evidence.",
+        ),
+        "ticket": Param(
+            "", type="string", minLength=1, title="Ticket", description="Its number; kept in plan and evidence."
+        ),
+        "asked_by": text_field(
+            "Asked for by", "Login of who asked for it, where a service account starts the run; may not approve it."
+        ),
+        "dry_run": Param(
+            True,
+            type="boolean",
+            title="Dry run",
+            description="On: only show what would happen. Off: the user is changed, when another person has "
+            "approved what decides over access.",
+        ),
     },
     tags=["aha"],
 ):
-    AhaUpdateUserOperator(
-        task_id="update_user",
-        user="{{ params.user }}",
-        first_name="{{ params.first_name }}",
-        last_name="{{ params.last_name }}",
-        email="{{ params.email }}",
-        enabled=flag("enabled"),
-        administrator=flag("administrator"),
-        ticket="{{ params.ticket }}",
-        allow_privileged=True,
-        pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+    extract = AhaExtractUsersOperator(
+        task_id="extract",
+        base_path="{{ aha_base_path() }}",
+        datasets=["users", "user_roles", "user_role_summary", "user_changes"],
     )
+    plan = AhaPlanAccessOperator(
+        task_id="plan",
+        users=["{{ params.user }}"],
+        to={
+            "first_name": "{{ params.first_name }}",
+            "last_name": "{{ params.last_name }}",
+            "email": "{{ params.email }}",
+            "enabled": flag("enabled"),
+            "administrator": flag("administrator"),
+        },
+        reason="{{ params.reason }}",
+        ticket="{{ params.ticket }}",
+        asked_by="{{ params.asked_by }}",
+    )
+    extract >> plan
+    approved_flow(plan, dry_run="{{ params.dry_run }}")

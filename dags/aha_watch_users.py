@@ -29,7 +29,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"on_failure_callback": log_failure},
+    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
     params={
         "aha_output_path": Param(
             None,

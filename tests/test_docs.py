@@ -163,6 +163,25 @@ def test_every_dataset_has_a_section():
     assert set(BY_DATASET) == set(DATASETS) == set(re.findall(r"^## `(\w+)`$", text("docs/datasets.md"), re.M))
 
 
+def test_columns_of_the_evidence_are_documented_as_they_are():
+    from airflow_provider_aha.record.evidence import EVIDENCE
+
+    (documented,) = tables(section("docs/deactivations/evidence.md", "Columns"))
+    assert all(row["meaning"] for row in documented)
+    found = [(code_names(row["column"])[0], row["type"]) for row in documented]
+    assert found == [(field.name, str(field.type)) for field in EVIDENCE]
+
+
+def test_outcomes_and_proofs_of_the_evidence_are_documented():
+    from airflow_provider_aha.record.journal import OUTCOMES, PROVEN, UNKNOWN
+
+    (proofs,) = tables(section("docs/deactivations/evidence.md", "What counts as done"))
+    assert [row["`proof`"] for row in proofs] == [str(proof) for proof in range(PROVEN + 1)]
+    (after,) = (rows for rows in tables(text("docs/deactivations/index.md")) if "outcome" in rows[0])
+    words = [word for row in proofs for word in code_names(row["`outcome`"])]
+    assert {*words, *(code_names(row["outcome"])[0] for row in after)} == {*OUTCOMES, UNKNOWN}
+
+
 def test_words_of_the_datasets_are_documented():
     from airflow_provider_aha.datasets.users import _STATUS, WORKSPACE_ROLES
 
@@ -308,14 +327,14 @@ def test_variables_are_documented():
 
 
 def test_keys_of_the_guards_are_documented_and_the_example_is_read(monkeypatch):
-    from airflow_provider_aha.operators.guards import GUARDS, variable
+    from airflow_provider_aha.operators.guards import GUARDS, read_guards_variable
 
     page = section("docs/deactivations/index.md", "The guards")
     (rows,) = tables(page)
     assert [key for row in rows for key in code_names(row["key"])] == list(GUARDS)
     (example,) = (match[2] for match in FENCE.finditer(page))
     monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", example)
-    assert (variable() or {}).keys() == set(GUARDS)
+    assert (read_guards_variable() or {}).keys() == set(GUARDS)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ def asked(base: Location, folder: Path, review_id: str, purchased: int) -> Asked
             name="hr", key="number", emails=("mail",), domains=("example.com",), min_rows=1, end_date="end"
         )
         roster = lambda: Rosters((load_roster(spec, Location(base.fs, path, path)),))  # noqa: E731 (called when it is needed)
-    return Asked(ACCOUNT, "aha_access_review", review_id, "ann", Terms.read(terms), roster, review_id=review_id)
+    run = Run("aha_access_review", review_id, "report", 1, "ann")
+    return Asked(ACCOUNT, run, Terms.read(terms), roster, review_id=review_id)
 
 
 def submit_all(base: Location, moment: datetime) -> None:

@@ -40,6 +40,8 @@ API_PREFIX = "/api/v1"
 _LOOK_SECONDS = 0.1
 # So many pages that have arrived are decoded together: a decoder's start costs as much as a quarter of a page.
 _DECODED_TOGETHER = 10
+# What a write may be answered with: it was done, or taken on.
+_ACKNOWLEDGED = range(200, 300)
 _USER_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
@@ -108,17 +110,24 @@ class AhaClient(RestClient):
         """
         return self._as_documented(self._call("GET", "/me", decode=_user), "/me")
 
-    def get_user(self, user_id: str) -> dict[str, Any]:
+    def get_user(self, user_id: str, receipt: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return one user by id (``GET /users/:id``: without custom roles and seat group).
 
         :param user_id: the user's id, decimal digits.
+        :param receipt: is given ``date`` of the answer, Aha!'s own clock as HTTP writes it.
         :return: the user object as Aha! sends it, its id as text.
         :raises AhaConfigurationError: when the id is not one; no request is sent.
         :raises AhaNotFoundError: when there is no such user, or this key can't see it.
         :raises AhaError: when no usable answer came; the subclass tells why.
         """
         checked_id = check_user_id(user_id)
-        return self._as_documented(self._one_user("GET", checked_id), f"/users/{checked_id}")
+        path = f"/users/{checked_id}"
+        user = self._call("GET", path, decode=_user, receipt=receipt)
+        if user["id"] != checked_id:
+            raise AhaProtocolError(
+                f"{self._where} answered with another user than {checked_id}.", status=200, method="GET", path=path
+            )
+        return self._as_documented(user, path)
 
     def find_user(self, email: str) -> dict[str, Any]:
         """Return the one user with an email, from the full list.
@@ -151,31 +160,26 @@ class AhaClient(RestClient):
     ) -> dict[str, Any]:
         """Change one user (``PUT /users/:id``); safe to retry, because it sets a state.
 
+        Every 2xx is an acknowledgement; what really happened is what the answer shows.
+
         :param user_id: the user's id, decimal digits.
         :param changes: fields of the ``user`` object to set; not empty.
-        :param receipt: is given ``http_status`` and ``request_id`` of the answer, for the record.
-        :return: the user object of the answer, its id as text; look there for what really happened.
+        :param receipt: is given ``http_status``, ``request_id`` and ``date`` of the answer, for the record; and
+            ``unanswered``, where an attempt may have arrived that no usable answer came to.
+        :return: what the answer shows of this user: all of it, a part, or nothing.
         :raises AhaError: as :meth:`get_user`; :class:`AhaValidationError` when Aha! refuses a value.
         """
         checked_id = check_user_id(user_id)
         if not changes:
             raise AhaConfigurationError(f"No change was given for user {checked_id}.")
-        return self._one_user("PUT", checked_id, {"user": dict(changes)}, receipt)
-
-    def _one_user(
-        self,
-        method: str,
-        user_id: str,
-        body: Mapping[str, Any] | None = None,
-        receipt: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        path = f"/users/{user_id}"
-        user = self._call(method, path, body=body, decode=_user, receipt=receipt)
-        if user["id"] != user_id:
-            raise AhaProtocolError(
-                f"{self._where} answered with another user than {user_id}.", status=200, method=method, path=path
-            )
-        return user
+        return self._call(
+            "PUT",
+            f"/users/{checked_id}",
+            body={"user": dict(changes)},
+            decode=partial(_shown, user_id=checked_id),
+            receipt=receipt,
+            successes=_ACKNOWLEDGED,
+        )
 
     def _as_documented(self, user: dict[str, Any], path: str) -> dict[str, Any]:
         """Let a user through of whom everything can be read: half a user is judged wrongly."""
@@ -378,6 +382,17 @@ def _user(body: bytes) -> dict[str, Any]:
     if not isinstance(user, dict) or not is_record_id(user.get("id")):
         raise ValueError("no user with an id")
     return {**user, "id": str(user["id"])}
+
+
+def _shown(body: bytes, user_id: str) -> dict[str, Any]:
+    """Read what the answer to a write shows of a user: nothing, where it has no body or is of somebody else."""
+    if not body.strip():
+        return {}
+    answer, _ = read_json(body)
+    user = answer.get("user", answer) if isinstance(answer, dict) else None
+    if not isinstance(user, dict) or str(user.get("id", user_id)) != user_id:
+        return {}
+    return {**readable(user)[0], "id": user_id}
 
 
 def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:

@@ -10,7 +10,7 @@ import math
 import random
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,7 +173,7 @@ class RestClient:
 
     def __init__(self, config: RestConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
         self.config = config
-        self.sandbox = False
+        self._says_sandbox: set[bool] = set()
         self._clock = clock or Clock()
         self._limiter = RateLimiter(
             config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
@@ -182,6 +182,16 @@ class RestClient:
         self._session = _session(self.service, config, agent)
         self._adapter = self._session.get_adapter(config.base_url)
         self._settings = _settings(self._session, config)
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether every answer so far says that it is a sandbox's; before the first, nothing does."""
+        return self._says_sandbox == {True}
+
+    @property
+    def clock(self) -> Clock:
+        """Time and sleep of this client."""
+        return self._clock
 
     @property
     def requests_sent(self) -> int:
@@ -228,26 +238,36 @@ class RestClient:
         shown: str | None = None,
         again: bool | None = None,
         receipt: dict[str, Any] | None = None,
+        successes: Container[int] | None = None,
     ) -> T:
         """Send a request until it succeeds, fails for good, or the retries are used up.
 
         ``shown`` is the path as logs and errors may show it, where the real one holds a name or an email;
-        ``again`` says whether the request may be sent twice, where the method alone doesn't; ``receipt`` is given
-        status and request id of the answer, also of one that can't be used.
+        ``again`` says whether the request may be sent twice, where the method alone doesn't; ``successes`` are the
+        statuses that mean done, where they are others than the service's. ``receipt`` is given ``http_status``,
+        ``request_id`` and ``date`` of the last answer, also of one that can't be used, and ``unanswered`` where an
+        attempt may have arrived though no usable answer came.
         """
         shown = shown or path
         again = method in self.service.idempotent if again is None else again
         budget = budget or RetryBudget(self.config.retry_budget)
+        successes = self.service.successes if successes is None else successes
+        receipt = {} if receipt is None else receipt
         attempt = 0
         while True:
             attempt += 1
             number = self._limiter.acquire(stopped)
             try:
                 with _shown.as_path(shown):
-                    return self._attempt(number, method, path, params, body, decode, receipt, stopped)
+                    return self._attempt(number, method, path, params, body, decode, receipt, successes, stopped)
             except AhaError as error:
                 error.method, error.path, error.attempts = method, shown, attempt
-                if not self._is_retryable(error, again=again) or attempt > self.config.max_retries:
+                if not _is_refusal(error):
+                    receipt["unanswered"] = True
+                if (
+                    not self._is_retryable(error, again=again, successes=successes)
+                    or attempt > self.config.max_retries
+                ):
                     raise
                 pause = self._backoff(error, attempt)
                 if not budget.take(self._clock.monotonic(), pause):
@@ -263,13 +283,19 @@ class RestClient:
         params: Mapping[str, Any] | None,
         body: Mapping[str, Any] | Sequence[Any] | None,
         decode: Callable[[bytes], T],
-        receipt: dict[str, Any] | None,
+        receipt: dict[str, Any],
+        successes: Container[int],
         stopped: Callable[[], bool],
     ) -> T:
+        for name in ("http_status", "request_id", "date"):
+            # What an earlier attempt was answered isn't this one's.
+            receipt[name] = None
         response, answer = self._exchange(number, method, path, params, body, stopped)
-        if receipt is not None:
-            receipt.update(http_status=response.status_code, request_id=response.headers.get("X-Request-Id"))
-        if response.status_code not in self.service.successes:
+        headers = response.headers
+        receipt.update(
+            http_status=response.status_code, request_id=headers.get("X-Request-Id"), date=headers.get("Date")
+        )
+        if response.status_code not in successes:
             self._raise_for_status(response, answer or b"")
         if answer is None:
             raise self._too_large(response)
@@ -311,7 +337,7 @@ class RestClient:
             raise self._no_answer(error) from None
         finally:
             self._limiter.release(headers, number)
-        self.sandbox = self.sandbox or self.service.sandbox_header in response.headers
+        self._says_sandbox.add(self.service.sandbox_header in response.headers)
         return response, answer
 
     def _patience(self, method: str, stopped: Callable[[], bool]) -> Callable[[], float]:
@@ -325,12 +351,12 @@ class RestClient:
 
         return left
 
-    def _is_retryable(self, error: AhaError, *, again: bool) -> bool:
+    def _is_retryable(self, error: AhaError, *, again: bool, successes: Container[int] | None = None) -> bool:
         """Apply the one rule for retries: passing faults, and only where a second try can't do a thing twice."""
         if not again:
             return False
         if isinstance(error, AhaProtocolError):
-            return error.status in self.service.successes
+            return error.status in (self.service.successes if successes is None else successes)
         if isinstance(error, AhaConnectionError):
             return True
         return is_transient(error.status)
@@ -398,6 +424,11 @@ class RestClient:
     def _no_answer(self, error: Exception) -> AhaError:
         kind = AhaConfigurationError if _is_lasting(error) else AhaConnectionError
         return kind(f"{self._where} could not be reached: {_cause(error)}")
+
+
+def _is_refusal(error: AhaError) -> bool:
+    """Tell whether an answer says that nothing was done; a proxy that waited in vain (408) can't know that."""
+    return error.status is not None and 400 <= error.status < 500 and error.status != 408
 
 
 def _body(response: requests.Response) -> bytes | None:

@@ -13,12 +13,12 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
+from airflow_provider_aha.common.values import SHOWS_NOTHING
+
 # A cell of the largest directories has a few thousand characters.
 _LONGEST_CELL = 10_000
 _MOST_IN_CELL = 500
 _LONGEST = 254
-# Drawn as nothing, though Unicode doesn't call them format characters.
-_ALSO_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 # What Asian keyboards write for ASCII.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _NONE = frozenset({"-", "\u2013", "\u2014", "none", "null", "nil", "nan", "n/a", "#n/a", "na"})
@@ -204,7 +204,7 @@ def without_hidden(text: str) -> str:
 
 
 def _is_invisible(letter: str) -> bool:
-    return unicodedata.category(letter) == "Cf" or _ALSO_INVISIBLE.match(letter) is not None
+    return unicodedata.category(letter) == "Cf" or letter in SHOWS_NOTHING
 
 
 def _with_ascii_domain(text: str, cased: Callable[[str], str]) -> str:

@@ -13,7 +13,6 @@ import re
 from datetime import date, datetime, tzinfo
 from typing import Any
 
-from airflow_provider_aha.common.addresses import without_hidden
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _UNSET = {"", "none", "null"}
@@ -40,6 +39,10 @@ _NO_DAYS = frozenset(
 )
 _ZERO_DATE = re.compile(r"(?:0000-\d\d-\d\d|1900-01-00)(?:[T ][0:.]*Z?)?", re.ASCII)
 _NO_DATES = frozenset({"-", "--", "\u2013", "\u2014", "\\n", "null", "none", "nat", "nan", "n/a"})
+# Letters and marks of Unicode that show nothing: joiners, fillers, the empty Braille cell, variation selectors.
+SHOWS_NOTHING = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)))
+) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
 
 
 def is_unset(value: object) -> bool:
@@ -171,6 +174,36 @@ def to_text(value: object, name: str) -> str | None:
     return str(value).strip()
 
 
+def legible(text: str) -> str:
+    """Return what a person sees of a text: no characters that show nothing, and blanks of every kind as one.
+
+    :param text: what somebody typed.
+    """
+    seen = (
+        " " if char.isspace() else char
+        for char in text
+        if char.isspace() or (char.isprintable() and char not in SHOWS_NOTHING)
+    )
+    return " ".join("".join(seen).split())
+
+
+def to_words(value: object, name: str) -> str | None:
+    """Read a text that must say something, such as a reason or the number of a ticket; see :func:`to_text`.
+
+    :param value: a text or a number.
+    :param name: what the value is called, for the error.
+    :return: the text, or None when the value is not set.
+    :raises AhaConfigurationError: when nobody could read anything in it.
+    """
+    text = to_text(value, name)
+    if text is None:
+        return None
+    seen = legible(text)
+    if is_unset(seen) or not any(char.isalnum() for char in seen):
+        raise AhaConfigurationError(f"{name} is blank: it needs letters or digits that a person can read.")
+    return text
+
+
 def _parse(text: str) -> object:
     try:
         return json.loads(text)
@@ -244,7 +277,7 @@ def marks_no_date(value: Any, zone: tzinfo) -> bool:
 
 
 def _date_text(text: str) -> str:
-    return without_hidden(text[:_LONGEST_DATE]).strip() if len(text.strip()) <= _LONGEST_DATE else text
+    return legible(text) if len(text) <= _LONGEST_DATE else text.strip()
 
 
 def _later_day(moment: datetime, zone: tzinfo) -> date:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -27,6 +27,7 @@ from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.datasets.visits import PastVisits
 from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
+    AhaError,
     AhaIncompleteReadError,
     AhaNotFoundError,
     AhaPermissionError,
@@ -70,11 +71,7 @@ def extract(
     rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
     layout = Layout(location.path, client.config.account)
-    with (
-        staging() as folder,
-        DaemonExecutor(2, "aha-aside") as aside,
-        PastVisits(location, layout) as past,
-    ):
+    with staging() as folder, _aside() as aside, PastVisits(location, layout) as past:
         # Once for all passes, and after the first page: nothing else waits for these two.
         ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 
@@ -124,6 +121,17 @@ def extract(
             manifest["visits_lost"],
         )
     return manifest
+
+
+@contextmanager
+def _aside() -> Iterator[DaemonExecutor]:
+    """Run calls beside a read; they end with it, and where the task's time is over nobody waits for them."""
+    with DaemonExecutor(2, "aha-aside") as threads:
+        try:
+            yield threads
+        except AhaError:
+            threads.shutdown(wait=True)
+            raise
 
 
 def read_tables(client: AhaClient, *, connection_id: str) -> dict[str, pa.Table]:

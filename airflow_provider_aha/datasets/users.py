@@ -112,10 +112,10 @@ class UsersPage:
         self.repaired = 0
         table = self._parse(body)
         self._take(table.column("users").chunk(0).flatten(), table.column("pagination").chunk(0)[0])
+        self.absent.update(_users_with_odd_roles(self.users))
 
     def _take(self, users: pa.StructArray, pagination: pa.StructScalar) -> None:
         self.users = users
-        self.absent.update(_users_with_odd_roles(users))
         self.total_records: int = pagination["total_records"].as_py()
         self.total_pages: int = pagination["total_pages"].as_py()
         self.number: int = pagination["current_page"].as_py()
@@ -133,7 +133,12 @@ class UsersPage:
         if table is None:
             return [cls(body) for body in bodies]
         users, pagination = table.column("users").chunk(0), table.column("pagination").chunk(0)
-        return [cls._of(users[at].values, pagination[at]) for at in range(len(bodies))]
+        pages = [cls._of(users[at].values, pagination[at]) for at in range(len(bodies))]
+        # Once for all, since hardly ever anything is odd.
+        if _users_with_odd_roles(users.flatten()):
+            for page in pages:
+                page.absent.update(_users_with_odd_roles(page.users))
+        return pages
 
     @classmethod
     def _of(cls, users: pa.StructArray, pagination: pa.StructScalar) -> UsersPage:
@@ -183,7 +188,12 @@ def _read_if_documented(bodies: Sequence[bytes]) -> pa.Table | None:
         table.validate(full=True)
     except pa.ArrowInvalid:
         return None
-    return table if table.num_rows == len(bodies) and _is_as_documented(table, joined) else None
+    if table.num_rows != len(bodies) or not _is_as_documented(table, joined):
+        return None
+    # Only a long body holds a long text.
+    if max(map(len, bodies)) > LONGEST_TEXT and not all(map(_is_short, _texts(table.column("users").chunk(0)))):
+        return None
+    return table
 
 
 def _is_as_documented(table: pa.Table, body: bytes) -> bool:
@@ -201,8 +211,6 @@ def _is_as_documented(table: pa.Table, body: bytes) -> bool:
         users.field("user_roles").flatten(),
     )
     if any(column.null_count for column in never_null) or not _are_ids(ids):
-        return False
-    if len(body) > LONGEST_TEXT and not all(map(_is_short, _texts(users))):
         return False
     # Inside JSON text a quote is escaped, so these bytes can only be a key of a user.
     return all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.store.store import Location
 
 BASE_PATH_VARIABLE = "aha_output_path"
+_PLAIN_PATH = re.compile(r"[\w.~:/-]{1,200}")
 
 
 def default_base_path(param: str | None = None) -> str:
@@ -48,19 +50,29 @@ def resolve_path(path: str) -> Location:
     local = scheme in ("", "file")
     if local and not rest.startswith("/"):
         raise AhaConfigurationError(
-            f"The path {text!r} is relative, and each worker would read it differently: give an absolute local "
-            "path (/data/aha) or a URL (s3://aws_default@bucket/aha)."
+            f"The path {_shown(text)}is relative, and each worker would read it differently: give an absolute "
+            "local path (/data/aha) or a URL (s3://aws_default@bucket/aha)."
         )
     if ".." in rest.split("/"):
-        raise AhaConfigurationError(f"The path {text!r} has '..' in it: name the folder itself.")
+        raise AhaConfigurationError(f"The path {_shown(text)}has '..' in it: name the folder itself.")
+    if not local and ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise AhaConfigurationError(
+            f"A {scheme}:// URL has a password in it: put that into an Airflow connection, and the connection's id "
+            "into the URL (s3://aws_default@bucket/aha)."
+        )
     if local:
         from fsspec.implementations.local import LocalFileSystem
 
         folder = rest.rstrip("/") or "/"
         return Location(LocalFileSystem(), folder, folder)
     if rest.startswith("/") or not rest:
-        raise AhaConfigurationError(f"The URL {text!r} names no bucket.")
+        raise AhaConfigurationError(f"A {scheme}:// URL names no bucket.")
     return _object_store(text.rstrip("/"))
+
+
+def _shown(path: str) -> str:
+    # A name or an email that was typed into the wrong field is not repeated.
+    return f"{path!r} " if _PLAIN_PATH.fullmatch(path) else ""
 
 
 def _object_store(url: str) -> Location:

@@ -11,11 +11,11 @@ from typing import Any
 from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.values import date_of, text_of
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.lists.matching import DOMAIN, KINDS, Entry, UserMatcher, read_entries
+from airflow_provider_aha.lists.matching import DOMAIN, ENTRY_KINDS, Entry, UserMatcher, read_entries
 from airflow_provider_aha.lists.tables import SmallTable, read_table
 from airflow_provider_aha.store.store import Location, sha256
 
-_WHO = tuple(kind for kind in KINDS if kind != DOMAIN)
+_WHO = tuple(kind for kind in ENTRY_KINDS if kind != DOMAIN)
 _ABOUT = ("reason", "owner", "expires_on")
 # An earlier day is what a spreadsheet writes for none, and no expiry.
 _FIRST_YEAR = 2000

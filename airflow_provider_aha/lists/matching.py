@@ -41,7 +41,7 @@ _LONGEST_ID = 40
 # So many entries a sentence may name.
 _NAMED = 20
 # The kinds of entries, in the order in which they are looked at.
-KINDS = ID, EMAIL, DOMAIN, PATTERN = "id", "email", "domain", "pattern"
+ENTRY_KINDS = ID, EMAIL, DOMAIN, PATTERN = "id", "email", "domain", "pattern"
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class UserMatcher:
 
     def _take(self, entries: Sequence[Entry]) -> None:
         self.entries = tuple(entries)
-        by_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in KINDS}
+        by_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in ENTRY_KINDS}
         self._ids, self._emails, domains = (
             {entry.text: entry for entry in reversed(by_kind[kind])} for kind in (ID, EMAIL, DOMAIN)
         )
@@ -250,7 +250,7 @@ def unmatched(entries: Iterable[Entry], users: Iterable[Who]) -> list[Entry]:
         a spreadsheet or JavaScript has rounded it, and who is meant would be unprotected.
     """
     entries = list(entries)
-    waiting = {kind: {entry.text for entry in entries if entry.kind == kind} for kind in KINDS}
+    waiting = {kind: {entry.text for entry in entries if entry.kind == kind} for kind in ENTRY_KINDS}
     patterns = {text: re.compile(translate(text)) for text in waiting[PATTERN]}
     parents = {text for text in waiting[DOMAIN] if text.startswith("*.")}
     rounded = dict.fromkeys((rounding for text in waiting[ID] for rounding in _roundings(text)), "")

@@ -14,7 +14,16 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
-from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
+from airflow_provider_aha.store.store import Location, read_limited
+
+# A list of all people of a large company fits in several times, packed and unpacked; what doesn't is no such list.
+LARGEST_FILE = 64 * 1024 * 1024
+_MOST_ROWS = 1_000_000
+_MOST_COLUMNS = 1000
+_LONGEST_CELL = 100_000
+_LONGEST_LINE = 1_000_000
+# So many rows of a Parquet file are read before it is looked at how large they are.
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,13 @@ def read_table(location: Location, what: str) -> SmallTable:
     :raises AhaStorageError: when it is missing or can't be read.
     :raises AhaConfigurationError: when it is no such table.
     """
-    what = f"{what} {location.url}"
     suffix = location.path.rpartition(".")[2].lower()
+    body = read_limited(location, what, LARGEST_FILE) if suffix in ("csv", "parquet") else b""
+    what = f"{what} {location.url}"
     if suffix not in ("csv", "parquet"):
         raise AhaConfigurationError(f"{what} must be a .csv or .parquet file.")
-    with storage_errors(location.url, ANY_ERROR):
-        location.fs.invalidate_cache()
-        body = location.fs.cat_file(location.path)
     columns, rows = (_csv if suffix == "csv" else _parquet)(body, what)
+    _check_size(columns, rows, what)
     return SmallTable(what, _checked_columns(columns, what), rows, body, suffix)
 
 
@@ -75,16 +83,18 @@ def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 
 
 def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    rows: list[list[str]] = []
     try:
-        reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        lines = list(reader)
-    except UnicodeDecodeError:
-        raise AhaConfigurationError(f"{what} is not UTF-8 text: save it as CSV UTF-8.") from None
+        reader = csv.reader(_lines(_text(body, what), what), strict=True)
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                rows.append(line)
+            if len(rows) > _MOST_ROWS + 1:
+                raise AhaConfigurationError(_too_large(what))
     except csv.Error as error:
         raise AhaConfigurationError(
             f"{what} is not a readable CSV file: {error}, in line {reader.line_num}."
         ) from None
-    rows = [line for line in lines if any(cell.strip() for cell in line)]
     if not rows:
         raise AhaConfigurationError(f"{what} is empty: it has no line with the names of its columns.")
     for number, row in enumerate(rows[1:], 1):
@@ -96,10 +106,34 @@ def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
     return rows[0], [*rows[1:]]
 
 
+def _text(body: bytes, what: str) -> str:
+    if body.startswith(b"PK\x03\x04"):
+        raise AhaConfigurationError(f"{what} is a spreadsheet (.xlsx) or an archive: save it as CSV UTF-8.")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise AhaConfigurationError(f"{what} is not UTF-8 text: save it as CSV UTF-8.") from None
+    if "\0" in text:
+        raise AhaConfigurationError(
+            f"{what} has null characters in it: it is UTF-16, or its upload broke. Save it as CSV UTF-8."
+        )
+    return text
+
+
+def _lines(text: str, what: str) -> Iterator[str]:
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > _LONGEST_LINE:
+            raise AhaConfigurationError(
+                f"{what} has more than {_LONGEST_LINE:,} characters in line {number}: it is another kind of file, "
+                "or its line breaks were lost."
+            )
+        yield line
+
+
 def _parquet(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
     try:
         with pq.ParquetFile(pa.BufferReader(body)) as file:
-            table = whole(file)
+            table = _bounded(file, what)
     except (pa.ArrowException, OSError):
         raise AhaStorageError(f"{what} can't be read as Parquet: it was cut short or changed.") from None
     columns = [_values(table.column(name)) for name in table.column_names]
@@ -111,6 +145,46 @@ def _values(column: Any) -> list[Any]:
         return list(_plain(column).to_pylist())
     except (pa.ArrowInvalid, ValueError, OverflowError):
         return [_value(column, row) for row in range(len(column))]
+
+
+def _bounded(file: pq.ParquetFile, what: str) -> pa.Table:
+    """Read a file that may become far more than it is: one value, a billion times."""
+    if file.metadata.num_rows > _MOST_ROWS or file.metadata.num_columns > _MOST_COLUMNS:
+        raise AhaConfigurationError(_too_large(what))
+    _checked_columns(file.schema_arrow.names, what)
+    batches, left = [], LARGEST_FILE
+    for packed in file.iter_batches(_ROWS_AT_ONCE):
+        batch = pa.RecordBatch.from_arrays(list(map(_written_out, packed.columns)), packed.schema.names)
+        left -= batch.nbytes
+        if left < 0:
+            raise AhaConfigurationError(_too_large(what))
+        batches.append(batch)
+    return pa.Table.from_batches(batches) if batches else whole(file)
+
+
+def _written_out(column: pa.Array) -> pa.Array:
+    # As a dictionary, a value takes room once, however often it is there.
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _check_size(columns: Sequence[str], rows: Sequence[Sequence[Any]], what: str) -> None:
+    if len(rows) > _MOST_ROWS or len(columns) > _MOST_COLUMNS:
+        raise AhaConfigurationError(_too_large(what))
+    for number, row in enumerate([columns, *rows]):
+        for cell in row:
+            if isinstance(cell, (str, bytes)) and len(cell) > _LONGEST_CELL:
+                where = f"row {number}" if number else "the names of its columns"
+                raise AhaConfigurationError(
+                    f"{what} has more than {_LONGEST_CELL:,} characters in one cell, in {where}: a quote or a line "
+                    "break is missing, or it is another kind of file."
+                )
+
+
+def _too_large(what: str) -> str:
+    return (
+        f"{what} has more than {_MOST_ROWS:,} rows, {_MOST_COLUMNS:,} columns or {LARGEST_FILE // 1024**2} MB: "
+        "that is no list that this package reads."
+    )
 
 
 def _plain(column: Any) -> Any:

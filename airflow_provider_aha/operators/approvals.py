@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.operators.hitl import (
-        AhaApproveDeactivationsOperator as AhaApproveDeactivationsOperator,
-    )
+    from airflow_provider_aha.operators.hitl import AhaApprovePlanOperator as AhaApprovePlanOperator
 
 
 def __getattr__(name: str) -> Any:
@@ -20,8 +18,8 @@ def __getattr__(name: str) -> Any:
     What Airflow's own operator brings along costs more than all other modules of this package together: only a DAG
     that asks a person pays for it.
     """
-    if name == "AhaApproveDeactivationsOperator":
-        from airflow_provider_aha.operators.hitl import AhaApproveDeactivationsOperator
+    if name == "AhaApprovePlanOperator":
+        from airflow_provider_aha.operators.hitl import AhaApprovePlanOperator
 
-        return AhaApproveDeactivationsOperator
+        return AhaApprovePlanOperator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,20 +15,31 @@ from airflow_provider_aha.operators.writes import run_of, without_useless_tries
 
 # So many ids a log line may name.
 _NAMED = 20
+_ALARMS = {
+    "came_back": (
+        "Users whose access was taken are enabled again, and not by this package: {}. Find out who enabled them."
+    ),
+    "not_done": (
+        "Users are still enabled though a run asked Aha! to disable them: {}. Disable them in Aha!, or let a run "
+        "do it again."
+    ),
+}
 
 
 class AhaConfirmDeactivationsOperator(AhaOperator):
     """Confirm deactivations by the newest snapshot, or raise an alarm; Aha! isn't asked.
 
-    Everybody whose access was taken within the last 90 days, before the snapshot was read, is looked up. Who is
-    still disabled is recorded once as ``confirmed`` (``verified_by`` is ``next_extract``). Who is enabled, though
-    this package hasn't enabled them, is recorded once as ``came_back``, and the task fails so that somebody looks.
+    Everybody whose access was taken within the last 90 days, or may have been, before the snapshot was read, is
+    looked up. Who is disabled is recorded once as ``confirmed`` (``verified_by`` is ``next_extract``). Who is
+    enabled, though this package hasn't enabled them, is recorded once: as ``came_back`` where it was proven that
+    the access was taken, else as ``not_done``. The task fails then, so that somebody looks.
 
     :param base_path: where the snapshots and the evidence are; left out: the Airflow Variable
         ``aha_output_path``, else ``$AIRFLOW_HOME/aha``. (templated)
     :param aha_conn_id: the Airflow connection of the account. (templated)
-    :return: ``account``, ``snapshot``, ``looked_up`` and ``confirmed`` (counts), ``came_back`` (ids).
-    :raises AirflowFailException: without retries, when somebody came back.
+    :return: ``account``, ``snapshot``, ``looked_up`` and ``confirmed`` (counts), ``came_back`` and ``not_done``
+        (ids).
+    :raises AirflowFailException: without retries, when somebody came back, or was never disabled.
     :raises AhaError: when snapshot or records can't be read.
     """
 
@@ -52,10 +63,12 @@ class AhaConfirmDeactivationsOperator(AhaOperator):
             self.link_to(context)
             found = confirm(location, account, run_of(context), now=datetime.now(UTC))
         self.log.info("%d users were looked up, %d newly confirmed.", found["looked_up"], found["confirmed"])
-        if ids := found["came_back"]:
-            more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-            raise AirflowFailException(
-                f"{len(ids)} users whose access was taken are enabled again, and not by this package: "
-                f"{', '.join(ids[:_NAMED])}{more}. Find out who enabled them; see the evidence of this task."
-            )
+        alarms = [sentence.format(_named(found[word])) for word, sentence in _ALARMS.items() if found[word]]
+        if alarms:
+            raise AirflowFailException(f"{' '.join(alarms)} See the evidence of this task.")
         return found
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f"{len(ids)} ({', '.join(ids[:_NAMED])}{more})"

@@ -115,11 +115,11 @@ class GuardedOperator(AhaOperator):
         :param approved_plan_sha256: the SHA-256 of the one larger plan that is let through.
         :raises AhaConfigurationError: when the Variable or an argument can't be right.
         """
-        found = variable()
+        found = read_guards_variable()
         given = found or {}
         lists = {name: to_list(getattr(self, key), key) or [] for name, key in _PROTECTED.items()}
         theirs = {name: given.get(key, []) for name, key in _PROTECTED.items()}
-        matchers = UserMatcher(**theirs, where=f" in {_VARIABLE}"), UserMatcher(**lists, where=" in the DAG")
+        matchers = _matcher(theirs, f" in {_VARIABLE}"), _matcher(lists, " in the DAG")
         guards = Guards(
             protected=UserMatcher.of(entry for matcher in matchers for entry in matcher.entries),
             exclusions=_paths(given, self.exclusions),
@@ -142,6 +142,10 @@ class GuardedOperator(AhaOperator):
         return None if is_unset(self.max_percent) else to_number(self.max_percent, "max_percent", 0, 0, 100)
 
 
+def _matcher(lists: Mapping[str, list[str]], where: str) -> UserMatcher:
+    return UserMatcher(lists["ids"], lists["emails"], lists["domains"], lists["patterns"], where=where)
+
+
 def _smaller(given: Mapping[str, Any], key: str, own: float | None, default: float) -> float:
     return min((value for value in (given.get(key), own) if value is not None), default=default)
 
@@ -154,7 +158,7 @@ def approvers_of(own: object) -> list[str]:
     :raises AhaConfigurationError: when one of them can't be right, or nobody is on both lists.
     """
     mine = to_list(own, "approvers") or []
-    theirs = (variable() or {}).get("approvers", [])
+    theirs = (read_guards_variable() or {}).get("approvers", [])
     if not (mine and theirs):
         return list(mine or theirs)
     known = {name.casefold() for name in theirs}
@@ -172,7 +176,7 @@ def exclusions_of(own: str | None) -> tuple[str, ...]:
     :param own: the operator's argument.
     :raises AhaConfigurationError: when one of them can't be right.
     """
-    return _paths(variable() or {}, own)
+    return _paths(read_guards_variable() or {}, own)
 
 
 def _paths(given: Mapping[str, Any], own: str | None) -> tuple[str, ...]:
@@ -180,7 +184,7 @@ def _paths(given: Mapping[str, Any], own: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*given.get("exclusions", []), *([mine] if mine else [])]))
 
 
-def variable() -> dict[str, Any] | None:
+def read_guards_variable() -> dict[str, Any] | None:
     """Read the Variable ``aha_guards``.
 
     :return: its keys and values, those of lists as lists; None when it isn't set.

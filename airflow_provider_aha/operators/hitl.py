@@ -15,18 +15,20 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
 from airflow.providers.standard.operators.hitl import HITLOperator
 
-from airflow_provider_aha.common.values import to_list, to_text
+from airflow_provider_aha.common.values import to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
-from airflow_provider_aha.operators.writes import run_of
+from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Plan
     from airflow_provider_aha.store.store import Location
 
 _APPROVE, _REJECT = "Approve", "Reject"
+# At most this many ids are named in a sentence.
+_NAMED = 20
 _ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
 
 _STRIKE_OUT = Param(
@@ -35,27 +37,35 @@ _STRIKE_OUT = Param(
     items={"type": "string", "pattern": "^[0-9]+$"},
     title="Strike out",
     description="Users to leave alone: their ids, one per line, as in the table. All others of the plan are "
-    "disabled. An entry that is no such id makes the answer count as a no.",
+    "carried out. An entry that is no such id makes the answer count as a no.",
 )
+_STRIKE_REASON = Param(
+    None,
+    type=["string", "null"],
+    title="Why they are struck out",
+    description="Needed with the first id above; kept with the answer.",
+)
+_FORM = {"strike_out": _STRIKE_OUT, "strike_reason": _STRIKE_REASON}
 
 
-class AhaApproveDeactivationsOperator(HITLOperator):
-    """Ask a person whether a plan is to be carried out, and write the answer beside it.
+class AhaApprovePlanOperator(HITLOperator):
+    """Ask a second person whether a plan is to be carried out, and write the answer beside it.
 
     The writing task trusts only the ``approval.json`` that this task writes, once, on approve, reject and
-    timeout. A plan without candidates is not asked about. The form field ``strike_out`` takes ids off the plan;
-    an entry that isn't on it makes the answer count as a no, since somebody would have been left alone.
+    timeout. Nobody is asked about a plan that changes nobody, or nobody's access. The form field ``strike_out``
+    takes ids off the plan, ``strike_reason`` says why; an entry that isn't on the plan, or no reason, makes the
+    answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
     :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
         passes by policy is let through: give the writing task the same value. Not templated on purpose.
-    :param approvers: ids of the Airflow users who may answer; empty: everybody but who triggered the
-        run. (templated)
+    :param approvers: ids of the Airflow users who may answer; empty: everybody but who asked for the change or
+        triggered the run, and who is on the plan. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
     :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
-    :raises AirflowFailException: when this plan was answered before, or the answer can't be right; start a new
-        run.
+    :raises AirflowFailException: when such a plan has users who left, since their access stays; when it was
+        answered before, or the answer can't be right: start a new run.
     """
 
     template_fields: Sequence[str] = ("plan", "approvers")
@@ -74,9 +84,9 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         # Airflow hands the DAG's own Params in here too; reading their values would validate them.
         inherited = kwargs.pop("params", None) or {}
         read = getattr(inherited, "get_param", inherited.__getitem__)
-        params = {**{name: read(name) for name in inherited}, "strike_out": _STRIKE_OUT}
+        params = {**{name: read(name) for name in inherited}, **_FORM}
         super().__init__(
-            subject="Deactivate Aha! users?",
+            subject="Change access to Aha!?",
             options=[_APPROVE, _REJECT],
             defaults=_REJECT,
             response_timeout=response_timeout,
@@ -90,21 +100,26 @@ class AhaApproveDeactivationsOperator(HITLOperator):
     @property
     def serialized_params(self) -> dict[str, Any]:
         """The fields of the form: 3.1 would show the DAG's own Params there, too, and refuse their defaults."""
-        return {"strike_out": super().serialized_params["strike_out"]}
+        fields = super().serialized_params
+        return {name: fields[name] for name in _FORM}
 
     def execute(self, context: Any) -> Any:
         """Show the plan and wait.
 
         :param context: the task's context.
         """
-        from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, policy_allows
-        from airflow_provider_aha.access.plan.words import question
+        from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, check_approvers, policy_allows
+        from airflow_provider_aha.access.plan.words import question, subject
         from airflow_provider_aha.store.store import create_once, read_record, to_json
 
         location, plan = self._load(context)
         approvers = approvers_of(self.approvers)
-        if not plan.rows:
-            self.log.info("The plan has no candidates: there is nothing to approve.")
+        check_approvers(approvers)
+        if plan.wrong_names:
+            self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
+        if not plan.decides_access:
+            what = "nobody's access" if plan.rows else "nobody"
+            self.log.info("The plan changes %s: there is nothing to approve.", what)
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if not self.require_approval and policy_allows(plan.rows):
             self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
@@ -117,7 +132,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
-        self.body = question(plan, run_of(context).requested_by)
+        self.subject, self.body = subject(plan), question(plan, run_of(context).requested_by)
         if approvers:
             self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
         return super().execute(context)
@@ -137,15 +152,37 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         if not create_once(location.fs, beside(location, FILE), to_json(record)):
             self._refuse(context, location, plan, _ANSWERED)
         self._close(context, location, plan, record["choice"])
+        # Who answered, by the login's id: names are for the record.
+        self.log.info(
+            "Answer: %s, by %s at %s; %d users struck out. It is in %s",
+            record["choice"],
+            record["responded_by_id"] or "nobody",
+            record["responded_at"],
+            len(record["strike_out"]),
+            beside(location, FILE),
+        )
         if fault is not None:
-            raise AirflowFailException(f"{fault}: nobody is deactivated. Start a new run.")
+            raise AirflowFailException(f"{fault}: nothing is changed. Start a new run.")
         if record["choice"] != _APPROVE:
-            raise AirflowSkipException("The plan was rejected, or nobody answered in time: nobody is deactivated.")
+            self._reject(plan)
         return {
             "choice": record["choice"],
             "plan_sha256": record["plan_sha256"],
             "struck_out": len(record["strike_out"]),
         }
+
+    def _reject(self, plan: Plan) -> NoReturn:
+        """End a run that may change nothing: red where somebody who left keeps the access."""
+        sentence = "The plan was rejected, or nobody answered in time: nothing is changed."
+        if leavers := [row for row in plan.rows if row.user_class == "left"]:
+            named = ", ".join(
+                f"{row.user_id} (last day {row.leave_date or 'not known'})" for row in leavers[:_NAMED]
+            )
+            more = f" and {len(leavers) - _NAMED} more" if len(leavers) > _NAMED else ""
+            raise AirflowFailException(
+                f"{sentence} {len(leavers)} users who left keep their access: {named}{more}."
+            )
+        raise AirflowSkipException(sentence)
 
     def _refuse(self, context: Any, location: Location, plan: Plan, why: str) -> NoReturn:
         self._close(context, location, plan, "failed", reason=why)
@@ -178,8 +215,9 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         moment = answer.get("responded_at")
         approved = list(answer.get("chosen_options") or []) == [_APPROVE]
         strike_out: list[str] = []
+        reason: str | None = None
         if approved:
-            strike_out, fault = _struck_out(event, plan)
+            strike_out, reason, fault = _struck_out(event, plan)
         return {
             "choice": _APPROVE if approved and fault is None else _REJECT,
             # What was shown, not what lies there now.
@@ -189,6 +227,7 @@ class AhaApproveDeactivationsOperator(HITLOperator):
             "responded_by_name": person.get("name"),
             "approvers": approvers_of(self.approvers),
             "strike_out": strike_out,
+            "strike_reason": reason,
             "dag_id": context["ti"].dag_id,
             "run_id": context["ti"].run_id,
         }, fault
@@ -217,15 +256,22 @@ class AhaApproveDeactivationsOperator(HITLOperator):
         return location, plan
 
 
-def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None]:
-    """Read the form field: ids of the plan, and what is wrong with it."""
+def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None, str | None]:
+    """Read the form: ids of the plan, why they are struck out, and what is wrong with it."""
+    given = event.get("params_input") or {}
     try:
-        found = to_list((event.get("params_input") or {}).get("strike_out") or [], "strike_out") or []
+        found = to_list(given.get("strike_out") or [], "strike_out") or []
     except AhaError:
-        return [], "strike_out is no list of ids"
+        return [], None, "strike_out is not a list of ids"
     if unknown := len(set(found) - {row.user_id for row in plan.rows}):
-        return found, f"strike_out has {unknown} entries that are not ids of the plan's users"
-    return found, None
+        return found, None, f"strike_out has {unknown} entries that are not ids of the plan's users"
+    try:
+        reason = to_words(given.get("strike_reason"), "strike_reason")
+    except AhaError:
+        reason = None
+    if found and reason is None:
+        return found, None, "Users were struck out without a reason that a person can read"
+    return found, reason, None
 
 
 def beside(location: Location, name: str) -> str:

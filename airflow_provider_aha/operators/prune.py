@@ -19,9 +19,8 @@ EVIDENCE_DAYS = 7 * 365 + 2
 class AhaPruneOperator(AhaOperator):
     """Delete snapshots and evidence of an account that are older than they may be; Aha! isn't asked.
 
-    The newest snapshot and the newest review stay, however old. What stays of the record of deactivations can
-    still be verified: an anchor holds the hash of the last manifest that was deleted. Nothing that the layout
-    doesn't know is touched.
+    The newest snapshot stays, however old. What stays of the records can still be verified: an anchor holds the
+    hash of the last manifest that was deleted. Nothing that the layout doesn't know is touched.
 
     :param base_path: where the snapshots and the evidence are. (templated)
     :param snapshot_days: snapshots and their reports are deleted after so many days. (templated)
@@ -32,8 +31,8 @@ class AhaPruneOperator(AhaOperator):
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: ``account``, ``dry_run``, ``snapshots`` (days), ``reviews`` (ids), and how many ``pushes``,
         ``manifests`` and ``files``.
-    :raises AirflowFailException: without retries, when an argument can't be right, or the record of deactivations
-        was changed: what was done to it must stay to be seen.
+    :raises AirflowFailException: without retries, when an argument can't be right, or the records
+        were changed: what was done to it must stay to be seen.
     :raises AhaError: when something can't be read or deleted; a retry goes on.
     """
 
@@ -61,12 +60,13 @@ class AhaPruneOperator(AhaOperator):
         :param context: the task's context.
         :return: what was deleted, or would be.
         """
+        from airflow_provider_aha.record.check import LEAST_DAYS
         from airflow_provider_aha.record.retention import Retention, prune
 
         with without_useless_tries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             snapshots = to_int(self.snapshot_days, "snapshot_days", SNAPSHOT_DAYS, 1, 36500)
-            evidence = to_int(self.evidence_days, "evidence_days", EVIDENCE_DAYS, 90, 36500)
+            evidence = to_int(self.evidence_days, "evidence_days", EVIDENCE_DAYS, LEAST_DAYS, 36500)
             base_path = to_text(self.base_path, "base_path")
             if base_path is None:
                 raise AhaConfigurationError("base_path is not set.")

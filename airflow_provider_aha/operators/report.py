@@ -14,6 +14,9 @@ from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
 
+# Decisions about a hundred thousand rows, with a note on each.
+_LARGEST_DECISIONS = 64 * 1024 * 1024
+
 if TYPE_CHECKING:
     from airflow_provider_aha.report.build import Asked
 
@@ -122,14 +125,11 @@ class AhaAccessReportOperator(AhaOperator):
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
 
-        run = run_of(context)
         specs = RosterSpec.read_all(self.roster)
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
             account=self.hook.get_conn().config.account,
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            requested_by=run.requested_by,
+            run=run_of(context),
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
             roster=rosters_reader(specs) if specs else None,
             exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),
@@ -183,14 +183,11 @@ class AhaSubmitReviewOperator(AhaOperator):
         return record
 
     def _body(self) -> bytes:
-        from airflow_provider_aha.store.store import ANY_ERROR, storage_errors
+        from airflow_provider_aha.store.store import read_limited
 
         file, text = to_text(self.file, "file"), to_text(self.text, "text")
         if (file is None) == (text is None):
             raise AhaConfigurationError("Give either the path of the file, or its content.")
         if text is not None:
             return text.encode()
-        place = resolve_path(str(file))
-        with storage_errors(place.url, ANY_ERROR):
-            body: bytes = place.fs.cat_file(place.path)
-        return body
+        return read_limited(resolve_path(str(file)), "The file of decisions", _LARGEST_DECISIONS)

@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_list, to_text
+from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
 
-ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
-PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
-_OWN_ARGUMENTS = ("first_name", "last_name", *PRIVILEGED, *ADMINISTRATOR_ROLES)
 ON_MISSING = ("fail", "skip", "none")
+# At most this many roles are named in the log.
+_NAMED = 20
 
 
 class AhaGetUserOperator(AhaOperator):
@@ -66,7 +65,23 @@ class AhaGetUserOperator(AhaOperator):
                 return None
             self.link_to(context, found["id"])
             shown = details(client, found, connection_id=self.aha_conn_id)
+        self._log(shown)
         return {name: shown[name] for name in fields}
+
+    def _log(self, shown: Mapping[str, Any]) -> None:
+        """Say what was found, without name and email: whoever looks at the task's log is answered there."""
+        from airflow_provider_aha.datasets.details import FIELDS, PERSONAL
+
+        self.log.info("User %s of %s:", shown["id"], shown["subdomain"])
+        for name in FIELDS:
+            if name not in (*PERSONAL, "id", "subdomain", "roles"):
+                self.log.info("  %s: %s", name, legible(str(shown[name])))
+        roles = shown["roles"]
+        for role in roles[:_NAMED]:
+            where = f"{role['role_name']} in {role['workspace_name']} (workspace {role['workspace_id']})"
+            self.log.info("  %s role: %s", role["role_kind"], legible(where))
+        if len(roles) > _NAMED:
+            self.log.info("  and %d more roles", len(roles) - _NAMED)
 
     def _fields(self) -> list[str]:
         from airflow_provider_aha.datasets.details import FIELDS, PERSONAL
@@ -85,10 +100,11 @@ class AhaGetUserOperator(AhaOperator):
 
 
 class AhaUpdateUserOperator(AhaWriteOperator):
-    """Change one user; only what is set is sent, and nothing where nothing differs.
+    """Change one user whom DAG code names; only what is set is sent, and nothing where nothing differs.
 
-    ``enabled``, ``email`` and administrator rights decide over access: they need ``allow_privileged=True`` in
-    DAG code and pass the same guards as a deactivation. Every change leaves evidence.
+    ``enabled``, ``email`` and administrator rights decide over access: they pass the same guards as a
+    deactivation, and need ``allow_privileged=True`` in DAG code, since nobody is asked. To ask a person, make a
+    plan: :class:`airflow_provider_aha.operators.plan.AhaPlanAccessOperator`. Every change leaves evidence.
 
     :param user: id or email. (templated)
     :param first_name: first name. Aha! never shows it, so the outcome is ``unverified``. (templated)
@@ -98,7 +114,9 @@ class AhaUpdateUserOperator(AhaWriteOperator):
     :param administrator: gives or takes all administrator rights. (templated)
     :param administrator_roles: single rights, as ``{"administer_billing": false}``. (templated)
     :param extra_fields: further fields of the ``user`` object, as a dict. (templated)
-    :param allow_privileged: lets the fields that decide over access through. Not templated on purpose.
+    :param dry_run: read and judge, but change nothing; the default. (templated)
+    :param allow_privileged: lets it change what decides over access without asking a person. Not templated on
+        purpose.
     :param base_path: where evidence is kept; as :class:`AhaDeactivateUsersOperator`. (templated)
     :param aha_conn_id: the Airflow connection of the account. (templated)
     :return: ``user_id``, ``outcome``, ``reason`` and the path of the evidence.
@@ -114,6 +132,7 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         "administrator",
         "administrator_roles",
         "extra_fields",
+        "dry_run",
         *AhaWriteOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"administrator_roles": "json", "extra_fields": "json"}
@@ -129,6 +148,7 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         administrator: bool | str | None = None,
         administrator_roles: Mapping[str, Any] | str | None = None,
         extra_fields: Mapping[str, Any] | str | None = None,
+        dry_run: bool | str = True,
         allow_privileged: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -141,6 +161,8 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         self.administrator = administrator
         self.administrator_roles = administrator_roles
         self.extra_fields = extra_fields
+        # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -150,43 +172,28 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         :return: what became of it.
         """
         with without_useless_tries(self.aha_conn_id):
+            dry_run = to_bool(self.dry_run, "dry_run", default=True)
             changes = self._changes()
             user = to_text(self.user, "user")
             if user is None:
                 raise AhaConfigurationError("user is not set: give an id or an email.")
-            done = self.change_users(context, "update", [user], changes, dry_run=False)
+            self.check_privileged(self.allow_privileged, changes, dry_run=dry_run)
+            done = self.change_users(context, "update", [user], changes, dry_run=dry_run)
         row = done.rows[0]
-        return {name: row[name] for name in ("user_id", "outcome", "reason")} | {"evidence": done.evidence}
+        return {name: row[name] for name in ("user_id", "outcome", "reason")} | {
+            "evidence": done.evidence,
+            "dry_run": dry_run,
+        }
 
     def _changes(self) -> dict[str, Any]:
-        texts = {name: to_text(getattr(self, name), name) for name in ("first_name", "last_name", "email")}
-        changes: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
-        for name in ("enabled", "administrator"):
-            if not is_unset(value := getattr(self, name)):
-                changes[name] = to_bool(value, name, default=False)
-        if roles := to_dict(self.administrator_roles, "administrator_roles"):
-            changes["administrator_roles"] = _roles(roles)
+        from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, FIELDS, read_wanted
+
+        changes = read_wanted({name: getattr(self, name) for name in FIELDS})
         for name, value in (to_dict(self.extra_fields, "extra_fields") or {}).items():
             # Aha! might be less strict about a name than Python is.
-            if name.strip().casefold() in _OWN_ARGUMENTS:
+            if name.strip().casefold() in (*FIELDS, *ADMINISTRATOR_ROLES):
                 raise AhaConfigurationError(f"extra_fields has {name}, which has an argument of its own.")
             changes[name] = value
         if not changes:
             raise AhaConfigurationError("Nothing to change was given.")
-        privileged = [name for name in changes if name in PRIVILEGED]
-        if privileged and not self.allow_privileged:
-            raise AhaConfigurationError(
-                f"{', '.join(privileged)} decides over access: the DAG must say allow_privileged=True for it."
-            )
         return changes
-
-
-def _roles(roles: Mapping[str, Any]) -> dict[str, bool]:
-    if unknown := [name for name in roles if name not in ADMINISTRATOR_ROLES]:
-        raise AhaConfigurationError(
-            f"administrator_roles has {', '.join(unknown)}; there are {', '.join(ADMINISTRATOR_ROLES)}."
-        )
-    found = {name: to_bool(value, name, default=False) for name, value in roles.items() if not is_unset(value)}
-    if not found:
-        raise AhaConfigurationError("administrator_roles sets nothing.")
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_text
+from airflow_provider_aha.common.values import to_text, to_words
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
+    AhaConfigurationError,
     AhaError,
+    AhaGuardError,
     AhaNotFoundError,
     AhaSnapshotError,
 )
@@ -25,12 +28,12 @@ from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import Decision
+    from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Location
 
 
-# So many ids a log line may name.
+# At most this many users are named in a log or a sentence.
 _NAMED = 20
 
 
@@ -78,6 +81,23 @@ class AhaWriteOperator(GuardedOperator):
         """Return the base path."""
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
+    def check_privileged(self, allowed: object, changes: Mapping[str, Any], *, dry_run: bool) -> None:
+        """Refuse to change access without a plan, unless DAG code says that it may.
+
+        :param allowed: what the DAG gives as ``allow_privileged``; nothing but True will do.
+        :param changes: fields of the ``user`` object to set.
+        :param dry_run: whether nothing is changed.
+        :raises AhaConfigurationError: when it may not.
+        """
+        from airflow_provider_aha.access.operations.user_fields import PRIVILEGED
+
+        privileged = [name for name in changes if name in PRIVILEGED]
+        if privileged and not dry_run and allowed is not True:
+            raise AhaConfigurationError(
+                f"{', '.join(privileged)} decides over access: make a plan that a second person approves "
+                "(AhaPlanAccessOperator), or say allow_privileged=True in the DAG's code. Nothing was done."
+            )
+
     def change_users(
         self, context: Any, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
     ) -> Done:
@@ -93,7 +113,7 @@ class AhaWriteOperator(GuardedOperator):
         from airflow_provider_aha.access.decide.named import decide
         from airflow_provider_aha.record.run import START
 
-        facts = {"ticket": to_text(self.ticket, "ticket")}
+        facts = {"ticket": to_words(self.ticket, "ticket")}
 
         def named(folder: RunFolder) -> Decision:
             known = (folder.read(START) or {}).get("asked")
@@ -132,6 +152,12 @@ class AhaWriteOperator(GuardedOperator):
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
             decision = make_decision(folder)
+            if decision.guards_were_set and not guards.is_set:
+                raise AhaGuardError(
+                    "The Variable aha_guards was set when the plan was made, and isn't found now: it was deleted, "
+                    "or Airflow can't read it. Nothing was done. If nobody is to be protected any more, set it to "
+                    "{}."
+                )
             for sentence in protection.check(decision.users):
                 self.log.warning(sentence)
             if exclusions:
@@ -152,8 +178,20 @@ class AhaWriteOperator(GuardedOperator):
         account = users_of(client.config.host)
         written = [] if dry_run else [account]
         self.report_lineage(self.hook, inputs=[account], outputs=[*written, folder.url(FILE)])
+        self._log_outcomes(rows, folder.url(FILE))
         self._fail_for(rows, folder)
         return Done(rows, folder.url(FILE))
+
+    def _log_outcomes(self, rows: Sequence[Mapping[str, Any]], evidence: str) -> None:
+        """Say what became of each user, those that a person must look at first, and where it is written down."""
+        order = {"failed": 0, "unknown": 0, "blocked": 1, "unverified": 2, "skipped": 3}
+        first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
+        for row in first[:_NAMED]:
+            reason = f": {row['reason']}" if row["reason"] else ""
+            self.log.info("User %s: %s%s", row["user_id"], row["outcome"], reason)
+        if len(rows) > _NAMED:
+            self.log.info("and %d more", len(rows) - _NAMED)
+        self.log.info("Evidence: %s", evidence)
 
     def _close(self, folder: RunFolder, run: Run, about: Mapping[str, Any]) -> None:
         from airflow_provider_aha.record.chain import close_try
@@ -174,7 +212,7 @@ class AhaWriteOperator(GuardedOperator):
             f"{summary(rows)}. A person must look at: {', '.join(ids[:_NAMED])}{more}. Reasons are in "
             f"{folder.url(FILE)}."
         )
-        if any(row["outcome"] in ("failed", "unknown") for row in rows):
+        if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
 
@@ -185,6 +223,68 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     :param rows: evidence rows.
     """
     return dict(sorted(Counter(str(row["outcome"]) for row in rows).items()))
+
+
+def names_to_fix(plan: Plan) -> str:
+    """Say which of those who were named can't be planned: ids where they are known, never an email.
+
+    :param plan: a plan with such names.
+    """
+    wrong = plan.wrong_names
+    parts = []
+    for entry in wrong[:_NAMED]:
+        ids = ", ".join(f"id {one}" for one in entry["ids"])
+        parts.append(f"{entry['reason'].replace('_', ' ')}{f' ({ids})' if ids else ''}")
+    more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+    return (
+        f"{len(wrong)} of those who were named can't be changed: {'; '.join(parts)}{more}. Who it is stands in the "
+        f"plan {plan.path}. Put the names right and start a new run. Nothing was done."
+    )
+
+
+def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Count the users who take a paid seat by being enabled, now or (in a dry run) later.
+
+    :param rows: evidence rows of a reactivation.
+    """
+    counted = ("reactivated", "enabled_after_crash", "dry_run")
+    found = [json.loads(row["before_json"] or "{}") for row in rows if row["outcome"] in counted]
+    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in found)
+
+
+def evidence_at(path: str, base: Location, account: str) -> Location:
+    """Return where evidence lies, if it is this account's own.
+
+    :param path: path of an ``evidence.parquet``.
+    :param base: the base path.
+    :param account: the account.
+    :raises AhaConfigurationError: when it lies elsewhere: a file of one's own would enable anybody.
+    """
+    from airflow_provider_aha.record.evidence import FILE
+    from airflow_provider_aha.record.run import account_path
+
+    location = resolve_path(path)
+    folder = f"{base.url}{account_path(base, account).removeprefix(base.path)}/"
+    if not location.url.startswith(folder) or location.path.rpartition("/")[2] != FILE:
+        raise AhaConfigurationError(
+            f"evidence must be an {FILE} below {folder}, where this package keeps the records of {account}. "
+            "Nothing was done."
+        )
+    return location
+
+
+def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
+    """Make the XCom of a writing task: ids and counts, no names.
+
+    :param done: what the task has done.
+    :param dry_run: whether nothing was changed.
+    """
+    return {
+        "dry_run": dry_run,
+        "outcomes": counts(done.rows),
+        "users": {str(row["user_id"]): row["outcome"] for row in done.rows},
+        "evidence": done.evidence,
+    }
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from airflow_provider_aha.push.mapping.rows import WIDTH, compared, key_texts, r
 from airflow_provider_aha.push.mapping.spec import MappingSpec
 from airflow_provider_aha.push.outcomes import INVALID, PLANNED
 from airflow_provider_aha.push.sent import Sent
-from airflow_provider_aha.push.targets.base import SKIPPED, UNCHANGED
+from airflow_provider_aha.push.targets.base import REJECTED, SKIPPED, UNCHANGED
 from airflow_provider_aha.store.store import storage_errors
 
 # Rows that are in memory at a time.
@@ -84,6 +84,20 @@ class Plan:
     faults: Counter[str] = field(default_factory=Counter)
     _doubles: dict[str, Any] = field(default_factory=dict)
     _held: Any = None
+    _rejected: Mapping[int, str] = field(default_factory=dict)
+
+    def reject(self, reasons: Mapping[int, str]) -> int:
+        """Take records out of what is sent, because the target would refuse or mix them.
+
+        :param reasons: by row, why; rows that aren't meant, or are invalid, stay what they are.
+        :return: how many are rejected.
+        """
+        self._rejected = reasons
+        self.counts.clear()
+        self.faults.clear()
+        for chunk in self.chunks():
+            _count(self, chunk)
+        return self.counts[REJECTED]
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows in their order, with what is to become of each."""
@@ -112,7 +126,22 @@ class Plan:
             status = pc.if_else(same, _word(UNCHANGED), status)
         status = pc.fill_null(status, _word(PLANNED))
         columns = [notes.column("user_id"), notes.column("sync_key"), status, blamed, reason]
-        return Chunk(start, table, pa.Table.from_arrays(columns, names=NOTES.names))
+        judged = pa.Table.from_arrays(columns, names=NOTES.names)
+        return Chunk(start, table, self._without_rejected(start, judged))
+
+    def _without_rejected(self, start: int, notes: pa.Table) -> pa.Table:
+        rows = [row for row in self._rejected if start <= row < start + notes.num_rows]
+        if not rows:
+            return notes
+        words = {name: notes.column(name).to_pylist() for name in ("status", "field", "reason")}
+        for row in rows:
+            if words["status"][row - start] in (PLANNED, UNCHANGED):
+                told = (REJECTED, ", ".join(self.spec.sync_key), self._rejected[row])
+                for name, word in zip(words, told, strict=True):
+                    words[name][row - start] = word
+        for name, values in words.items():
+            notes = notes.set_column(notes.column_names.index(name), name, array_of(values, _STRING))
+        return notes
 
 
 def make_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> Plan:

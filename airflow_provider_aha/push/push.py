@@ -28,6 +28,7 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.push.answers import HAS_IT, Answered, Held, Journal
 from airflow_provider_aha.push.delivery import Delivery
+from airflow_provider_aha.push.keys import refuse_same_keys
 from airflow_provider_aha.push.mapped import Chunk, Plan, make_plan
 from airflow_provider_aha.push.mapping.spec import MappingSpec
 from airflow_provider_aha.push.outcomes import INVALID, OUTCOMES, PLANNED, in_order, totals
@@ -36,6 +37,7 @@ from airflow_provider_aha.push.targets.base import (
     ADDED,
     FAILED,
     REJECTED,
+    SENT,
     UNCHANGED,
     UPDATED,
     Answer,
@@ -150,6 +152,12 @@ class _Push:
             log.warning("%d records are invalid because of the field %s", number, name)
         expected: dict[int, Any] = {}
         try:
+            if rejected := refuse_same_keys(plan, self._target):
+                log.warning(
+                    "%d records are rejected: the target doesn't tell their sync keys from others. The outcomes "
+                    "name the users.",
+                    rejected,
+                )
             if self._dry_run or self._target.compares:
                 expected = self._expect(plan)
             self._guard(plan, sent, expected)
@@ -157,6 +165,7 @@ class _Push:
             if not self._dry_run:
                 self._send(plan, expected)
             self._ended = "completed"
+            self._reason = self._nothing_was_written(plan, expected) if self._dry_run else None
         except BaseException as error:
             self._reason = str(error) if isinstance(error, AhaError) else type(error).__name__
             raise
@@ -192,6 +201,22 @@ class _Push:
             found[chunk.start] = array_of(words, _STRING)
         return found
 
+    def _would(self, expected: Mapping[int, Any]) -> Counter[str]:
+        """Count what the target said it would do in a dry run."""
+        would = _counted(expected.values() if self._dry_run else ())
+        if self._dry_run:
+            would.update(extra.expected for extra in self._target.extras())
+        return would
+
+    def _nothing_was_written(self, plan: Plan, expected: Mapping[int, Any]) -> str:
+        would = totals(self._would(expected) or {SENT: plan.counts[PLANNED]})
+        if self._spec.launched:
+            return f"Nothing was written, for this is a dry run. A push would do this: {would}."
+        return (
+            f"Nothing was written, for the mapping {self._spec.name} is a draft. Launched, it would do this: "
+            f"{would}. To launch it, set launched: true in it."
+        )
+
     def _batches(self, chunk: Chunk, rows: list[int]) -> Iterator[tuple[Batch, list[int]]]:
         size = self._target.batch_size
         for start in range(0, len(rows), size):
@@ -204,7 +229,8 @@ class _Push:
         done = self._journal.read()
         delivery = Delivery(self._target, self._request.clock, self._request.stopped)
         outcomes = f"{self._place(self._run_path).url}/outcomes.parquet"
-        watch = _Watch(plan, plan.counts[INVALID] + done.count(REJECTED), outcomes)
+        bad = plan.counts[INVALID] + plan.counts[REJECTED] + done.count(REJECTED)
+        watch = _Watch(plan, bad, outcomes)
         for chunk in plan.chunks():
             for batch, keys, records in self._open_batches(plan, chunk, done, expected):
                 for acknowledged in delivery.send(batch, keys, records):
@@ -262,6 +288,8 @@ class _Push:
         if not (self._dry_run or self._is_refused):
             self._keep_sent(plan, done, expected)
         log.info("%s: %s", self._ended, totals(counts))
+        if self._dry_run and self._reason:
+            log.info("%s", self._reason)
         return summary
 
     def _extras(self) -> pa.Table:
@@ -363,9 +391,7 @@ class _Push:
     ) -> dict[str, Any]:
         request, run = self._request, self._request.run
         entry = next(file for file in manifest["files"] if file["dataset"] == self._spec.dataset)
-        would = _counted(expected.values() if self._dry_run else ())
-        if self._dry_run:
-            would.update(extra.expected for extra in self._target.extras())
+        would = self._would(expected)
         return {
             "account": request.account,
             "sandbox": manifest.get("sandbox"),
@@ -468,15 +494,18 @@ def _statuses(chunk: Chunk, expected: Mapping[int, Any]) -> Any:
 
 def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target, planned: int) -> Iterator[str]:
     """Yield what speaks against a push, as sentences."""
-    limits, invalid = spec.limits, plan.counts[INVALID]
+    limits, rejected = spec.limits, plan.counts[REJECTED]
+    bad = plan.counts[INVALID] + rejected
     if not plan.meant:
         why = "the filter leaves no record" if plan.rows else f"{spec.dataset} has no row"
         yield f"There is nothing to push: {why}."
         return
-    if invalid > limits.max_reject_percent * plan.meant / 100:
-        fields = ", ".join(f"{name} ({number})" for name, number in plan.faults.most_common(5))
+    if bad > limits.max_reject_percent * plan.meant / 100:
+        faults = plan.faults + Counter({", ".join(spec.sync_key): rejected})
+        fields = ", ".join(f"{name} ({number})" for name, number in faults.most_common(5))
+        words = "invalid or rejected" if rejected else "invalid"
         yield (
-            f"{invalid} of {plan.meant} records are invalid, and the mapping allows "
+            f"{bad} of {plan.meant} records are {words}, and the mapping allows "
             f"{limits.max_reject_percent:g} % (limits.max_reject_percent). Fields to blame: {fields}."
         )
     for what, now, before in (("rows", plan.rows, sent.rows), ("records", plan.meant, sent.meant)):

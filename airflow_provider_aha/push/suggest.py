@@ -6,6 +6,7 @@ a draft isn't launched.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _LEAST = 0.6
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 # What others call a column; each in words of their own.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
-    "id": ("aha id", "aha user id", "user id", "external id", "remote id", "source id", "uid"),
+    "id": ("aha id", "aha user id", "user id", "external id", "user external id", "remote id", "source id", "uid"),
     "name": ("full name", "display name", "user name full", "common name", "cn"),
     "email": ("mail", "e mail", "email address", "mail address", "username", "user name", "login", "upn", "user"),
     "accessed_at": ("last login", "last login at", "last seen", "last seen at", "last access", "last activity"),
@@ -43,6 +44,7 @@ _PARTS = {
     "first_name": ("first name", "given name", "forename", "firstname"),
     "last_name": ("last name", "family name", "surname", "lastname"),
 }
+_IDS = ("id", "user_id")
 _EMAILS = ("email", "user_email")
 
 
@@ -80,7 +82,7 @@ class Draft:
     @property
     def sync_key(self) -> str | None:
         """The field that identifies a record best: made of an id, else of an email."""
-        for wanted in (("id", "user_id"), _EMAILS):
+        for wanted in (_IDS, _EMAILS):
             for guess in self.guesses:
                 if guess.source in wanted:
                     return guess.field.name
@@ -88,8 +90,13 @@ class Draft:
 
     def text(self) -> str:
         """Return the draft as YAML, each field with its score and reason."""
-        lines = [
-            "# A draft, made of names: read every line, correct it, then set launched to true.",
+        lines = ["# A draft, made of names: read every line, correct it, then set launched to true."]
+        if not any(guess.source in _IDS for guess in self.guesses):
+            lines += [
+                "# No field takes the Aha! id, and an email may pass on to another person: add a unique field to",
+                "# the target, such as aha_user_id, and make it the sync key.",
+            ]
+        lines += [
             "version: 1",
             f"name: {self.name}",
             f"dataset: {self.dataset}",
@@ -169,11 +176,10 @@ def _words(name: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return (
-        text
-        if re.fullmatch(r"[A-Za-z_]\w*", text) and text.lower() not in _FLAGS
-        else "'" + text.replace("'", "''") + "'"
-    )
+    """Return a name as YAML reads it back; a strange one ends neither its line nor its comment."""
+    if re.fullmatch(r"[A-Za-z_]\w*", text) and text.lower() not in _FLAGS:
+        return text
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
 
 # What YAML would read as a flag or as null.

@@ -1,49 +1,137 @@
-"""The chain of manifests: each names the files of its try and carries the hash of the manifest before it."""
+"""The chain of manifests: one for each account, without siblings, each with the hash of the one before it.
+
+A try claims the next number by creating its manifest, which of two writers only one can do; the other takes the
+number after it. So whatever else lies beside the chain was put there by somebody.
+"""
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_provider_aha.common.moments import timestamp
-from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record import evidence
+from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.record.run import RunFolder
+from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
+    ANY_ERROR,
+    OTHER,
+    Entry,
+    Location,
     create_once,
-    creates_conditionally,
+    file_hash,
+    list_entries,
     list_files,
     parse_record,
-    publish_all,
     read_all,
     read_files,
     read_record,
     sealed,
     sha256,
-    staging,
-    to_json,
+    storage_errors,
 )
 
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+log = logging.getLogger(__name__)
 
 # What a prune leaves for the manifests that it takes away: ``{"name": ..., "sha256": ...}`` of the last one. The
 # prune's own manifest, further on in the chain, says the same under ``pruned``.
 ANCHOR = "anchor.json"
 PRUNED = "pruned"
-# What a prune says of the reviews that it takes away, with which their chain begins: ``{"review_id": ..., ...}``.
-PRUNED_REVIEWS = "pruned_reviews"
-_AT_ONCE = 64
-# What each try makes anew from its journal; all other files are written once.
-_REPLACED = f"/{evidence.FILE}"
-_EVENT = re.compile(r"(?P<folder>.+)/events/[^/]+/(?P<try>\d+)-[^/]+")
-_IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
+# A larger manifest is none: it would not fit into memory beside the others.
+LARGEST = 64 * 1024 * 1024
+# So often a number may be taken though no listing shows by whom.
+_UNSEEN = 20
+
+
+class Record:
+    """What is kept of one account: its runs, and its reviews.
+
+    :param location: the base path.
+    :param account: the account.
+    """
+
+    def __init__(self, location: Location, account: str) -> None:
+        layout = Layout(location.path, account)
+        self.fs = location.fs
+        self.location = location
+        self.account = account
+        self.runs = layout.deactivations
+        self.reviews = layout.reviews
+        self.manifests = f"{self.runs}/manifests"
+
+    def name_of(self, path: str) -> str:
+        """Return what a manifest calls a file: relative, and so the same wherever the base path is copied to.
+
+        :param path: a path below the account's runs or reviews.
+        """
+        if path.startswith(f"{self.reviews}/"):
+            return f"reviews/{path.removeprefix(f'{self.reviews}/')}"
+        return path.removeprefix(f"{self.runs}/")
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a file that a manifest names.
+
+        :param name: what :meth:`name_of` returned.
+        """
+        if name.startswith("reviews/"):
+            return f"{self.reviews}/{name.removeprefix('reviews/')}"
+        return f"{self.runs}/{name}"
+
+
+def manifest_name(number: int) -> str:
+    """Return the file name of a manifest; it has no random part, so that a number can be claimed once.
+
+    :param number: its number, from 1.
+    """
+    return f"{number:08d}.json"
+
+
+def number_of(name: str) -> int | None:
+    """Return the number of a manifest, or None where a file name is not one of a manifest.
+
+    :param name: the file name.
+    """
+    stem = name.removesuffix(".json")
+    if not (stem.isascii() and stem.isdecimal()) or manifest_name(int(stem)) != name:
+        return None
+    return int(stem) or None
+
+
+@dataclass
+class Try:
+    """A try whose manifest is still to be written.
+
+    :param facts: who, when, and the counts; may be added to.
+    :param also: paths of its files elsewhere in the record; may be added to.
+    """
+
+    facts: dict[str, Any]
+    also: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def recorded(folder: RunFolder, facts: Mapping[str, Any]) -> Iterator[Try]:
+    """Leave a manifest of a try whatever happens: the control ran.
+
+    :param folder: the task's folder.
+    :param facts: who, when, and the counts.
+    :return: what the manifest will say.
+    :raises AhaStorageError: when it can't be written.
+    """
+    mine = Try({"ended": "failed", **facts})
+    try:
+        yield mine
+        mine.facts["ended"] = "completed"
+    except AhaError as error:
+        mine.facts["reason"] = str(error)
+        raise
+    finally:
+        path, digest = close_try(folder, mine.facts, mine.also)
+        # The log is a witness outside of the record that nobody can change along with it.
+        log.info("Manifest %s, SHA-256 %s", path, digest)
 
 
 def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] = ()) -> tuple[str, str]:
@@ -51,30 +139,36 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
 
     :param folder: the task's folder.
     :param facts: who, when, and the counts.
-    :param also: paths of further files of the try, elsewhere below the account's folder.
+    :param also: paths of further files of the try, elsewhere in the account's record.
     :return: the manifest's path and its SHA-256.
+    :raises AhaConfigurationError: when the base path can't hold records.
     :raises AhaStorageError: when it can't be written.
     """
-    fs = folder.fs
-    files = {_relative(path, folder.account_path): sha256(body) for path, body in _files(folder, also).items()}
-    while True:
-        name, digest = _last(fs, folder.account_path)
+    record = Record(folder.location, folder.account)
+    files = {record.name_of(path): sha256(body) for path, body in _files(folder, also).items()}
+    taken, before = 0, -1
+    while taken < _UNSEEN:
+        newest = _newest(record)
         manifest = {
             **facts,
+            "account": folder.account,
             "finished_at": timestamp(),
-            "folder": _relative(folder.path, folder.account_path),
-            "previous": name,
-            "previous_sha256": digest,
+            "folder": record.name_of(folder.path),
+            "previous": newest.name,
+            "previous_sha256": newest.sha256,
+            "previous_finished_at": newest.finished_at,
             "files": files,
         }
         # Nothing comes after the newest manifest that would hold its hash.
         body = sealed(manifest)
-        number = int(name[:8]) + 1 if name else 1
-        # Where two writers could both win one name, each has its own, and both follow the same one.
-        suffix = "" if creates_conditionally(fs) else f"-{uuid.uuid4().hex[:8]}"
-        path = f"{folder.account_path}/manifests/{number:08d}{suffix}.json"
-        if create_once(fs, path, body):
+        path = f"{record.manifests}/{manifest_name(newest.number + 1)}"
+        if create_once(folder.fs, path, body):
             return path, sha256(body)
+        taken, before = (taken + 1 if newest.number == before else 1), newest.number
+    raise AhaStorageError(
+        f"{path} is taken, but no listing shows it: the storage of {folder.location.url} lags behind, so the "
+        "manifest of this try was not written. Try again."
+    )
 
 
 def _files(folder: RunFolder, also: Iterable[str]) -> dict[str, bytes]:
@@ -90,229 +184,38 @@ def _files(folder: RunFolder, also: Iterable[str]) -> dict[str, bytes]:
     return {**read_all(fs, folder.path), **shared, **read_files(fs, others)}
 
 
-def _last(fs: AbstractFileSystem, account_path: str) -> tuple[str | None, str | None]:
-    """Name the newest manifest, with its hash."""
-    paths = [path for path in list_files(fs, f"{account_path}/manifests") if not path.endswith(f"/{ANCHOR}")]
-    if paths:
-        (body,) = read_files(fs, paths[-1:]).values()
-        return paths[-1].rpartition("/")[2], sha256(body)
-    anchor = read_record(fs, f"{account_path}/manifests/{ANCHOR}") or {}
-    return anchor.get("name"), anchor.get("sha256")
-
-
-def verify(fs: AbstractFileSystem, account_path: str) -> Iterator[str]:
-    """Recompute the chain of an account.
-
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
-    :return: a sentence for each thing that was changed, removed or added; none when all is as it was written.
-    :raises AhaStorageError: when the records can't be read.
-    """
-    expected: dict[str, str] = {}
-    leaving: dict[str, str] = {}
-    yield from _check_chain(_manifests(fs, account_path), expected, leaving)
-    found = _hashes(fs, account_path)
-    for name, digest in sorted(expected.items()):
-        if name not in found:
-            yield f"{name} was removed."
-        elif found[name] != digest:
-            yield f"{name} was changed."
-    for name in sorted(found.keys() - expected.keys()):
-        if leaving.get(name) != found[name]:
-            yield f"{name} {_IN_NO_MANIFEST}"
-
-
 @dataclass(frozen=True)
-class Expired:
-    """The beginning of a chain, which may be deleted.
+class _Newest:
+    """The end of a chain: what the next manifest comes after."""
 
-    :param last: name of its last manifest.
-    :param sha256: hash of that.
-    :param manifests: paths of its manifests, in order.
-    :param files: paths of the files that no later manifest names.
-    :param unlisted: paths of files that no manifest names: of tasks that died and were not tried again.
-    """
-
-    last: str | None
+    number: int
+    name: str | None
     sha256: str | None
-    manifests: Sequence[str]
-    files: Sequence[str]
-    unlisted: Sequence[str]
+    finished_at: str | None = None
 
 
-def expired(fs: AbstractFileSystem, account_path: str, before: datetime) -> Expired:
-    """Find what of an account's records is older than a moment.
-
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
-    :param before: the moment; UTC. A file is as old as the last manifest that names it.
-    :raises AhaSnapshotError: when the chain doesn't hold: what was done to it must stay to be seen.
-    :raises AhaStorageError: when the records can't be read.
-    """
-    bodies = _manifests(fs, account_path)
-    if findings := list(_check_chain(bodies, {}, {})):
-        raise AhaSnapshotError(
-            f"The chain of manifests in {account_path} doesn't hold ({findings[0]}), so nothing of this record was "
-            "deleted. Run python -m airflow_provider_aha.verify, and find out who changed it."
-        )
-    anchor = next(iter(_anchor(bodies)), "")
-    chain = [(path.removeprefix("manifests/"), parse_record(bodies[path], path)) for path in sorted(bodies)]
-    chain = [(name, manifest) for name, manifest in chain if name != ANCHOR]
-    old = list(takewhile(lambda one: one[0] <= anchor or _finished(one[1]) < before, chain))
-    while old and not _is_followed(old[-1][0], chain[len(old) :]):
-        old.pop()
-    kept = set().union(*(manifest["files"] for _, manifest in chain[len(old) :]))
-    gone = set().union(*(manifest["files"] for _, manifest in old)) - kept
-    there = list_files(fs, account_path, debris=True)
-    last = old[-1][0] if old else None
-    return Expired(
-        last,
-        sha256(bodies[f"manifests/{last}"]) if last else None,
-        [f"{account_path}/manifests/{name}" for name, _ in old],
-        [path for path in there if _relative(path, account_path) in gone],
-        [path for path in there if _is_ours(rest := _relative(path, account_path)) and rest not in gone | kept],
-    )
+def _newest(record: Record) -> _Newest:
+    found = {number_of(entry.path.rpartition("/")[2]): entry for entry in list_entries(record.fs, record.manifests)}
+    numbers = [number for number in found if number]
+    if numbers:
+        number = max(numbers)
+        return _Newest(number, manifest_name(number), *_hash_and_moment(record, found[number]))
+    # Without a manifest a prune has left the last one's name and hash.
+    anchor = read_record(record.fs, f"{record.manifests}/{ANCHOR}") or {}
+    name = str(anchor.get("name"))
+    if number := number_of(name) or 0:
+        return _Newest(number, name, anchor.get("sha256"))
+    return _Newest(0, None, None)
 
 
-def _finished(manifest: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(manifest["finished_at"])
-
-
-def _is_followed(last: str, later: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
-    """Tell whether all that comes later hangs on one manifest; two writers at once may have followed another."""
-    known = {last, *(name for name, _ in later)}
-    return all(manifest["previous"] in known for _, manifest in later)
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(("dag=", "register/", "plans/", "applied/"))
-
-
-def anchor_at(fs: AbstractFileSystem, account_path: str, gone: Expired) -> None:
-    """Let the chain begin after what is about to be deleted.
-
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
-    :param gone: what is about to be deleted; a manifest says so already.
-    :raises AhaStorageError: when it can't be written.
-    """
-    with staging() as folder:
-        local = folder / ANCHOR
-        local.write_bytes(to_json({"name": gone.last, "sha256": gone.sha256}))
-        publish_all(fs, {f"{account_path}/manifests/{ANCHOR}": local})
-
-
-def pruned_up_to(fs: AbstractFileSystem, account_path: str) -> str | None:
-    """Return the last manifest that a prune has deleted, or was about to, or None; :func:`verify` says if it holds.
-
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
-    """
-    with suppress(AhaSnapshotError, KeyError):
-        return next(iter(_anchor(_manifests(fs, account_path))), None)
-    return None
-
-
-def pruned_reviews(fs: AbstractFileSystem, account_path: str) -> list[Mapping[str, Any]]:
-    """Return up to which reviews manifests say that a prune has deleted them; :func:`verify` says if they hold.
-
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
-    """
-    found = []
-    for path, body in _manifests(fs, account_path).items():
-        with suppress(AhaSnapshotError):
-            found.append(parse_record(body, path).get(PRUNED_REVIEWS))
-    return [one for one in found if isinstance(one, dict)]
-
-
-def _manifests(fs: AbstractFileSystem, account_path: str) -> dict[str, bytes]:
-    bodies = read_all(fs, f"{account_path}/manifests")
-    return {_relative(path, account_path): body for path, body in bodies.items()}
-
-
-def _hashes(fs: AbstractFileSystem, account_path: str) -> dict[str, str]:
-    """Hash all files but the manifests, a few at a time: years of plans would not fit into memory."""
-    found: dict[str, str] = {}
-    paths = [path for path in list_files(fs, account_path) if not path.startswith(f"{account_path}/manifests/")]
-    for start in range(0, len(paths), _AT_ONCE):
-        bodies = read_files(fs, paths[start : start + _AT_ONCE])
-        found |= {_relative(path, account_path): sha256(body) for path, body in bodies.items()}
-    return found
-
-
-def _check_chain(bodies: Mapping[str, bytes], expected: dict[str, str], leaving: dict[str, str]) -> Iterator[str]:
-    """Check each manifest against the ones before it, and collect what files they name.
-
-    ``leaving`` is given the files of manifests that a prune was about to delete: they may be there, or not.
-    """
-    try:
-        hashes = _anchor(bodies)
-    except (AhaSnapshotError, KeyError):
-        yield f"manifests/{ANCHOR} was changed, or is no anchor."
-        hashes = {}
-    anchor, vouched = next(iter(hashes.items()), ("", "")), False
-    ended: set[tuple[str, int]] = set()
-    for path in sorted(bodies):
-        name = path.removeprefix("manifests/")
-        if name == ANCHOR:
-            continue
-        try:
-            manifest = parse_record(bodies[path], path)
-            own = manifest.pop("content_sha256")
-            files = dict(manifest["files"])
-            if name <= anchor[0]:
-                leaving.update(files)
-                continue
-            yield from _check_written_once(files, expected)
-            yield from _check_ended(manifest, files.keys() - expected.keys(), ended)
-            expected.update(files)
-            yield from _check_link(path, manifest, hashes, first=not hashes)
-            if sha256(to_json(manifest)) != own:
-                yield f"{path} was changed."
-            pruned = manifest.get(PRUNED) or {}
-            vouched = vouched or (pruned.get("name"), pruned.get("sha256")) == anchor
-        except (AhaSnapshotError, KeyError, TypeError, ValueError, AttributeError):
-            yield f"{path} was changed, or is no manifest."
-        hashes[name] = sha256(bodies[path])
-    if anchor[0] and not vouched:
-        yield f"manifests/{ANCHOR} is of no prune: no manifest says that all up to {anchor[0]} was deleted."
-
-
-def _check_written_once(files: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
-    """Compare the files of a try with what earlier tries found: its manifest has hashed again what they left."""
-    for name, digest in files.items():
-        if expected.get(name, digest) != digest and not name.endswith(_REPLACED):
-            yield f"{name} was changed between two tries."
-
-
-def _check_ended(manifest: Mapping[str, Any], new: Iterable[str], ended: set[tuple[str, int]]) -> Iterator[str]:
-    """Name events that are said to be of an earlier try, though the manifest of that try doesn't know them."""
-    number = manifest.get("try_number") or 0
-    for name in sorted(new):
-        event = _EVENT.fullmatch(name)
-        if event and int(event["try"]) < number and (event["folder"], int(event["try"])) in ended:
-            yield f"{name} was added after its try had ended."
-    ended.add((manifest["folder"], number))
-
-
-def _check_link(path: str, manifest: Mapping[str, Any], hashes: Mapping[str, str], *, first: bool) -> Iterator[str]:
-    previous = manifest["previous"]
-    if previous is None:
-        if not first:
-            yield f"{path} says that it is the first, but others come before it."
-    elif previous not in hashes:
-        yield f"manifests/{previous} was removed: {path} comes after it."
-    elif hashes[previous] != manifest["previous_sha256"]:
-        yield f"manifests/{previous} was changed after {path} was written."
-
-
-def _anchor(bodies: Mapping[str, bytes]) -> dict[str, str]:
-    if (body := bodies.get(f"manifests/{ANCHOR}")) is None:
-        return {}
-    anchor = parse_record(body, ANCHOR)
-    return {anchor["name"]: anchor["sha256"]}
-
-
-def _relative(path: str, account_path: str) -> str:
-    return path.removeprefix(f"{account_path}/")
+def _hash_and_moment(record: Record, entry: Entry) -> tuple[str | None, str | None]:
+    """Return hash and end of a manifest; also of one that was forged, for the next one comes after it."""
+    if entry.kind == OTHER:
+        return None, None
+    if entry.size > LARGEST:
+        with storage_errors(entry.path, ANY_ERROR):
+            return file_hash(record.fs.open(entry.path, "rb"))[0], None
+    (body,) = read_files(record.fs, [entry.path]).values()
+    with suppress(AhaSnapshotError):
+        return sha256(body), parse_record(body, entry.path).get("finished_at")
+    return sha256(body), None

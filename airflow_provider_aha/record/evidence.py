@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,7 +12,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record.journal import UNKNOWN, History
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
 from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _COLUMNS = (
     "approval_mode",
     "ticket",
     "actor_user_id",
+    "access",
+    "wanted_json",
     "before_json",
     "after_json",
     "intent_at",
@@ -46,6 +49,7 @@ _COLUMNS = (
     "http_status",
     "request_id",
     "outcome",
+    "proof",
     "reason",
     "verified_by",
     "leave_date",
@@ -58,14 +62,14 @@ _COLUMNS = (
 )
 _TYPES = {
     **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at", "left_at"), _TIMESTAMP),
-    **dict.fromkeys(("http_status", "try_number"), pa.int32()),
+    **dict.fromkeys(("http_status", "proof", "try_number"), pa.int32()),
     "hours_to_disable": pa.float64(),
 }
 EVIDENCE = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])
 
 
 def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
-    """Fold a journal to one row per user: its last outcome, or an intent that nothing is known of.
+    """Fold a journal to one row per user: the event that proves the most; see :mod:`.journal`.
 
     :param histories: what the tries wrote.
     :return: rows with the columns of :data:`EVIDENCE`, ordered by user id.
@@ -73,12 +77,31 @@ def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
     found = []
     for user_id in sorted(histories, key=lambda text: text.zfill(20)):
         history = histories[user_id]
-        if history.open_intent is not None:
-            last = {**history.open_intent, "outcome": UNKNOWN, "reason": "an intent without an outcome"}
-        else:
-            last = history.outcomes[-1]
-        found.append({name: last.get(name) for name in EVIDENCE.names})
+        if (event := history.strongest) is not None:
+            row = {**event, "outcome": history.word, "proof": history.proof, "reason": _reason(history)}
+            found.append({name: _value(name, row.get(name)) for name in EVIDENCE.names})
     return found
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return a value as its column can hold it: one odd event must not cost the evidence of all others."""
+    if _TYPES.get(name) != _TIMESTAMP or value is None:
+        return value
+    try:
+        return value if datetime.fromisoformat(str(value)).tzinfo else None
+    except ValueError:
+        return None
+
+
+def _reason(history: History) -> str:
+    """Say why; of a request whose answer isn't known also what the last look or refusal said."""
+    event, last = history.strongest, history.last
+    if event is None:
+        return ""
+    reason = str(event.get("reason") or "") if "outcome" in event else "an intent without an outcome"
+    if history.proof in (UNANSWERED, ACKNOWLEDGED) and last is not None and last is not event:
+        return f"{reason}; after that: {last['outcome']}, {last.get('reason') or 'without a reason'}"
+    return reason
 
 
 def write_evidence(fs: AbstractFileSystem, path: str, evidence: Sequence[Mapping[str, Any]]) -> bytes:

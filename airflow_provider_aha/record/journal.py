@@ -1,11 +1,16 @@
 """The journal of one task: an intent is durable before each request, an outcome after it.
 
 Each event is one object of its own, ``events/<user_id>/<try>-<intent|outcome>-<unique>.json``, created once
-and never changed, so that a worker that dies at any moment leaves a readable history.
+and never changed, so that a worker that dies at any moment leaves a readable history. An intent has an id, which is
+the unique part of its name. Only an outcome that names it closes it: no clock does, and no other's outcome.
+
+What a task did to a user is the maximum over its events (:data:`NONE` to :data:`PROVEN`), so neither their order
+nor the number of workers matters. Only where it did nothing does the latest word count, by try and number.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import uuid
@@ -17,19 +22,33 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.record.run import RunFolder
-from airflow_provider_aha.store.store import ANY_ERROR, create_once, read_all, storage_errors, to_json
+from airflow_provider_aha.store.store import (
+    ANY_ERROR,
+    create_once,
+    list_files,
+    names_in,
+    read_all,
+    storage_errors,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 INTENT, OUTCOME = "intent", "outcome"
 FAILED = "failed"
+UNVERIFIED = "unverified"
 # What an intent without outcome is in the evidence; never written as an outcome.
 UNKNOWN = "unknown"
-# What the next extract says of somebody whose access was taken.
-CONFIRMED, CAME_BACK = "confirmed", "came_back"
+# What the next extract says of somebody whose access was taken, or may have been.
+CONFIRMED, CAME_BACK, NOT_DONE = "confirmed", "came_back", "not_done"
 
-# What can become of a user; `failed` is the only one that another try takes up again.
+# What an event proves that the task did: nothing (a look, a refusal); perhaps something (no answer, or an intent
+# that isn't closed); Aha! acknowledged it without showing it; a later read shows it, and that it was this task; an
+# answer shows it, or a read after an acknowledgement.
+NONE, UNANSWERED, ACKNOWLEDGED, AFTER_CRASH, PROVEN = range(5)
+
+# What can become of a user.
 OUTCOMES = (
     "deactivated",
     "reactivated",
@@ -38,55 +57,78 @@ OUTCOMES = (
     "skipped",
     "blocked",
     FAILED,
-    "unverified",
+    UNVERIFIED,
     "disabled_after_crash",
     "enabled_after_crash",
     "dry_run",
     CONFIRMED,
     CAME_BACK,
-)
-# After these a user is, or may be, as the task wanted.
-EFFECTIVE = frozenset(
-    {"deactivated", "reactivated", "updated", "unverified", "disabled_after_crash", "enabled_after_crash"}
+    NOT_DONE,
 )
 
-_FILE = re.compile(rf"(?P<user_id>[^/]+)/\d+-(?P<kind>{INTENT}|{OUTCOME})-(?P<unique>[0-9a-f]+)\.json")
+_FILE = re.compile(rf"(?P<user_id>[^/]+)/(?P<try>\d+)-(?P<kind>{INTENT}|{OUTCOME})-(?P<unique>[0-9a-f]+)\.json")
+_MARK = re.compile(r"try-(\d+)\.json")
 
 
 @dataclass
 class History:
-    """What earlier tries wrote about one user.
+    """What all workers of a task wrote about one user, in any order.
 
-    :param intents: intents, oldest first.
-    :param outcomes: outcomes, oldest first; unreadable ones are not among them.
+    :param intents: intents.
+    :param outcomes: outcomes; unreadable ones are not among them.
     """
 
     intents: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def open_intents(self) -> list[dict[str, Any]]:
+        """The intents that no outcome names: nobody knows whether their requests arrived, or still will."""
+        closed = {outcome["intent"] for outcome in self.outcomes}
+        return sorted((intent for intent in self.intents if intent["intent"] not in closed), key=_place)
+
+    @property
+    def proof(self) -> int:
+        """What the task did to the user, from :data:`NONE` to :data:`PROVEN`."""
+        least = UNANSWERED if self.open_intents else NONE
+        return max([least, *(int(outcome["proof"]) for outcome in self.outcomes)])
+
+    @property
+    def strongest(self) -> dict[str, Any] | None:
+        """The event that says what became of the user: the latest of those that prove the most; None: no event."""
+        did = self.proof
+        if did == UNANSWERED and (open_intents := self.open_intents):
+            return open_intents[-1]
+        return max((one for one in self.outcomes if one["proof"] == did), key=_place, default=None)
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The latest outcome, by try and number."""
+        return max(self.outcomes, key=_place, default=None)
+
+    @property
+    def word(self) -> str | None:
+        """What became of the user, in one word; None where nothing has happened yet."""
+        event = self.strongest
+        return None if event is None else str(event.get("outcome", UNKNOWN))
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """What is known of the requests that may have changed the user, without a proof of it: the latest first."""
+        lost = [one for one in self.outcomes if one["proof"] == UNANSWERED and one["intent"]]
+        return sorted([*self.open_intents, *lost], key=_place, reverse=True)
+
+    @property
     def is_final(self) -> bool:
         """Whether no try may touch the user again."""
-        return self.open_intent is None and bool(self.outcomes) and self.outcomes[-1]["outcome"] != FAILED
+        if self.proof == NONE:
+            return self.word not in (None, FAILED)
+        return self.proof >= AFTER_CRASH
 
-    @property
-    def open_intent(self) -> dict[str, Any] | None:
-        """The last intent, where nothing came after it: nobody knows whether its request arrived."""
-        if not self.intents:
-            return None
-        last = self.intents[-1]
-        closed = any(
-            outcome["event_id"] == last["event_id"] or str(outcome.get("answered_at")) > str(last["intent_at"])
-            for outcome in self.outcomes
-        )
-        return None if closed else last
 
-    @property
-    def unsettled(self) -> dict[str, Any] | None:
-        """The last event, where it leaves open whether a request arrived: an intent, or an answer that was lost."""
-        if (intent := self.open_intent) is not None:
-            return intent
-        return self.outcomes[-1] if self.outcomes and self.outcomes[-1].get("unsettled") else None
+def _place(event: Mapping[str, Any]) -> tuple[int, int, str]:
+    """Return by what events are ordered; two workers of one try number theirs alike, so something has to decide."""
+    return event["try_number"], event["n"], event["unique"]
 
 
 class Journal:
@@ -98,37 +140,61 @@ class Journal:
 
     def __init__(self, folder: RunFolder, try_number: int) -> None:
         self._fs = folder.fs
+        self._folder = folder.path
         self._path = f"{folder.path}/events"
         self._try_number = try_number
+        self._numbers = itertools.count(1)
+
+    def begin(self) -> None:
+        """Mark that this try has begun: a worker of an earlier one stops when it sees that.
+
+        :raises AhaStorageError: when it can't be made durable.
+        """
+        mark = {"try_number": self._try_number, "began_at": timestamp()}
+        create_once(self._fs, f"{self._folder}/try-{self._try_number}.json", to_json(mark))
+
+    def is_overtaken(self) -> bool:
+        """Tell whether a later try has begun.
+
+        :raises AhaStorageError: when it can't be said.
+        """
+        marks = (_MARK.fullmatch(name) for name in names_in(self._fs, self._folder))
+        return any(int(mark[1]) > self._try_number for mark in marks if mark)
 
     def intent(self, user_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Note what is about to be done to a user, before the request.
 
         :param user_id: the user.
         :param facts: what was decided and what the user looked like.
-        :return: the event; its ``event_id`` goes into the outcome.
+        :return: the event; its ``intent`` goes into the outcome that closes it.
         :raises AhaStorageError: when it can't be made durable; the request must not be sent then.
         """
-        event = {**facts, "event_id": uuid.uuid4().hex, "user_id": user_id, "intent_at": timestamp()}
-        self._create(user_id, INTENT, event["event_id"], event)
-        return event
+        unique = uuid.uuid4().hex
+        facts = {**facts, "event_id": unique, "intent": unique, "intent_at": timestamp()}
+        return self._create(user_id, INTENT, unique, facts)
 
     def outcome(self, user_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Note what became of a user.
 
         :param user_id: the user.
-        :param facts: everything of the intent where there was one, and the outcome with its reason.
+        :param facts: the outcome with its reason and its ``proof``; the ``intent`` that it closes, where it closes
+            one. A look closes none, and proves nothing unless it says so.
         :return: the event.
         :raises AhaStorageError: when it can't be made durable.
         """
-        event = {"event_id": uuid.uuid4().hex, "user_id": user_id, **facts, "try_number": self._try_number}
-        self._create(user_id, OUTCOME, uuid.uuid4().hex, event)
-        return event
+        unique = uuid.uuid4().hex
+        return self._create(user_id, OUTCOME, unique, {"event_id": unique, "intent": None, "proof": NONE, **facts})
 
-    def _create(self, user_id: str, kind: str, unique: str, event: Mapping[str, Any]) -> None:
+    def _create(self, user_id: str, kind: str, unique: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        event = {**facts, "user_id": user_id, "try_number": self._try_number, "n": next(self._numbers)}
         path = f"{self._path}/{user_id}/{self._try_number}-{kind}-{unique}.json"
         if not create_once(self._fs, path, to_json(event)):
             raise AhaStorageError(f"{path} exists already, which can't be: user {user_id} was left at that.")
+        return event
+
+    def names(self) -> list[str]:
+        """Return the paths of all events so far."""
+        return list_files(self._fs, self._path)
 
     def histories(self) -> dict[str, History]:
         """Return what all tries wrote so far, by user id."""
@@ -145,38 +211,55 @@ def histories(fs: AbstractFileSystem, path: str) -> dict[str, History]:
     for user_id, kind, event in read_events(fs, path):
         history = found[user_id]
         (history.intents if kind == INTENT else history.outcomes).append(event)
-    for history in found.values():
-        history.intents.sort(key=lambda event: str(event["intent_at"]))
-        history.outcomes.sort(key=lambda event: str(event.get("answered_at")))
     return dict(found)
 
 
 def read_events(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Read all events below a folder.
 
-    An unreadable outcome counts as none. Of an unreadable intent the name still tells that a request may have
-    been sent, so it counts as an intent of which nothing else is known.
+    An unreadable outcome counts as none, and so does one that this package can't have written. Of an unreadable
+    intent the name still tells that a request may have been sent, so it counts as an intent of which nothing else
+    is known.
 
     :param fs: the folder's filesystem.
     :param path: a folder ``events``.
-    :return: user id, ``intent`` or ``outcome``, and the event.
+    :return: user id, ``intent`` or ``outcome``, and the event; its ``unique`` is that of the name.
     """
     for name, body in read_all(fs, path).items():
         match = _FILE.fullmatch(name.removeprefix(f"{path}/"))
         if match is None:
             continue
-        event = _parse(body, ("event_id", "intent_at" if match["kind"] == INTENT else "outcome"))
-        if event is None and match["kind"] == INTENT:
+        event = _parse(body)
+        if match["kind"] == OUTCOME:
+            if event is not None and _is_outcome(event):
+                yield match["user_id"], OUTCOME, {**event, "unique": match["unique"]}
+            continue
+        if event is None or "intent_at" not in event:
             with storage_errors(name, ANY_ERROR):
                 written_at = timestamp(fs.modified(name))
-            event = {"event_id": match["unique"], "user_id": match["user_id"], "intent_at": written_at}
-        if event is not None:
-            yield match["user_id"], match["kind"], event
+            event = {"event_id": match["unique"], "user_id": match["user_id"], "intent_at": written_at, "n": 0}
+        unique = match["unique"]
+        yield (
+            match["user_id"],
+            INTENT,
+            {**event, "intent": unique, "unique": unique, "try_number": int(match["try"])},
+        )
 
 
-def _parse(body: bytes, needed: tuple[str, ...]) -> dict[str, Any] | None:
+def _parse(body: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and all(name in event for name in needed) else None
+    return event if isinstance(event, dict) and type(event.get("n")) is int else None
+
+
+def _is_outcome(event: Mapping[str, Any]) -> bool:
+    return (
+        event.get("outcome") in OUTCOMES
+        and type(event.get("try_number")) is int
+        and type(event.get("proof")) is int
+        and NONE <= event["proof"] <= PROVEN
+        and isinstance(event.get("intent"), str | None)
+        and "event_id" in event
+    )

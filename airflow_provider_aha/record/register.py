@@ -6,17 +6,31 @@ each sees the other, so that their caps hold together.
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.record.journal import EFFECTIVE, INTENT, histories, read_events
+from airflow_provider_aha.record import evidence
+from airflow_provider_aha.record.journal import INTENT, UNANSWERED, histories
 from airflow_provider_aha.record.run import START, RunFolder
-from airflow_provider_aha.store.store import create_once, names_in, parse_record, read_all, read_record, to_json
+from airflow_provider_aha.store.store import (
+    Location,
+    create_once,
+    is_there,
+    list_files,
+    list_written_since,
+    names_in,
+    parse_record,
+    read_all,
+    read_files,
+    read_record,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -24,8 +38,14 @@ if TYPE_CHECKING:
 _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
 _ALIVE = timedelta(hours=1)
-_PASSED_WITHIN = timedelta(hours=24)
+_DAY = timedelta(days=1)
+# Nothing of this package is older.
+_OLDEST = datetime(2026, 1, 1, tzinfo=UTC)
 CAP_DAYS = 7
+# A file of a task that tells of writes: its events, or the evidence that was made of them.
+_TASK_FILE = re.compile(r"(?P<folder>.*/dag=[^/]+/run=[^/]+/task=[^/]+)/(?:events/.+|evidence\.parquet)")
+_MANIFEST = re.compile(r"/\d{8}[^/]*\.json$")
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,7 @@ class Entry:
 
     :param folder: the task's folder.
     :param user_ids: whom it may change.
+    :param left_ids: those among them who left.
     :param access: whether it may take access (``taken``) or give it (``given``); None: neither.
     :param began_at: when it began; UTC.
     :param ended: whether it has ended, and left no intent without an outcome.
@@ -42,6 +63,7 @@ class Entry:
 
     folder: str
     user_ids: frozenset[str]
+    left_ids: frozenset[str]
     access: str | None
     began_at: datetime
     ended: bool
@@ -60,6 +82,7 @@ def register(
     now: datetime,
     user_ids: Iterable[str] = (),
     access: str | None = None,
+    left_ids: Iterable[str] = (),
     *,
     by_policy: bool = False,
 ) -> str:
@@ -69,6 +92,7 @@ def register(
     :param now: when the try began; UTC.
     :param user_ids: whom it may change.
     :param access: ``taken`` or ``given``, where it may change access.
+    :param left_ids: those of them who left, whom the caps count apart.
     :param by_policy: whether it acts without asking a person.
     :return: the path of the entry, for :func:`sign_off`.
     :raises AhaStorageError: when it can't be entered; nothing may be written to Aha! then.
@@ -80,6 +104,7 @@ def register(
         "access": access,
         "by_policy": by_policy,
         "user_ids": list(user_ids),
+        "left_ids": list(left_ids),
     }
     create_once(folder.fs, path, to_json(entry))
     return path
@@ -146,6 +171,7 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
         return Entry(
             folder=f"{account_path}/{record['folder']}",
             user_ids=frozenset(record["user_ids"]),
+            left_ids=frozenset(record["left_ids"]),
             access=record["access"],
             began_at=datetime.fromisoformat(record["began_at"]),
             ended=ended,
@@ -156,14 +182,62 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
 
 
 def recent_folders(fs: AbstractFileSystem, account_path: str, now: datetime, days: int) -> list[str]:
-    """Return the folders of all tasks that began within the last days; see :func:`entries`.
+    """Return the folders of all tasks that wrote within the last days.
+
+    The register knows them, and so do the dates of their files and the manifests, should the register be lost.
 
     :param fs: the account folder's filesystem.
     :param account_path: the folder of the account's records.
     :param now: the moment to count back from; UTC.
-    :param days: how many days.
+    :param days: how many days; see :func:`entries`.
+    :raises AhaSnapshotError: when an entry of the register can't be read.
     """
-    return sorted(entry.folder for entry in entries(fs, account_path, now, days))
+    registered = {entry.folder for entry in entries(fs, account_path, now, days)}
+    since = now - days * _DAY
+    return sorted(registered | _written_since(fs, account_path, since) | _vouched(fs, account_path, since))
+
+
+def _written_since(fs: AbstractFileSystem, account_path: str, since: datetime, kind: str = "") -> set[str]:
+    """Return the folders of tasks with a file that was written since a moment, and has a word in its name."""
+    matches = (_TASK_FILE.fullmatch(path) for path in list_written_since(fs, account_path, since) if kind in path)
+    return {match["folder"] for match in matches if match}
+
+
+def _vouched(fs: AbstractFileSystem, account_path: str, since: datetime) -> set[str]:
+    """Return the folders of tasks in which, by the manifests since a moment, requests were made."""
+    found: set[str] = set()
+    paths = [path for path in list_files(fs, f"{account_path}/manifests") if _MANIFEST.search(path)][::-1]
+    # No single clock decides how far to look back.
+    for start in range(0, len(paths), _AT_ONCE):
+        bodies = read_files(fs, paths[start : start + _AT_ONCE])
+        manifests = [parse_record(body, path) for path, body in bodies.items()]
+        recent = [one for one in manifests if _moment(one.get("finished_at")) >= since]
+        for manifest in recent:
+            matches = (_TASK_FILE.fullmatch(f"{account_path}/{name}") for name in manifest.get("files", ()))
+            found |= {match["folder"] for match in matches if match and f"-{INTENT}-" in match[0]}
+        if not recent:
+            break
+    return found
+
+
+def written_rows(fs: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
+    """Return what a task did, by its events and by the evidence that was made of them, whichever there is.
+
+    :param fs: the folder's filesystem.
+    :param folder: the task's folder.
+    :return: rows as of :func:`.evidence.rows`; a user may come twice.
+    :raises AhaSnapshotError: when there is evidence only, and it can't be read.
+    """
+    found = evidence.rows(histories(fs, f"{folder}/events"))
+    path = f"{folder}/{evidence.FILE}"
+    if is_there(fs, path):
+        try:
+            found += evidence.read_evidence(Location(fs, path, path))
+        except AhaSnapshotError:
+            # It is made of the events, where these are there.
+            if not found:
+                raise
+    return found
 
 
 def under_way(folder: RunFolder, now: datetime) -> set[str]:
@@ -177,61 +251,90 @@ def under_way(folder: RunFolder, now: datetime) -> set[str]:
     return set().union(*(one.user_ids for one in others if one.access == "taken" and one.is_alive(now)))
 
 
-def changed_within(folder: RunFolder, now: datetime, days: int, access: str) -> set[str]:
-    """Return whose access other tasks of the account changed within the last days.
+def changed_within(
+    folder: RunFolder, now: datetime, days: int, access: str, *, left: bool | None = None
+) -> set[str]:
+    """Return whose access other tasks of the account changed, or may have changed, within the last days.
 
-    What a task that is under way may still change counts, and so does an intent without an outcome.
+    Evidence, events and register are asked, so that none of them can be missed. What a task that is under way may
+    still change counts, and so does a request whose answer isn't known.
 
     :param folder: this task's folder.
     :param now: the moment to count back from; UTC.
     :param days: how many days.
     :param access: ``taken`` or ``given``.
+    :param left: only those who left (True), or only all others (False); None: everybody.
     :return: user ids.
+    :raises AhaSnapshotError: when records are gone or can't be read: a cap that can't be counted doesn't hold.
     """
-    since = now - timedelta(days=days)
+    fs, account_path, since = folder.fs, folder.account_path, now - timedelta(days=days)
+    registered = {
+        entry.folder: entry for entry in entries(fs, account_path, now, days) if entry.folder != folder.path
+    }
     found: set[str] = set()
-    others = [
-        entry
-        for entry in entries(folder.fs, folder.account_path, now, days)
-        if entry.access == access and entry.folder != folder.path
-    ]
-    for entry in others:
-        if entry.is_alive(now):
-            found |= entry.user_ids
-        for user_id, history in histories(folder.fs, f"{entry.folder}/events").items():
-            moments = [event["answered_at"] for event in history.outcomes if event["outcome"] in EFFECTIVE]
-            if (event := history.unsettled) is not None:
-                moments.append(event.get("answered_at") or event["intent_at"])
-            if any(_moment(moment) >= since for moment in moments):
-                found.add(user_id)
+    for entry in registered.values():
+        if entry.access == access and entry.is_alive(now):
+            found |= _of_budget(entry, left)
+    vouched = _vouched(fs, account_path, since) - {folder.path}
+    for path in (registered.keys() | vouched | _written_since(fs, account_path, since)) - {folder.path}:
+        rows = written_rows(fs, path)
+        if not rows and path in vouched:
+            raise AhaSnapshotError(
+                f"What was written to Aha! within the last {days} days can't be counted: by its manifest, {path} "
+                "made requests, and its events and its evidence are gone. Nothing was done. Restore the folder."
+            )
+        found.update(
+            str(row["user_id"])
+            for row in rows
+            if row["proof"] >= UNANSWERED
+            and _access(row, registered.get(path), access) == access
+            and _is_of_budget(row, left)
+            and _moment(row["answered_at"] or row["intent_at"]) >= since
+        )
     return found
 
 
-def passed_by_policy(
-    fs: AbstractFileSystem, account_path: str, now: datetime, besides: str | None = None
-) -> set[str]:
-    """Return whose access tasks of the account took within the last 24 hours without asking a person.
+def passed_by_policy(folder: RunFolder, now: datetime) -> set[str]:
+    """Return whose access other tasks of the account took within the last 24 hours without asking a person.
 
-    What such a task that is under way may still take counts, and so does a request that nothing else is known of.
+    As for :func:`changed_within`, what a task that is under way may still take counts, and so does a request whose
+    answer isn't known.
 
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
+    :param folder: this task's folder.
     :param now: the moment to count back from; UTC.
-    :param besides: the folder of a task that doesn't count.
     :return: user ids.
+    :raises AhaSnapshotError: when records can't be read: what can't be counted doesn't hold.
     """
-    since = now - _PASSED_WITHIN
+    fs, since = folder.fs, now - _DAY
+    others = {entry.folder: entry for entry in entries(fs, folder.account_path, now, 1)}
     found: set[str] = set()
-    for entry in entries(fs, account_path, now, 1):
-        if entry.access != "taken" or entry.folder == besides:
-            continue
-        if entry.by_policy and entry.is_alive(now):
+    for entry in others.values():
+        if entry.by_policy and entry.is_alive(now) and entry.folder != folder.path:
             found |= entry.user_ids
-        for user_id, kind, event in read_events(fs, f"{entry.folder}/events"):
-            by_policy = entry.by_policy or event.get("approval_mode") == "policy"
-            if kind == INTENT and by_policy and _moment(event["intent_at"]) > since:
-                found.add(user_id)
+    for path in set(recent_folders(fs, folder.account_path, now, 1)) - {folder.path}:
+        by_policy = path in others and others[path].by_policy
+        for row in written_rows(fs, path):
+            passed = row["approval_mode"] == "policy" or (by_policy and row["approval_mode"] is None)
+            if passed and row["proof"] >= UNANSWERED and _moment(row["intent_at"] or row["answered_at"]) > since:
+                found.add(str(row["user_id"]))
     return found
+
+
+def _of_budget(entry: Entry, left: bool | None) -> frozenset[str]:
+    if left is None:
+        return entry.user_ids
+    return entry.left_ids if left else entry.user_ids - entry.left_ids
+
+
+def _is_of_budget(row: Mapping[str, Any], left: bool | None) -> bool:
+    return left is None or row["class"] is None or (row["class"] == "left") == left
+
+
+def _access(row: Mapping[str, Any], entry: Entry | None, asked: str) -> str | None:
+    """Return what a row did to access; where that can't be read, what its task was to do, or what is asked for."""
+    if row["access"] is not None:
+        return str(row["access"])
+    return entry.access if entry else asked
 
 
 def refuse_beside_another(folder: RunFolder, now: datetime) -> None:
@@ -243,28 +346,34 @@ def refuse_beside_another(folder: RunFolder, now: datetime) -> None:
     :param now: this moment; UTC.
     :raises AhaError: when another run of the account has an intent without an outcome, younger than an hour.
     """
-    for entry in entries(folder.fs, folder.account_path, now, 1):
-        if entry.ended or entry.folder.startswith(f"{folder.run_path}/"):
+    fs = folder.fs
+    # A worker that everybody takes for dead may go on after its task has ended.
+    others = _written_since(fs, folder.account_path, now - _ALIVE, f"-{INTENT}-")
+    others |= {entry.folder for entry in entries(fs, folder.account_path, now, 1) if not entry.ended}
+    for other in sorted(others):
+        if other.startswith(f"{folder.run_path}/"):
             continue
-        if any(now - moment < _ALIVE for moment in _open_intents(folder.fs, entry.folder)):
+        if any(now - moment < _ALIVE for moment in _open_intents(fs, other)):
             raise AhaError(
-                f"Another run of this account is writing, or died less than an hour ago, in {entry.folder}: "
+                f"Another run of this account is writing, or died less than an hour ago, in {other}: "
                 "nothing was done. Let it end or be tried again; an hour after its last request this run may go on."
             )
 
 
 def _open_intents(fs: AbstractFileSystem, folder: str) -> Iterator[datetime]:
     for history in histories(fs, f"{folder}/events").values():
-        if history.open_intent is not None:
-            yield _moment(history.open_intent["intent_at"])
+        for intent in history.open_intents:
+            yield _moment(intent["intent_at"])
 
 
 def _moment(text: object) -> datetime:
+    # A moment that can't be read counts as now, and so does that of a clock that was never set: the careful reading
+    # of the questions above.
     try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC)
-    except ValueError:
-        # A moment that can't be read counts as now: the careful reading of both questions above.
+        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (OverflowError, ValueError):
         return datetime.now(UTC)
+    return moment if moment >= _OLDEST else datetime.now(UTC)
 
 
 def claim_path(folder: RunFolder, plan_sha256: str) -> str:

@@ -9,26 +9,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.record.chain import PRUNED, PRUNED_REVIEWS, anchor_at, close_try, expired
+from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.record.chain import ANCHOR, PRUNED, Record, close_try, manifest_name
+from airflow_provider_aha.record.check import Manifest, check_chain, moment
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.report.build import SUMMARY
-from airflow_provider_aha.review.records import FILE as REVIEW_FILE
-from airflow_provider_aha.review.records import anchor_reviews, expired_reviews, read_anchor
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import ANY_ERROR, Location, is_local, list_files, storage_errors
+from airflow_provider_aha.store.layout import PUSH_FILE, REVIEW_FILE, SUMMARY_FILE, Layout
+from airflow_provider_aha.store.store import (
+    ANY_ERROR,
+    Location,
+    is_local,
+    list_files,
+    publish_all,
+    staging,
+    storage_errors,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
-# The file of a push that comes last, and names the others.
-PUSH_FILE = "push.json"
+# What of an account's record may go by its own age where no manifest names it.
+_OURS = ("dag=", "register/", "plans/", "applied/", "reviews/review=")
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,7 @@ class _Prune:
         before = now - retention.evidence
         self._snapshots((now - retention.snapshots).date())
         self._pushes(before)
-        self._reviews(before)
-        self._evidence(before)
+        self._record(before)
         done = asdict(self._done)
         word = "would be deleted" if self._dry_run else "deleted"
         log.info("%s: %s %s", self._account, ", ".join(_words(done)), word)
@@ -122,21 +130,6 @@ class _Prune:
             self._done.pushes += 1
             self._delete(_first(PUSH_FILE, run))
 
-    def _reviews(self, before: datetime) -> None:
-        reviews = expired_reviews(self._location, self._account, before)
-        self._done.reviews = [review.review_id for review in reviews]
-        if reviews and not self._dry_run:
-            # Said first, as of runs: else whoever writes an anchor could hide what is missing before it.
-            last = {"review_id": reviews[-1].review_id, "sha256": reviews[-1].sha256}
-            close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED_REVIEWS: last})
-            anchor_reviews(self._location, self._account, reviews)
-        for review in reviews:
-            self._delete(_first(REVIEW_FILE, list_files(self._fs, review.path, debris=True)))
-        for rest in self._old_folders(self._layout.reviews, "review=[^/]+", before):
-            # Of a task that died before it was a review, or of a prune that died.
-            if not any(path.endswith(f"/{REVIEW_FILE}") for path in rest):
-                self._delete(rest)
-
     def _old_folders(self, root: str, pattern: str, before: datetime) -> Iterator[list[str]]:
         """Yield the files of each folder in which nothing is younger."""
         folders: dict[str, list[str]] = defaultdict(list)
@@ -147,30 +140,31 @@ class _Prune:
             if all(_modified(self._fs, path) < before for path in folders[folder]):
                 yield folders[folder]
 
-    def _evidence(self, before: datetime) -> None:
-        folder = self._folder
-        gone = expired(self._fs, folder.account_path, before)
+    def _record(self, before: datetime) -> None:
+        record = Record(self._location, self._account)
+        gone = expired(record, before)
         unlisted = [path for path in gone.unlisted if _modified(self._fs, path) < before]
         self._done.manifests = len(gone.manifests)
+        self._done.reviews = _reviews(record, gone.files)
         if (gone.last or unlisted) and not self._dry_run:
+            number, digest = gone.last or (0, None)
             what = {
-                "name": gone.last,
-                "sha256": gone.sha256,
+                "name": manifest_name(number) if number else None,
+                "sha256": digest,
                 "older_than": timestamp(before),
                 "manifests": len(gone.manifests),
+                # So that a hash that was kept elsewhere can still be compared.
+                "manifest_hashes": [manifest.sha256 for manifest in gone.manifests],
                 "files": len(gone.files),
                 "unlisted_files": len(unlisted),
             }
             # Said first, done afterwards: what is missing without a manifest that says so was removed by somebody.
-            facts = {"action": "prune", **asdict(self._run), PRUNED: what}
-            if anchor := read_anchor(self._location, self._account):
-                # The manifest that says so may be among those that go.
-                facts[PRUNED_REVIEWS] = {name: anchor.get(name) for name in ("review_id", "sha256")}
-            path, digest = close_try(folder, facts)
-            log.info("Manifest %s, SHA-256 %s", path, digest)
+            said = close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED: what})
+            log.info("Manifest %s, SHA-256 %s", *said)
             if gone.last:
-                anchor_at(self._fs, folder.account_path, gone)
-        self._delete([*unlisted, *gone.files, *gone.manifests])
+                anchor_at(record, *gone.last)
+        manifests = [f"{record.manifests}/{manifest_name(one.number)}" for one in gone.manifests]
+        self._delete([*unlisted, *_first(REVIEW_FILE, gone.files), *manifests])
 
     def _delete(self, paths: Sequence[str]) -> None:
         self._done.files += len(paths)
@@ -187,11 +181,80 @@ class _Prune:
             _remove_empty(paths)
 
 
+@dataclass(frozen=True)
+class Expired:
+    """The beginning of a chain, which may be deleted.
+
+    :param last: number and hash of the manifest with which it ends; None where there is no such beginning.
+    :param manifests: its manifests, in order.
+    :param files: paths of the files that no later manifest names.
+    :param unlisted: paths of files that no manifest names: of tasks that died and were not tried again.
+    """
+
+    last: tuple[int, str] | None
+    manifests: Sequence[Manifest]
+    files: Sequence[str]
+    unlisted: Sequence[str]
+
+
+def expired(record: Record, before: datetime) -> Expired:
+    """Find what of an account's record is older than a moment.
+
+    :param record: the account's record.
+    :param before: the moment; UTC. A file is as old as the last manifest that names it.
+    :raises AhaSnapshotError: when the chain doesn't hold: what was done to it must stay to be seen.
+    :raises AhaStorageError: when the record can't be read.
+    """
+    chain = check_chain(record)
+    if chain.findings:
+        raise AhaSnapshotError(
+            f"The chain of manifests in {record.manifests} doesn't hold ({chain.findings[0]}), so nothing of this "
+            "record was deleted. Run python -m airflow_provider_aha.verify, and find out who changed it."
+        )
+    anchor = chain.anchor or (0, "")
+    old = list(
+        takewhile(
+            lambda one: one.number <= anchor[0] or moment(one.content["finished_at"]) < before, chain.manifests
+        )
+    )
+    last = max(anchor, (old[-1].number, str(old[-1].sha256))) if old else None
+    kept = {name for manifest in chain.manifests[len(old) :] for name in manifest.files}
+    gone = {name for manifest in old for name in manifest.files} - kept
+    paths = [path for root in (record.runs, record.reviews) for path in list_files(record.fs, root, debris=True)]
+    there = {path: record.name_of(path) for path in paths}
+    return Expired(
+        last,
+        old,
+        [path for path, name in there.items() if name in gone],
+        [path for path, name in there.items() if name.startswith(_OURS) and name not in gone | kept],
+    )
+
+
+def anchor_at(record: Record, number: int, digest: str) -> None:
+    """Let the chain begin after a manifest that is about to be deleted with all before it.
+
+    :param record: the account's record.
+    :param number: its number; a later manifest says so already.
+    :param digest: its hash.
+    :raises AhaStorageError: when it can't be written.
+    """
+    with staging() as folder:
+        local = folder / ANCHOR
+        local.write_bytes(to_json({"name": manifest_name(number), "sha256": digest}))
+        publish_all(record.fs, {f"{record.manifests}/{ANCHOR}": local})
+
+
+def _reviews(record: Record, paths: Iterable[str]) -> list[str]:
+    """Return the ids of the reviews whose records are among some files."""
+    pattern = re.compile(rf"{re.escape(record.reviews)}/review=([^/]+)/{re.escape(REVIEW_FILE)}")
+    return [match[1] for path in paths if (match := pattern.fullmatch(path))]
+
+
 def _snapshot_files(fs: AbstractFileSystem, layout: Layout) -> dict[str, list[str]]:
     """Return the files of all snapshots by day, in the order in which they may go."""
     any_day = "2000-01-01"
     report = layout.report(any_day)
-    examples = [layout.manifest(any_day), f"{report}/{SUMMARY}", f"{report}/*"]
+    examples = [layout.manifest(any_day), f"{report}/{SUMMARY_FILE}", f"{report}/*"]
     examples += [layout.dataset(name, any_day) for name in DATASETS]
     found: dict[str, list[str]] = defaultdict(list)
     for example in examples:

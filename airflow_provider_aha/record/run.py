@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -15,9 +15,6 @@ from airflow_provider_aha.store.store import (
     read_record,
     to_json,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # What the first try of a writing task was to do.
 START = "start.json"
@@ -51,17 +48,18 @@ class RunFolder:
 
     def __init__(self, location: Location, account: str, run: Run) -> None:
         self.fs = location.fs
+        self.location = location
+        self.account = account
         self.account_path = account_path(location, account)
         self.run_path = run_path(location, account, run.dag_id, run.run_id)
         self.path = f"{self.run_path}/task={path_part(run.task_id)}"
-        self._base = location
 
     def url(self, name: str) -> str:
         """Return the address of a file as the user of the base path would write it.
 
         :param name: file name below the folder.
         """
-        return f"{self._base.url}{self.path.removeprefix(self._base.path)}/{name}"
+        return f"{self.location.url}{self.path.removeprefix(self.location.path)}/{name}"
 
     def create(self, name: str, content: Mapping[str, Any]) -> bool:
         """Write a record that is never replaced.

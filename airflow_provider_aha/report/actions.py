@@ -1,7 +1,8 @@
-"""What became of decisions: the runs that took access away, and what people have still to do by hand."""
+"""What became of decisions: the runs that took, gave or changed access, and who came back."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,13 +10,15 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from airflow_provider_aha.access.operations.user_fields import DISABLED, ENABLED
+from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, effects
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, CAME_BACK, CONFIRMED, NOT_DONE
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location, list_files
 
-_NEVER = ("dry_run", "unchanged")
+# What no run was to change, or what a later extract says of it.
+_NEVER = ("dry_run", "unchanged", CONFIRMED, CAME_BACK, NOT_DONE)
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,13 @@ class Actions:
 
     :param since: the first moment of the period; UTC.
     :param planned: users whom runs were to change.
+    :param requested_by: who started these runs; logins, or the schedule.
     :param approved_by: names of those who approved.
-    :param disabled: users who were disabled.
+    :param disabled: users who were disabled, by whatever operator.
+    :param emails_changed: users who got another email.
+    :param rights_granted: users who got an administrator right.
+    :param rights_revoked: users who lost an administrator right.
+    :param others: users of whom only something else was changed, such as the name.
     :param blocked: users whom a guard held back for a person to look at.
     :param skipped: users who had changed since the plan.
     :param failed: users where it is unknown, or known to have failed.
@@ -38,8 +46,13 @@ class Actions:
 
     since: datetime
     planned: int
+    requested_by: tuple[str, ...]
     approved_by: tuple[str, ...]
     disabled: int
+    emails_changed: int
+    rights_granted: int
+    rights_revoked: int
+    others: int
     blocked: int
     skipped: int
     failed: int
@@ -52,7 +65,7 @@ class Actions:
     def to_json(self) -> dict[str, Any]:
         """Return the figures, without names."""
         figures = asdict(self)
-        del figures["approved_by"]
+        del figures["requested_by"], figures["approved_by"]
         return {**figures, "since": self.since.isoformat(), "came_back": len(self.came_back)}
 
 
@@ -75,28 +88,46 @@ def read_actions(
     """
     rows = [row for row in _evidence(location, account) if _moment(row) >= since]
     outcomes = Counter(str(row["outcome"]) for row in rows)
-    last: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=_moment):
-        if row["outcome"] in (*DISABLED, *ENABLED):
-            last[row["user_id"]] = row
-    taken = {user_id: _moment(row) for user_id, row in last.items() if row["outcome"] in DISABLED}
+    changed = (row for row in rows if row["outcome"] not in _NEVER and row["proof"] >= ACKNOWLEDGED)
+    done = [(row, _done(row)) for row in sorted(changed, key=_moment)]
+    counts = Counter(what for _, found in done for what in found)
+    last = {row["user_id"]: row for row, found in done if found & {"disabled", "enabled"}}
+    taken = {user_id: _moment(row) for user_id, row in last.items() if "disabled" in _done(row)}
     seen = {user_id for user_id, moment in taken.items() if moment < synced_at}
     enabled = enabled_among(seen)
     hours = [row["hours_to_disable"] for row in rows if row["hours_to_disable"] is not None]
+    hidden = sum(row["outcome"] == "unverified" and not found for row, found in done)
     return Actions(
         since=since,
         planned=sum(count for outcome, count in outcomes.items() if outcome not in _NEVER),
-        approved_by=tuple(sorted({str(row["approved_by_name"]) for row in rows if row["approved_by_name"]})),
-        disabled=sum(outcomes[name] for name in DISABLED),
+        requested_by=_names(rows, "requested_by"),
+        approved_by=_names(rows, "approved_by_name"),
+        disabled=counts["disabled"],
+        emails_changed=counts["email_changed"],
+        rights_granted=counts["rights_granted"],
+        rights_revoked=counts["rights_revoked"],
+        others=counts["other"],
         blocked=outcomes["blocked"],
         skipped=outcomes["skipped"],
-        failed=outcomes["failed"] + outcomes["unknown"] + outcomes["unverified"],
-        reactivated=sum(outcomes[name] for name in ENABLED),
+        failed=outcomes["failed"] + outcomes["unknown"] + hidden,
+        reactivated=counts["enabled"],
         median_hours=round(median(hours), 1) if hours else None,
         verified=len(seen - enabled),
         unverified=len(taken.keys() - seen),
         came_back=frozenset(enabled),
     )
+
+
+def _done(row: Mapping[str, Any]) -> set[str]:
+    """Say what a run did to a user; nothing where the answer doesn't show whether access was changed."""
+    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
+    found = effects(before, after)
+    return found or ({"other"} if set(PRIVILEGED) <= after.keys() else set())
+
+
+def _names(rows: Iterable[Mapping[str, Any]], column: str) -> tuple[str, ...]:
+    counted = (row for row in rows if row["outcome"] not in _NEVER)
+    return tuple(sorted({str(row[column]) for row in counted if row[column]}))
 
 
 def _evidence(location: Location, account: str) -> Iterable[dict[str, Any]]:

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
@@ -31,6 +31,8 @@ from airflow_provider_aha.datasets.snapshot import (
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import load_exclusions
 from airflow_provider_aha.lists.roster import Rosters
+from airflow_provider_aha.record.chain import recorded
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.actions import read_actions
 from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import (
@@ -49,7 +51,7 @@ from airflow_provider_aha.review.records import Review, read_reviews
 from airflow_provider_aha.review.staged import Staged
 from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.review.worklist import worklist
-from airflow_provider_aha.store.layout import Layout
+from airflow_provider_aha.store.layout import SUMMARY_FILE, Layout
 from airflow_provider_aha.store.store import (
     Location,
     file_hash,
@@ -64,7 +66,7 @@ from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-PAGE, TABLE, SUMMARY = "access_review.html", "access_review.csv", "access_summary.json"
+PAGE, TABLE, SUMMARY = "access_review.html", "access_review.csv", SUMMARY_FILE
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,7 @@ class Asked:
     """Who asks for a report, and of what.
 
     :param account: the account.
-    :param dag_id: the DAG that asks.
-    :param run_id: its run.
-    :param requested_by: who triggered the run, or the schedule.
+    :param run: the task instance that asks.
     :param terms: thresholds, prices, what is shown.
     :param roster: reads the roster; None when there is none.
     :param exclusions: the exclusion files.
@@ -82,9 +82,7 @@ class Asked:
     """
 
     account: str
-    dag_id: str
-    run_id: str
-    requested_by: str
+    run: Run
     terms: Terms
     roster: Callable[[], Rosters] | None = None
     exclusions: Sequence[Location] = ()
@@ -96,6 +94,8 @@ def make_report(
 ) -> dict[str, Any]:
     """Make the report of the newest snapshot, and open a review where one is asked for.
 
+    Each try to open a review leaves a manifest, also a refused one.
+
     :param location: the base path.
     :param asked: of what.
     :param now: the clock; UTC.
@@ -104,6 +104,19 @@ def make_report(
     :raises AhaSnapshotError: when something that the report stands on is missing or was changed, or when the roster
         is too old or too short to say who left.
     """
+    if asked.review_id is None:
+        return _make(location, asked, now)
+    # An id that can't be one leaves no trace.
+    Layout(location.path, asked.account).review(asked.review_id)
+    facts = {"action": "open_review", "review_id": asked.review_id, **asdict(asked.run)}
+    with recorded(RunFolder(location, asked.account, asked.run), facts) as mine:
+        summary = _make(location, asked, now)
+        mine.facts |= {"sandbox": summary["sandbox"], "population_sha256": summary["population_sha256"]}
+        mine.also += review_records.paths_of(location, asked.account, asked.review_id)
+    return summary
+
+
+def _make(location: Location, asked: Asked, now: Callable[[], datetime]) -> dict[str, Any]:
     reviews = read_reviews(location, asked.account)
     mine = _opened_before(location, asked, reviews)
     if mine is not None:
@@ -126,7 +139,7 @@ def _opened_before(location: Location, asked: Asked, reviews: Sequence[Review]) 
         return None
     path = Layout(location.path, asked.account).review(asked.review_id)
     mine = next((review for review in reviews if review.path == path), None)
-    if mine and (mine.record["dag_id"], mine.record["run_id"]) != (asked.dag_id, asked.run_id):
+    if mine and (mine.record["dag_id"], mine.record["run_id"]) != (asked.run.dag_id, asked.run.run_id):
         raise AhaConfigurationError(
             f"The review {asked.review_id} is frozen already, and a review is never replaced: choose another id."
         )
@@ -344,9 +357,9 @@ def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str
         "people": report.figures.values["may_sign_in"],
         "rows": report.figures.values["rows"],
         "population_sha256": report.population_sha256,
-        "dag_id": asked.dag_id,
-        "run_id": asked.run_id,
-        "requested_by": asked.requested_by,
+        "dag_id": asked.run.dag_id,
+        "run_id": asked.run.run_id,
+        "requested_by": asked.run.requested_by,
         "provider_version": package_version(),
     }
     frozen: dict[str, tuple[str, bytes | Path]] = {

@@ -290,13 +290,18 @@ def _actions(report: Report) -> Iterator[tuple[str, str]]:
     if not actions.planned:
         return
     yield "Planned", number(actions.planned)
-    yield "Approved by", ", ".join(actions.approved_by) or "policy, without a person"
+    yield "Asked for by", ", ".join(actions.requested_by)
+    yield "Approved by", ", ".join(actions.approved_by) or "policy or DAG code, without a person"
     yield "Disabled", number(actions.disabled)
     yield "Verified by the next extract", f"{actions.verified:,}, {actions.unverified:,} waiting for it"
     yield "Blocked", number(actions.blocked)
     yield "Skipped, changed since the plan", number(actions.skipped)
     yield "Failed or unknown", number(actions.failed)
-    yield "Enabled again by a run", number(actions.reactivated)
+    yield "Enabled by a run", number(actions.reactivated)
+    yield "Administrator rights granted", number(actions.rights_granted)
+    yield "Administrator rights revoked", number(actions.rights_revoked)
+    yield "Email changed", number(actions.emails_changed)
+    yield "Name or something else changed", number(actions.others)
     hours = actions.median_hours
     yield "Median hours from leaving to disabled", "no leaver yet" if hours is None else number(hours)
 

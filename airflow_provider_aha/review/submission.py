@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,8 @@ from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
-from airflow_provider_aha.record.run import Run
+from airflow_provider_aha.record.chain import recorded
+from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.population import ACCOUNT, RIGHT
 from airflow_provider_aha.review.records import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
@@ -65,6 +66,8 @@ def submit(
 ) -> dict[str, Any]:
     """Check a file of decisions and record it; a file that was recorded before is recognised.
 
+    Each try leaves a manifest, also a refused one.
+
     :param location: the base path.
     :param account: the account.
     :param body: the file's bytes.
@@ -74,6 +77,15 @@ def submit(
     :raises AhaConfigurationError: when it isn't a file of decisions of a review of this account.
     :raises AhaGuardError: when not everything is decided, too late, contradictory, or by the wrong person.
     """
+    facts = {"action": "submit_review", **asdict(run)}
+    with recorded(RunFolder(location, account, run), facts) as mine:
+        record = _submit(location, account, body, run, now)
+        mine.facts |= {name: record[name] for name in ("review_id", "submitted_by", "rows", "decisions")}
+        mine.also += review_records.paths_of(location, account, record["review_id"])
+    return record
+
+
+def _submit(location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
     lines, review_id, population_sha256 = read_lines(body)
     review = _review(location, account, review_id, population_sha256)
     digest = sha256(body)
@@ -243,7 +255,6 @@ def _record(
         "file": keep_once(fs, review.path, "submitted.csv", body),
         DECISIONS: keep_once(fs, review.path, "decisions.parquet", _parquet(lines, population)),
     }
-    known = [file["name"] for file in review.record["files"].values()]
     record = {
         "review_id": review.review_id,
         "account": review.record["account"],
@@ -260,7 +271,7 @@ def _record(
         "reviewers": len({fold(line.reviewer) for line in lines}),
         "about_submitter": sum(is_about(run.requested_by, population[line.key]) for line in lines),
         "to_do": sum(line.decision != KEEP for line in lines),
-        "files": review_records.files_of(location, review.path, files, known),
+        "files": review_records.files_of(files),
     }
     body = sealed(record)
     if not create_once(fs, f"{review.path}/{SUBMISSION}", body):

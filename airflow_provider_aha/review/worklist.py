@@ -83,6 +83,24 @@ def worklist(
     return [_task(review, row, ranks, present, synced_at) for review, row in found.values()]
 
 
+def revoked_accounts(location: Location, review: Review) -> list[tuple[str, str | None, str | None]]:
+    """Return who is to lose the account by a submitted review, by whose decision, and why.
+
+    :param location: the base path.
+    :param review: the review.
+    :return: user id, reviewers and notes, by user id; a user has several rows, and so may have several of each.
+    """
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for batch in decision_batches(location, review):
+        revoked = pc.equal(batch.column("decision"), literal(REVOKE_ACCOUNT, pa.string()))
+        for row in batch.filter(revoked).to_pylist():
+            texts = found.setdefault(row["user_id"], ({}, {}))
+            for seen, text in zip(texts, (row["reviewer"], row["note"]), strict=True):
+                seen.update({text: None} if text else {})
+    joined = {user_id: [("; ".join(one) or None) for one in texts] for user_id, texts in found.items()}
+    return [(user_id, reviewers, notes) for user_id, (reviewers, notes) in sorted(joined.items())]
+
+
 def _decisions(location: Location, review: Review, open_keys: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the decisions that leave something to do, and those that end what an earlier review left."""
     for batch in decision_batches(location, review):

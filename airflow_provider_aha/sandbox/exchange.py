@@ -18,7 +18,7 @@ API_ROOT = "/api/v1"
 
 Ending = Literal["whole", "reset", "half", "nothing", "drip"]
 """How an answer reaches the client: whole; not at all, with a TCP reset; half of its body, then the end
-of the connection; not at all, with a regular end of the connection; or its body byte by byte."""
+of the connection; not at all, with a regular end of the connection; or its body piece by piece."""
 
 
 class NotFoundError(LookupError):
@@ -78,7 +78,8 @@ class Answer:
     :param content_type: of the body.
     :param headers: more headers; null takes away one that every answer has.
     :param ending: how it reaches the client.
-    :param pause: between two bytes of a body that drips, in seconds.
+    :param size: of a piece of a body that drips, in bytes.
+    :param pause: between two pieces of it, in seconds.
     """
 
     status: int = 200
@@ -86,6 +87,7 @@ class Answer:
     content_type: str = JSON_TYPE
     headers: Mapping[str, str | None] = field(default_factory=dict)
     ending: Ending = "whole"
+    size: int = 1
     pause: float = 0.0
 
     @classmethod

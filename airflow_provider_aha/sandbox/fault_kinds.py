@@ -236,8 +236,10 @@ def _odd_copy(form: str, user: Json, previous: Mapping[str, Json]) -> Json:
 
 
 def _drip(call: Call) -> Answer | None:
-    """Send the body byte by byte."""
-    return replace(call.answer, ending="drip", pause=call.options["pause"]) if call.answer.body else None
+    """Send the body piece by piece."""
+    if not call.answer.body:
+        return None
+    return replace(call.answer, ending="drip", size=call.options["size"], pause=call.options["pause"])
 
 
 def _inflate(call: Call) -> Answer | None:
@@ -540,8 +542,9 @@ _ALL = (
     Kind("truncated_json", "the answer is complete HTTP, but its JSON stops midway", after=_halve_json),
     Kind(
         "dripped_body",
-        "the body comes byte by byte, with a `pause` in seconds after each",
-        options={"pause": 0.1},
+        "the body comes in pieces of `size` bytes, with a `pause` in seconds after each",
+        options={"size": 1, "pause": 0.1},
+        most={"size": _MEGABYTE},
         after=_drip,
     ),
     Kind(

@@ -358,7 +358,7 @@ class _BrokenResponse(Response):
             raise RuntimeError("this fault needs a real connection: run the sandbox as a server")
         self._cut = cut
         self._ending: Ending = answer.ending
-        self._pause = answer.pause
+        self._size, self._pause = answer.size, answer.pause
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what shall arrive, and end the connection."""
@@ -374,11 +374,11 @@ class _BrokenResponse(Response):
             pass
 
     async def _drip(self, receive: Receive, send: Send) -> None:
-        """Send the body byte by byte, until it has come or the client is gone."""
+        """Send the body piece by piece, until it has come or the client is gone."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for at in range(len(self.body)):
-            last = at + 1 == len(self.body)
-            await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": not last})
+        for at in range(0, len(self.body), self._size):
+            piece, last = bytes(self.body[at : at + self._size]), at + self._size >= len(self.body)
+            await send({"type": "http.response.body", "body": piece, "more_body": not last})
             if not last and await _is_gone(receive, self._pause):
                 return
 

@@ -9,8 +9,27 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _DATASET = re.compile(r"[a-z_]+")
+_MAPPING = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# The folders of all accounts' records: what was decided and done, and what reviewers were asked.
+RECORDS = ("deactivations", "reviews")
+_RECORD = re.compile(rf"(?P<base>.*)/(?:{'|'.join(RECORDS)})/account=[^/]+/.+", re.DOTALL)
+# Of files that belong together, the one that names the others: of a report, a push and a review.
+SUMMARY_FILE, PUSH_FILE, REVIEW_FILE = "access_summary.json", "push.json", "review.json"
+
+
+def draft_path(base: str, name: str) -> str:
+    """Return the file of a draft of a mapping, which belongs to no account.
+
+    :param base: the base path on its filesystem, without a slash at its end.
+    :param name: the name of the mapping.
+    """
+    if not _MAPPING.fullmatch(name):
+        raise AhaConfigurationError(
+            f"{name!r} can't be the name of a mapping: take lower-case letters, digits and underscores."
+        )
+    return f"{base}/push/drafts/{name}.yaml"
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,15 @@ class Layout:
 
     def _folder(self, name: str) -> str:
         return f"{self.base}/{name}/account={self.account}"
+
+
+def base_of_record(path: str) -> str | None:
+    """Return the base path of a file that belongs to an account's record, or None for any other file.
+
+    :param path: a path on the base path's filesystem.
+    """
+    match = _RECORD.fullmatch(path)
+    return match["base"] if match else None
 
 
 def snapshot_of(path: str) -> str | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.store.layout import base_of_record
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -36,8 +39,17 @@ _REASONS: dict[type[Exception], str] = {
     PermissionError: "the credentials were refused, or may not do this",
     TimeoutError: "no answer came in time",
 }
-# Where an object is created only if there is none, in one step.
-_CONDITIONAL_PUTS = frozenset({"file", "s3", "s3a"})
+# Where a file is created only if there is none, by one request; whether an endpoint keeps to it is proven first.
+_CONDITIONAL_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
+# What an S3 endpoint answers when there is a file already, and when another writer is just creating it.
+_TAKEN, _BEING_TAKEN = ("PreconditionFailed", "412"), ("ConditionalRequestConflict", "409")
+# The one file with which that is proven, of each base path. It stays, so that a proof needs no right to delete.
+_PROBE = ".once/probe"
+# So often a file is put again that another writer is just creating.
+_REPEATS = 10
+# Where it was proven in this process.
+_PROVEN: set[tuple[AbstractFileSystem, str]] = set()
+_DEBRIS = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 # Where `find` is one listing of the store's own; elsewhere fsspec's walks, and passes over what can't be listed.
 _FINDS = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 
@@ -230,6 +242,26 @@ def read_bytes(fs: AbstractFileSystem, path: str) -> bytes | None:
     return body
 
 
+def read_limited(location: Location, what: str, most: int) -> bytes:
+    """Read a file that went through somebody's hands, if it is no larger than such a file can be.
+
+    :param location: the file.
+    :param what: what it is, for the sentence, beginning with a capital letter.
+    :param most: how many bytes it may have.
+    :raises AhaConfigurationError: when it has more; nothing of it was read.
+    :raises AhaStorageError: when it is missing or can't be read.
+    """
+    with storage_errors(location.url, ANY_ERROR):
+        location.fs.invalidate_cache()
+        size = location.fs.info(location.path)["size"]
+        body: bytes = location.fs.cat_file(location.path) if size <= most else b""
+    if max(size, len(body)) > most:
+        raise AhaConfigurationError(
+            f"{what} {location.url} is larger than {most // 1024**2 or 1} MB, and nothing of it was read."
+        )
+    return body
+
+
 def modified_at(location: Location) -> datetime:
     """Return when a file was written; UTC.
 
@@ -251,28 +283,88 @@ def modified_at(location: Location) -> datetime:
 def create_once(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
     """Create a file whole, and only where there is none.
 
+    A file of a record is created only where that is proven; see :func:`require_once`.
+
     :param fs: the path's filesystem.
     :param path: the file.
     :param content: its bytes, or a local file with them.
     :return: False when there is one already.
+    :raises AhaConfigurationError: when it belongs to a record, and two writers could both create it.
     :raises AhaStorageError: when it can't be written.
     """
+    if (base := base_of_record(path)) is not None:
+        require_once(fs, base)
+    return _create(fs, path, content)
+
+
+def require_once(fs: AbstractFileSystem, base: str) -> None:
+    """Refuse a base path for records unless of two writers of one file only one can win there.
+
+    Proven once per process and base path, by one request that must be refused. On the local disk the operating
+    system sees to it.
+
+    :param fs: its filesystem.
+    :param base: the base path.
+    :raises AhaConfigurationError: when both would win.
+    :raises AhaStorageError: when it can't be tried.
+    """
+    if is_local(fs) or (fs, base) in _PROVEN:
+        return
+    url = fs.unstrip_protocol(base)
+    if not _protocols(fs) & _CONDITIONAL_PUTS:
+        raise AhaConfigurationError(
+            f"{url} can't hold records: its storage creates no file only once, so a record could be replaced. "
+            "Nothing was done. Take a base path on a local disk, S3, Google Cloud Storage or Azure."
+        )
+    # The first finds what an earlier proof has left, or leaves it; so the second must lose in any case.
+    if all(_create(fs, f"{base}/{_PROBE}", uuid.uuid4().hex.encode()) for _ in range(2)):
+        raise AhaConfigurationError(
+            f"{url} can't hold records: of two writers of one file both won there, so a record could be replaced. "
+            "Its endpoint ignores the header If-None-Match. Nothing was done. Take a base path on a local disk, or "
+            "on an endpoint that honours it."
+        )
+    _PROVEN.add((fs, base))
+
+
+def _create(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
     with storage_errors(path, ANY_ERROR):
-        try:
-            if is_local(fs):
+        if is_local(fs):
+            try:
                 return _create_local(Path(path), content)
-            content = content.read_bytes() if isinstance(content, Path) else content
-            if creates_conditionally(fs):
-                fs.pipe_file(path, content, mode="create")
-                return True
-        except FileExistsError:
+            except FileExistsError:
+                return False
+        content = content.read_bytes() if isinstance(content, Path) else content
+        if _protocols(fs) & _CONDITIONAL_PUTS:
             # A request whose answer was lost is sent again by the store's own client, and meets itself.
-            return not is_local(fs) and _read(fs, path) == content
+            return _put_once(fs, path, content) or _read(fs, path) == content
         fs.invalidate_cache()
         if is_there(fs, path):
             return False
         fs.pipe_file(path, content)
         return True
+
+
+def _put_once(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
+    for _ in range(_REPEATS):
+        try:
+            fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # Of these answers s3fs knows one, and only as AWS words it.
+            code = _s3_code(error)
+            if code in _TAKEN:
+                return False
+            if code not in _BEING_TAKEN:
+                raise
+        else:
+            return True
+    raise AhaStorageError(f"{path} could not be created: other writers were at it again and again. Try again.")
+
+
+def _s3_code(error: OSError) -> str | None:
+    response = getattr(error.__cause__, "response", None)
+    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
 
 def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes | Path) -> tuple[str, str]:
@@ -296,14 +388,6 @@ def keep_once(fs: AbstractFileSystem, folder: str, name: str, body: bytes | Path
             break
         name = f"{stem}-{number}.{suffix}"
     return name, digest
-
-
-def creates_conditionally(fs: AbstractFileSystem) -> bool:
-    """Tell whether of two writers of one name only one can win.
-
-    :param fs: a filesystem.
-    """
-    return bool(_protocols(fs) & _CONDITIONAL_PUTS)
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
@@ -387,18 +471,24 @@ def list_files(fs: AbstractFileSystem, folder: str, *, deep: bool = True, debris
         return sorted(path for path in found if debris or not _is_debris(path))
 
 
-def _find_local(folder: str, *, deep: bool) -> Iterator[str]:
+def _find_local(folder: str, *, deep: bool, links: bool = False) -> Iterator[str]:
     def fail(error: OSError) -> None:
         if not (isinstance(error, FileNotFoundError) and error.filename == folder):
             raise error
 
-    for path, _, names in os.walk(folder, onerror=fail):
+    for path, folders, names in os.walk(folder, onerror=fail):
         yield from (f"{path}/{name}" for name in names)
+        if links:
+            yield from (link for name in folders if Path(link := f"{path}/{name}").is_symlink())
         if not deep:
             return
 
 
 def _find_by_listing(fs: AbstractFileSystem, folder: str, *, deep: bool) -> Iterator[str]:
+    return (str(entry["name"]).rstrip("/") for entry in _walk(fs, folder, deep=deep))
+
+
+def _walk(fs: AbstractFileSystem, folder: str, *, deep: bool = True) -> Iterator[dict[str, Any]]:
     try:
         entries = fs.ls(folder, detail=True)
     except FileNotFoundError:
@@ -407,14 +497,122 @@ def _find_by_listing(fs: AbstractFileSystem, folder: str, *, deep: bool) -> Iter
     for entry in entries:
         name = str(entry["name"]).rstrip("/")
         if entry["type"] != "directory":
-            yield name
+            yield entry
         elif deep and name != folder:
-            yield from _find_by_listing(fs, name, deep=deep)
+            yield from _walk(fs, name)
+
+
+def list_written_since(fs: AbstractFileSystem, folder: str, since: datetime) -> list[str]:
+    """List the files below a folder that were written since a moment, by their store's clock.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; one that isn't there has no files.
+    :param since: the moment; UTC. A file whose date the store doesn't tell is listed, too.
+    :return: their paths, in order.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
+        if is_local(fs):
+            found = _local_since(folder, since)
+        else:
+            fs.invalidate_cache()
+            listed = fs.find(folder, detail=True) if _protocols(fs) & _FINDS else None
+            if isinstance(listed, dict):
+                entries: Iterable[Mapping[str, Any]] = listed.values()
+            else:
+                entries = _walk(fs, folder)
+            found = [str(entry["name"]) for entry in entries if (_written_at(entry) or since) >= since]
+        return sorted(path for path in found if not _is_debris(path))
+
+
+def _local_since(folder: str, since: datetime) -> list[str]:
+    found = []
+    for path in _find_local(folder, deep=True):
+        with suppress(FileNotFoundError):
+            if Path(path).stat().st_mtime >= since.timestamp():
+                found.append(path)
+    return found
+
+
+def _written_at(entry: Mapping[str, Any]) -> datetime | None:
+    """Return the date of a file, which each filesystem names in its own way."""
+    names = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+    value = next((entry[name] for name in names if entry.get(name)), None)
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _is_debris(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.startswith(".") and name.endswith(".tmp")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in a folder that is no folder itself.
+
+    :param path: its path.
+    :param size: bytes.
+    :param kind: ``file``, ``link`` or ``other``: a pipe, a socket, a device.
+    """
+
+    path: str
+    size: int
+    kind: str
+
+
+FILE, LINK, OTHER = "file", "link", "other"
+
+
+def list_entries(fs: AbstractFileSystem, folder: str) -> list[Entry]:
+    """List everything below a folder, also what a worker is writing, or died over; links are not followed.
+
+    :param fs: the folder's filesystem.
+    :param folder: the folder; in one that isn't there is nothing.
+    :return: what is there, in the order of the paths.
+    :raises AhaStorageError: when it can't be listed.
+    """
+    with storage_errors(folder, ANY_ERROR):
+        if is_local(fs):
+            found = list(_local_entries(folder))
+        else:
+            fs.invalidate_cache()
+            infos = fs.find(folder, detail=True).values() if _protocols(fs) & _FINDS else _walk(fs, folder)
+            found = [Entry(str(one["name"]).rstrip("/"), int(one.get("size") or 0), FILE) for one in infos]
+        return sorted(found, key=lambda entry: entry.path)
+
+
+def _local_entries(folder: str) -> Iterator[Entry]:
+    for path in _find_local(folder, deep=True, links=True):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            # It is gone between two looks.
+            continue
+        is_file = stat.S_ISREG(status.st_mode)
+        yield Entry(path, status.st_size, FILE if is_file else LINK if stat.S_ISLNK(status.st_mode) else OTHER)
+
+
+def is_link(fs: AbstractFileSystem, path: str) -> bool:
+    """Tell whether a file or folder is a link; only the local disk has them.
+
+    :param fs: the path's filesystem.
+    :param path: the path.
+    """
+    return is_local(fs) and Path(path).is_symlink()
+
+
+def is_debris(path: str) -> bool:
+    """Tell whether a file is what a writer on the local disk leaves when it dies: `.<name>.<32 digits>.tmp`.
+
+    :param path: its path.
+    """
+    return _DEBRIS.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def read_all(fs: AbstractFileSystem, folder: str) -> dict[str, bytes]:
@@ -451,11 +649,19 @@ def parse_record(body: bytes, path: str) -> dict[str, Any]:
     :raises AhaSnapshotError: when it is no JSON object.
     """
     try:
-        content = json.loads(body)
+        content = json.loads(body, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise AhaSnapshotError(f"{path} is not a readable record: it was cut short or changed.")
+    return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object with a key twice: two readers could take it for two things."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError
     return content
 
 

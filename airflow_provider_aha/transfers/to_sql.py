@@ -13,6 +13,7 @@ from airflow_provider_aha.transfers.base import AhaPushOperator
 
 if TYPE_CHECKING:
     from airflow_provider_aha.push.targets.base import Target
+    from airflow_provider_aha.push.targets.sql import SqlTarget
 
 
 class AhaToSqlOperator(AhaPushOperator):
@@ -30,10 +31,9 @@ class AhaToSqlOperator(AhaPushOperator):
         )
 
     Rows are found by the sync key, which a unique index must hold. Only mapped columns are written, one
-    transaction per batch. PostgreSQL, MySQL, MariaDB and SQLite are written by whole batches, any other database
-    row by row.
+    transaction per batch.
 
-    :param sql_conn_id: an Airflow connection of any SQL database. (templated)
+    :param sql_conn_id: an Airflow connection of PostgreSQL, MySQL, MariaDB or SQLite. (templated)
     :param table: ``table`` or ``schema.table``. (templated)
     :param create_table: create the table where there is none, with the sync key as its primary key. (templated)
     """
@@ -52,28 +52,38 @@ class AhaToSqlOperator(AhaPushOperator):
         :param account: whose users are pushed.
         :param snapshot: the day of the snapshot.
         """
-        from airflow_provider_aha.push.targets.dialects import DIALECTS
-        from airflow_provider_aha.push.targets.sql import SqlTarget
-
         conn_id, table = to_text(self.sql_conn_id, "sql_conn_id"), to_text(self.table, "table")
         if conn_id is None or table is None:
             raise AhaConfigurationError("sql_conn_id and table must be set.")
-        hook = _sql_hook(conn_id)
+        return sql_target(conn_id, table, create_table=to_bool(self.create_table, "create_table", default=False))
 
-        def connect() -> Any:
-            connection = hook.get_conn()
-            if hook.supports_autocommit:
-                hook.set_autocommit(connection, False)
-            return connection
 
-        return SqlTarget(
-            connect,
-            dialect=hook.dialect_name if hook.dialect_name in DIALECTS else hook.conn_type,
-            placeholder=hook.placeholder,
-            connection=conn_id,
-            table=table,
-            create_table=to_bool(self.create_table, "create_table", default=False),
-        )
+def sql_target(conn_id: str, table: str, *, create_table: bool = False) -> SqlTarget:
+    """Return a table as a target.
+
+    :param conn_id: an Airflow connection of PostgreSQL, MySQL, MariaDB or SQLite.
+    :param table: ``table`` or ``schema.table``.
+    :param create_table: create the table where there is none.
+    :raises AhaConfigurationError: for a connection of anything else, and for what is no table.
+    """
+    from airflow_provider_aha.push.targets.sql import SqlTarget
+
+    hook = _sql_hook(conn_id)
+
+    def connect() -> Any:
+        connection = hook.get_conn()
+        if hook.supports_autocommit:
+            hook.set_autocommit(connection, False)
+        return connection
+
+    return SqlTarget(
+        connect,
+        dialect=_dialect_of(hook, conn_id),
+        placeholder=hook.placeholder,
+        connection=conn_id,
+        table=table,
+        create_table=create_table,
+    )
 
 
 def _sql_hook(conn_id: str) -> Any:
@@ -85,5 +95,17 @@ def _sql_hook(conn_id: str) -> Any:
         ) from None
     hook = BaseHook.get_hook(conn_id)
     if not isinstance(hook, DbApiHook):
-        raise AhaConfigurationError(f"The connection {conn_id} is of no SQL database.")
+        raise AhaConfigurationError(
+            f"The connection {conn_id} is of the type {hook.conn_type}, which is no SQL database."
+        )
     return hook
+
+
+def _dialect_of(hook: Any, conn_id: str) -> str:
+    """Return which database a hook is for; a hook of your own may build on Airflow's."""
+    from airflow_provider_aha.push.targets.dialects import DIALECTS, NOT_WRITABLE
+
+    for one in type(hook).__mro__:
+        if (kind := getattr(one, "conn_type", None)) in DIALECTS:
+            return str(kind)
+    raise AhaConfigurationError(NOT_WRITABLE.format(f"The connection {conn_id} (type {hook.conn_type})"))

@@ -13,12 +13,13 @@ import pytest
 
 from airflow_provider_aha.access.decide.named import decide
 from airflow_provider_aha.access.plan.plan import Decision
+from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.api.ratelimit import Clock, never
-from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.store import Location
@@ -122,8 +123,7 @@ class World:
         return {key: row["outcome"] for key, row in self.carry_out(decision, *arguments, **options).items()}
 
     def findings(self) -> list[str]:
-        folder = self.folder()
-        return list(verify(folder.fs, folder.account_path))
+        return verify(self.location, ACCOUNT)
 
 
 def client_of(server: SandboxServer, **settings: Any) -> AhaClient:
@@ -156,8 +156,11 @@ def anywhere(small_sandbox: SandboxServer, location: Location) -> Iterator[World
 
 
 @pytest.fixture
-def connected(small_sandbox: SandboxServer, set_connection: Callable[..., None]) -> SandboxServer:
-    """The sandbox, with ``aha_default`` as a connection that paces nothing and never tries again."""
+def connected(
+    small_sandbox: SandboxServer, set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> SandboxServer:
+    """The sandbox, with ``aha_default`` as a connection that paces nothing and never tries again or waits."""
+    monkeypatch.setattr(writes, "_REREAD_AFTER", (0.0, 0.0, 0.0))
     set_connection(
         host="127.0.0.1",
         port=small_sandbox.port,

@@ -1,12 +1,13 @@
 """What counts as the approval of a plan: a named person's Approve of exactly this file, given lately."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from airflow_provider_aha.access.plan.approval import check_approval, policy_allows
-from airflow_provider_aha.access.plan.plan import PlanRow
+from airflow_provider_aha.access.plan.approval import check_approval, check_approvers, person_of, policy_allows
+from airflow_provider_aha.access.plan.plan import Plan, PlanRow
 from airflow_provider_aha.exceptions import AhaApprovalError
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -20,9 +21,18 @@ RECORD = {
 ANONYMOUS = [{"responded_by_id": None, "responded_by_name": None}, {"responded_by_name": "Anonymous"}]
 
 
+def row(**changes: Any) -> PlanRow:
+    fields = dict.fromkeys(PlanRow.__dataclass_fields__)
+    return PlanRow(**{**fields, "user_id": "9", "name": "Carl Example", "email": "carl.e@example.com", **changes})
+
+
+def plan_of(sha256: str = "aa", rows: Sequence[PlanRow] = (), asked_by: str | None = None) -> Plan:
+    return Plan("/plan.json", sha256, {"asked_by": asked_by}, tuple(rows))
+
+
 def check(record: dict[str, Any] | None = RECORD, **options: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "plan_sha256": "aa",
+        "plan": plan_of(),
         "approvers": [],
         "requested_by": "ann",
         "now": NOW,
@@ -56,7 +66,7 @@ def test_another_plan_than_the_one_shown_is_not_approved(sha256):
     with pytest.raises(AhaApprovalError, match="changed after"):
         check(RECORD | {"plan_sha256": sha256})
     with pytest.raises(AhaApprovalError, match="changed after"):
-        check(plan_sha256="bb")
+        check(plan=plan_of("bb"))
 
 
 @pytest.mark.parametrize(
@@ -78,17 +88,78 @@ def test_an_approval_without_a_moment_is_none(moment):
 
 
 @pytest.mark.parametrize("person", ANONYMOUS)
-def test_an_anonymous_answer_counts_on_this_machine_only(person):
+def test_an_anonymous_answer_counts_on_the_sandbox_only(person):
     with pytest.raises(AhaApprovalError, match="no named person"):
         check(RECORD | person)
     assert check(RECORD | person, anonymous_counts=True)["approval_mode"] == "anonymous"
 
 
-@pytest.mark.parametrize("requester", ["bob", "BOB", "7"])
+NOBODY = [
+    "",
+    " ",
+    "\u00a0",
+    "\u200b",
+    "\u2060\n",
+    "\u3164",
+    "\ufe0f",
+    "None",
+    " null ",
+    "\u200bNone",
+    None,
+    "Anonymous ",
+]
+
+
+@pytest.mark.parametrize("blank", NOBODY)
+def test_a_blank_is_nobody(blank):
+    record = RECORD | {"responded_by_id": blank, "responded_by_name": blank}
+    with pytest.raises(AhaApprovalError, match="no named person"):
+        check(record)
+    assert check(record, anonymous_counts=True)["approval_mode"] == "anonymous"
+
+
+SAME_AS_BOB = [
+    "bob",
+    "BOB",
+    "bob ",
+    " Bob",
+    "\u00a0bob",
+    "b\u200bob",
+    "\uff42\uff4f\uff42",
+    "bo\ufe0fb",
+    "b o b",
+    "7",
+    " 7",
+]
+
+
+@pytest.mark.parametrize("requester", SAME_AS_BOB)
 @pytest.mark.parametrize("anonymous_counts", [True, False])
-def test_whoever_triggered_the_run_cannot_approve_it(requester, anonymous_counts):
+def test_whoever_triggered_the_run_cannot_approve_it_however_the_login_is_spelled(requester, anonymous_counts):
     with pytest.raises(AhaApprovalError, match="second person"):
         check(requested_by=requester, anonymous_counts=anonymous_counts)
+
+
+@pytest.mark.parametrize("asked_by", SAME_AS_BOB)
+def test_whoever_asked_through_a_service_account_cannot_approve_it(asked_by):
+    with pytest.raises(AhaApprovalError, match="second person"):
+        check(plan=plan_of(asked_by=asked_by), requested_by="svc-airflow")
+    assert check(plan=plan_of(asked_by="ann"), requested_by="svc-airflow")["approved_by_name"] == "bob"
+
+
+def test_letters_of_another_form_are_the_same_person():
+    assert person_of("jos\u00e9") == person_of("jose\u0301")
+    assert person_of("stra\u00dfe") == person_of("STRASSE")
+    assert person_of("bob") != person_of("bobby")
+
+
+@pytest.mark.parametrize(
+    "on_the_plan", [{"email": "Bob@example.com"}, {"email": "bob"}, {"name": "BOB "}, {"name": None, "email": "7"}]
+)
+def test_a_person_on_the_plan_cannot_approve_it(on_the_plan):
+    with pytest.raises(AhaApprovalError, match="is on the plan"):
+        check(plan=plan_of(rows=[row(), row(**on_the_plan)]))
+    check(plan=plan_of(rows=[row(), row(email=None, name=None)]))
 
 
 @pytest.mark.parametrize(("approvers", "counts"), [(["7"], True), (["Bob", "eve"], True), (["eve"], False)])
@@ -100,7 +171,20 @@ def test_only_the_approvers_count_where_they_are_named(approvers, counts):
             check(approvers=approvers)
 
 
-@pytest.mark.parametrize("approvers", [7, [7], {"bob": 1, 2: 3}])
+@pytest.mark.parametrize("approvers", [["bob "], ["B\u200bob"], ["\uff42ob"], [" 7"]])
+def test_an_approver_is_known_however_the_list_spells_the_login(approvers):
+    assert check(approvers=approvers)["approved_by_name"] == "bob"
+
+
+@pytest.mark.parametrize("approvers", [[""], [" "], ["bob", "\u200b"], ["None"], ["anonymous"]])
+def test_a_list_with_nobody_in_it_is_refused(approvers):
+    with pytest.raises(AhaApprovalError, match="names nobody"):
+        check(approvers=approvers)
+    with pytest.raises(AhaApprovalError, match="names nobody"):
+        check_approvers(approvers)
+
+
+@pytest.mark.parametrize("approvers", [7, [7], "bob", {"bob": 1, 2: 3}])
 def test_approvers_that_can_be_none_are_refused(approvers):
     with pytest.raises(AhaApprovalError, match="who may approve"):
         check(RECORD | {"approvers": approvers})
@@ -116,8 +200,7 @@ def test_approvers_that_the_question_went_to_are_the_only_ones():
 
 
 def leaver(**changes: Any) -> PlanRow:
-    row = dict.fromkeys(PlanRow.__dataclass_fields__)
-    return PlanRow(**{**row, "user_class": "left", "leave_date": "2026-03-09", "left_at": "2026-03-10", **changes})
+    return row(**{"user_class": "left", "leave_date": "2026-03-09", "left_at": "2026-03-10", **changes})
 
 
 def test_a_few_who_left_by_a_date_need_no_person():

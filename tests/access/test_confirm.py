@@ -133,6 +133,7 @@ def test_a_reactivation_of_ours_is_no_alarm(watch):
         "looked_up": 0,
         "confirmed": 0,
         "came_back": [],
+        "not_done": [],
     }
 
 
@@ -209,8 +210,8 @@ def test_a_snapshot_that_does_not_say_whether_somebody_is_enabled_says_nothing(w
     assert (found["looked_up"], found["confirmed"], found["came_back"]) == (1, 0, [])
 
 
-def test_of_a_lost_answer_the_snapshot_confirms_what_it_can_and_alarms_nobody(watch, monkeypatch):
-    """Whether the request arrived was never known, and the task failed for it."""
+def test_of_a_lost_answer_the_snapshot_tells_whether_it_was_done(watch, monkeypatch):
+    """Nobody came back who was never gone; that access is still there must be seen all the same."""
     one, other = watch.world.people[:2]
     update = AhaClient.update_user
 
@@ -228,8 +229,39 @@ def test_of_a_lost_answer_the_snapshot_confirms_what_it_can_and_alarms_nobody(wa
                 )
     watch.extract()
     found = watch.confirm("x1")
-    assert (found["looked_up"], found["confirmed"], found["came_back"]) == (2, 1, [])
-    assert list(watch.rows("x1")) == [one]
+    assert (found["looked_up"], found["confirmed"], found["came_back"], found["not_done"]) == (2, 1, [], [other])
+    rows = watch.rows("x1")
+    assert {user_id: (row["outcome"], row["proof"]) for user_id, row in rows.items()} == {
+        one: ("confirmed", 0),
+        other: ("not_done", 0),
+    }
+    assert rows[other]["reason"] == "still enabled: Aha! has not done what was asked for (unknown)"
+    again = watch.confirm("x2")
+    assert (again["looked_up"], again["confirmed"], again["not_done"]) == (2, 0, [])
+
+
+def test_what_aha_acknowledged_and_did_not_do_is_told_once(watch):
+    one = watch.world.people[0]
+    watch.world.server.set_fault("update_ignored")
+    watch.change([one])
+    watch.world.server.clear_faults()
+    watch.extract()
+    assert watch.confirm("x1")["not_done"] == [one]
+    assert watch.confirm("x2")["not_done"] == []
+    watch.world.server.account.edit_user(one, enabled=False)
+    watch.extract(datetime.now(UTC) + 2 * SECOND)
+    assert watch.confirm("x3")["confirmed"] == 1
+
+
+def test_who_was_disabled_is_watched_though_register_or_events_are_lost(watch):
+    one = watch.world.people[0]
+    watch.change([one])
+    folder, fs = watch.world.folder(), watch.world.location.fs
+    fs.rm(f"{folder.account_path}/register", recursive=True)
+    fs.rm(f"{folder.path}/events", recursive=True)
+    watch.enable(one)
+    watch.extract()
+    assert watch.confirm()["came_back"] == [one]
 
 
 def test_after_ninety_days_nobody_is_watched_any_more(watch):
@@ -315,7 +347,7 @@ def test_the_task_fails_for_whoever_came_back_and_names_ids_only(connected, cont
     AhaExtractUsersOperator(task_id="extract", base_path=base).execute(extracted)
     connected.forget_requests()
     task = AhaConfirmDeactivationsOperator(task_id="confirm", base_path=base)
-    with pytest.raises(AirflowFailException, match=rf"^1 users .* enabled again.*: {users[0]['id']}\. ") as caught:
+    with pytest.raises(AirflowFailException, match=rf"are enabled again.*: 1 \({users[0]['id']}\)\. ") as caught:
         task.execute(context("r2", task_id="confirm"))
     text = str(caught.value) + caplog.text + "".join(capfd.readouterr())
     for user in users:

@@ -13,12 +13,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_aha import verify as command
+from airflow_provider_aha.access.plan.plan import Plan
+from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.exceptions import AhaError, AhaStorageError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.record.evidence import read_evidence
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
@@ -38,17 +41,22 @@ class Admin:
     def deactivate(
         self, users: Any = None, run_id: str = "r1", try_number: int = 1, **arguments: Any
     ) -> dict[str, Any]:
-        given = {"dry_run": False, "require_approval": False, "base_path": self.base, **arguments}
+        given = {"dry_run": False, "base_path": self.base, **arguments}
         requested_by = given.pop("requested_by", "ann")
         task_id = given.pop("task_id", "t")
-        operator = AhaDeactivateUsersOperator(task_id=task_id, users=users, **given)
+        operator: Any
+        if "plan" in given:
+            operator = AhaCarryOutPlanOperator(task_id=task_id, **given)
+        else:
+            given = {"allow_privileged": True, **given}
+            operator = AhaDeactivateUsersOperator(task_id=task_id, users=users, **given)
         found: dict[str, Any] = operator.execute(
             self.context(run_id, try_number, task_id, triggering_user_name=requested_by)
         )
         return found
 
     def reactivate(self, run_id: str = "undo", **arguments: Any) -> dict[str, Any]:
-        given = {"dry_run": False, "base_path": self.base, **arguments}
+        given = {"dry_run": False, "allow_privileged": True, "base_path": self.base, **arguments}
         found: dict[str, Any] = AhaReactivateUsersOperator(task_id="t", **given).execute(self.context(run_id))
         return found
 
@@ -107,7 +115,6 @@ def test_users_are_disabled_and_enabled_again(admin):
         "outcomes": {"deactivated": 3},
         "users": dict.fromkeys(admin.people[:3], "deactivated"),
         "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
-        "hours_to_disable": None,
     }
     undone = admin.reactivate(evidence=result["evidence"])
     assert (undone["outcomes"], undone["paid_seats"]) == ({"reactivated": 3}, 3)
@@ -154,9 +161,11 @@ def test_reactivation_by_name_says_how_many_seats_it_takes_also_in_a_dry_run(adm
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"users": None}, "either plan or users"),
-        ({"users": ["1"], "plan": "/p/plan.json"}, "either plan or users"),
-        ({"users": ["1"], "require_approval": True}, "can't be approved"),
+        ({"users": None}, "users is not set"),
+        ({"plan": None}, "plan is not set"),
+        ({"users": ["1"], "allow_privileged": False}, "allow_privileged=True"),
+        ({"users": ["1"], "allow_privileged": "True"}, "allow_privileged=True"),
+        ({"users": ["1"], "ticket": "\u200b"}, "ticket is blank"),
         ({"users": ["1"], "dry_run": "perhaps"}, "dry_run must be true or false"),
         ({"users": "{}"}, "users"),
         ({"users": ["1"], "max_users": "many"}, "max_users"),
@@ -335,7 +344,7 @@ class Planned:
         extract = AhaExtractUsersOperator(task_id="e", base_path=admin.base, datasets=["users", "user_roles"])
         extract.execute(context)
         plan = plan or {"rules": [{"class": "named", "ids": admin.people[:users]}]}
-        operator = AhaPlanDeactivationsOperator(task_id="p", base_path=admin.base, **plan)
+        operator = AhaPlanAccessOperator(task_id="p", base_path=admin.base, **plan)
         result = operator.execute(context)
         self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
         admin.server.forget_requests()
@@ -356,7 +365,7 @@ class Planned:
 
     def answer(self, context: dict[str, Any], **event: Any) -> Any:
         """Answer the question as a person, Approve unless given."""
-        from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+        from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
         (Path(self.path).parent / "approval_request.json").write_text(json.dumps({"plan_sha256": self.sha256}))
         given = {
@@ -365,7 +374,7 @@ class Planned:
             "responded_at": datetime.now(UTC),
             "responded_by_user": {"id": "7", "name": "bob"},
         }
-        operator = AhaApproveDeactivationsOperator(task_id="approve", plan=self.path)
+        operator = AhaApprovePlanOperator(task_id="approve", plan=self.path)
         return operator.execute_complete(context, {**given, **event})
 
     @property
@@ -422,9 +431,7 @@ def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, 
 
 
 def test_an_approval_is_needed_unless_the_dag_says_otherwise(admin, leavers):
-    operator = AhaDeactivateUsersOperator(
-        task_id="t", plan=leavers(dated=1).path, base_path=admin.base, dry_run=False
-    )
+    operator = AhaCarryOutPlanOperator(task_id="t", plan=leavers(dated=1).path, base_path=admin.base, dry_run=False)
     with pytest.raises(AirflowFailException, match="was not approved"):
         operator.execute(admin.context("r1"))
     assert admin.puts == []
@@ -463,14 +470,15 @@ def test_a_larger_plan_passes_by_its_hash_and_by_no_other(admin, now):
 
 
 @pytest.mark.parametrize("name", ["Anonymous", "anonymous", None])
-def test_an_anonymous_approval_counts_on_this_machine_only(admin, now, name, monkeypatch):
-    """Nothing but Aha! itself could be asked on another host, so only what tells the host apart is replaced."""
+def test_an_anonymous_approval_counts_on_the_sandbox_of_this_machine_only(admin, now, name, monkeypatch):
+    """A real account behind an address of this machine says of no answer that it is a sandbox's."""
     planned = Planned(admin)
     planned.approve(responded_at=now, responded_by_id=name, responded_by_name=name)
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(ClientConfig, "is_loopback", False)
-        with pytest.raises(AirflowFailException, match="no named person"):
-            admin.deactivate(plan=planned.path, require_approval=True)
+    for owner, what in ((ClientConfig, "is_loopback"), (AhaClient, "sandbox"), (Plan, "sandbox")):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(owner, what, False)
+            with pytest.raises(AirflowFailException, match="no named person"):
+                admin.deactivate(plan=planned.path, require_approval=True)
     assert admin.puts == []
     result = admin.deactivate(plan=planned.path, require_approval=True, try_number=2)
     assert {row["approval_mode"] for row in read_evidence(resolve_path(result["evidence"]))} == {"anonymous"}
@@ -498,15 +506,15 @@ def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):
     ],
 )
 def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choice):
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
     planned = Planned(admin)
     context = admin.context("r1")
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path, approvers=["7"])
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, approvers=["7"])
     request = Path(planned.path).parent / "approval_request.json"
     request.write_text(json.dumps({"plan_sha256": planned.sha256}))
     # 3.1 sends what it shows of the DAG's own Params, too.
-    inputs = {"strike_out": admin.people[:1], "dry_run": False}
+    inputs = {"strike_out": admin.people[:1], "strike_reason": "still here", "dry_run": False}
     event = {"params_input": inputs, "responded_at": datetime.now(UTC), **answer}
     with nullcontext() if choice == "Approve" else pytest.raises(AirflowSkipException):
         operator.execute_complete(context, event)
@@ -537,13 +545,23 @@ def test_an_answer_that_would_leave_somebody_alone_who_is_not_on_the_plan_is_a_n
     context = admin.context("r1")
     if isinstance(strike_out, str):
         strike_out = strike_out.format(people=admin.people)
-    with pytest.raises(AirflowFailException, match=r"strike_out .* nobody is deactivated"):
-        planned.answer(context, params_input={"strike_out": strike_out})
+    with pytest.raises(AirflowFailException, match=r"strike_out .* nothing is changed"):
+        planned.answer(context, params_input={"strike_out": strike_out, "strike_reason": "still here"})
     assert planned.approval["choice"] == "Reject"
     assert admin.manifests()[-1]["ended"] == "Reject"
     with pytest.raises(AirflowFailException, match="rejected"):
         admin.deactivate(plan=planned.path, require_approval=True)
     assert admin.puts == []
+
+
+@needs_3_1
+@pytest.mark.parametrize("reason", [None, "", " ", "\u200b\u00a0", "None", "---"])
+def test_users_are_struck_out_for_a_reason_or_the_answer_is_a_no(admin, reason):
+    planned = Planned(admin)
+    inputs = {"strike_out": admin.people[:1], "strike_reason": reason}
+    with pytest.raises(AirflowFailException, match=r"without a reason.* nothing is changed"):
+        planned.answer(admin.context("r1"), params_input=inputs)
+    assert planned.approval["choice"] == "Reject"
 
 
 @needs_3_1
@@ -567,11 +585,11 @@ def test_an_answer_that_airflow_itself_finds_wrong_is_a_no(admin):
 
 @needs_3_1
 def test_a_plan_that_was_changed_after_it_was_shown_is_not_shown_again(admin):
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
     planned = Planned(admin)
     (Path(planned.path).parent / "approval_request.json").write_text('{"plan_sha256": "another"}')
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path)
     with pytest.raises(AirflowFailException, match="changed since it was shown"):
         operator.execute(admin.context("r1"))
     assert "changed since it was shown" in admin.manifests()[-1]["reason"]
@@ -651,7 +669,7 @@ def test_only_dag_code_says_how_many_pass(admin, leavers):
     planned = leavers(dated=6, policy_max=8)
     admin.deactivate(plan=planned.path, require_approval=False)
     assert len(admin.puts) == 6
-    assert not {"policy_max", "max_left_percent"} & set(AhaPlanDeactivationsOperator.template_fields)
+    assert not {"policy_max", "max_left_percent"} & set(AhaPlanAccessOperator.template_fields)
 
 
 @pytest.mark.parametrize("seen", [timedelta(0), None], ids=["seen now", "unknown now"])
@@ -743,14 +761,14 @@ def test_a_person_is_asked_where_the_policy_does_not_allow_it_or_does_not_count(
 ):
     from airflow.providers.standard.operators.hitl import HITLOperator
 
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
     def ask(*_: Any) -> None:
         raise AskedError
 
     # Airflow's own part needs a scheduler; see tests/airflow/test_approval_on_scheduler.py.
     monkeypatch.setattr(HITLOperator, "execute", ask)
-    operator = AhaApproveDeactivationsOperator(
+    operator = AhaApprovePlanOperator(
         task_id="approve", plan=leavers(**who).path, require_approval=require_approval, approvers="['bob']"
     )
     with pytest.raises(AskedError):
@@ -764,31 +782,31 @@ def test_a_person_is_asked_where_the_policy_does_not_allow_it_or_does_not_count(
 def test_the_approvers_of_the_variable_are_asked(admin, monkeypatch):
     from airflow.providers.standard.operators.hitl import HITLOperator
 
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
     monkeypatch.setattr(HITLOperator, "execute", lambda *_: None)
     monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["carl"]}')
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=Planned(admin).path)
+    operator = AhaApprovePlanOperator(task_id="approve", plan=Planned(admin).path)
     operator.execute(admin.context("r1"))
     assert operator.assigned_users == [{"id": "carl", "name": "carl"}]
 
 
 @needs_3_1
 def test_nobody_is_asked_about_a_plan_of_nobody(admin):
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-    planned = Planned(admin, rules=[{"class": "named", "ids": [admin.people[0]]}], protected_ids=admin.people[:1])
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path)
+    planned = Planned(admin, rules=[{"class": "unused", "inactive_days": 9999, "never_seen": False}])
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path)
     assert operator.execute(admin.context("r1")) == {"choice": None, "plan_sha256": planned.sha256, "struck_out": 0}
     assert not (Path(planned.path).parent / "approval_request.json").exists()
 
 
 @needs_3_1
 def test_nobody_is_asked_about_what_the_policy_allows(admin, leavers):
-    from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
     planned = leavers(dated=5)
-    operator = AhaApproveDeactivationsOperator(task_id="approve", plan=planned.path, require_approval=False)
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
     assert operator.execute(admin.context("r1"))["choice"] is None
     assert not (Path(planned.path).parent / "approval_request.json").exists()
 
@@ -830,7 +848,7 @@ def test_the_requester_is_the_schedule_where_no_person_triggered_the_run(admin):
 
 def test_a_mapped_task_has_a_folder_of_its_own(admin):
     operator = AhaDeactivateUsersOperator(
-        task_id="t", users=admin.people[:1], base_path=admin.base, dry_run=False, require_approval=False
+        task_id="t", users=admin.people[:1], base_path=admin.base, dry_run=False, allow_privileged=True
     )
     context = admin.context()
     context["ti"].map_index = 3
@@ -856,6 +874,8 @@ def test_the_base_path_is_the_variable_where_it_is_left_out(admin, monkeypatch, 
     assert result["evidence"].startswith(f"{tmp_path}{os.sep}variable/deactivations/")
 
 
-@pytest.mark.parametrize("name", ["require_approval", "approvers"])
-def test_who_must_approve_cannot_come_from_a_form(name):
-    assert name not in AhaDeactivateUsersOperator.template_fields
+@pytest.mark.parametrize(
+    "operator", [AhaCarryOutPlanOperator, AhaDeactivateUsersOperator, AhaReactivateUsersOperator]
+)
+def test_who_must_approve_cannot_come_from_a_form(operator):
+    assert not {"require_approval", "approvers", "allow_privileged"} & set(operator.template_fields)

@@ -97,7 +97,7 @@ def test_lists_protect_by_id_email_domain_and_pattern(given):
 
 @pytest.mark.parametrize("kind", [("id", "2"), ("email", "a@b.c"), ("pattern", "ann*")])
 def test_the_exclusion_file_is_asked_by_id_email_and_name(kind):
-    entry = Entry(*kind, "row 3 of the exclusion file", "exclusion file row 3")
+    entry = Entry(kind[0], kind[1], "row 3 of the exclusion file", "exclusion file row 3")
     protection = Protection("1", excluded=UserMatcher.of([entry]))
     ann = user("2", email="a@b.c", name="Ann")
     assert protection.exclusion(ann) == "exclusion file row 3"

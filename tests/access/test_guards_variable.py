@@ -1,5 +1,6 @@
 """The Variable `aha_guards`: every operator that plans or writes reads it itself, and DAG code can only add."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ from airflow_provider_aha.access.plan.words import question, summary
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.guards import GuardedOperator, approvers_of
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 
 Guards = Callable[..., None]
@@ -45,12 +47,15 @@ class Account:
         return operator(task_id="t", base_path=self.base, **arguments).execute(self.context(run_id))
 
     def deactivate(self, ids: list[str], run_id: str = "r", **arguments: Any) -> Any:
-        given = {"users": ids, "dry_run": False, "require_approval": False, **arguments}
+        given = {"users": ids, "dry_run": False, "allow_privileged": True, **arguments}
         return self.run(AhaDeactivateUsersOperator, run_id, **given)
+
+    def rehearse(self, run_id: str = "r", **arguments: Any) -> Any:
+        return self.run(AhaCarryOutPlanOperator, run_id, dry_run=True, **arguments)
 
     def plan(self, ids: list[str], run_id: str = "p", **arguments: Any) -> list[str]:
         rules = [{"class": "named", "ids": ids}]
-        made = self.run(AhaPlanDeactivationsOperator, run_id, rules=rules, **arguments)
+        made = self.run(AhaPlanAccessOperator, run_id, rules=rules, **arguments)
         return [row.user_id for row in load_plan(resolve_path(self.base).fs, made["plan_path"]).rows]
 
     def folder(self, run_id: str) -> Path:
@@ -92,10 +97,11 @@ def test_reactivating_and_updating_are_guarded_too(account, guards):
     user_id = account.ids[0]
     account.server.account.edit_user(user_id, enabled=False)
     guards(protected_ids=[user_id])
+    written = {"dry_run": False, "allow_privileged": True}
     with pytest.raises(AirflowFailException, match="blocked"):
-        account.run(AhaReactivateUsersOperator, users=[user_id], dry_run=False)
+        account.run(AhaReactivateUsersOperator, users=[user_id], **written)
     with pytest.raises(AirflowFailException, match="blocked"):
-        account.run(AhaUpdateUserOperator, "u", user=user_id, enabled=True, allow_privileged=True)
+        account.run(AhaUpdateUserOperator, "u", user=user_id, enabled=True, **written)
     assert account.puts == []
 
 
@@ -110,7 +116,7 @@ def test_an_exclusion_file_of_the_variable_excludes(account, guards, tmp_path):
 
 def test_every_writing_and_planning_operator_reads_them():
     assert {AhaDeactivateUsersOperator, AhaReactivateUsersOperator, AhaUpdateUserOperator} <= _guarded()
-    assert AhaPlanDeactivationsOperator in _guarded()
+    assert {AhaPlanAccessOperator, AhaCarryOutPlanOperator} <= _guarded()
 
 
 def _guarded(of: Any = GuardedOperator) -> set[Any]:
@@ -202,6 +208,24 @@ def test_two_lists_of_approvers_without_a_common_name_mean_nobody_and_not_everyb
     guards(approvers=["bob"])
     with pytest.raises(AhaConfigurationError, match="Nobody may approve"):
         approvers_of(["carol"])
+
+
+# --- a Variable that is gone ---------------------------------------------------------------------
+
+
+def test_a_variable_that_is_gone_since_the_last_plan_is_no_empty_one(account, guards, monkeypatch):
+    """Airflow takes a secrets backend that fails for one that doesn't have the Variable."""
+    guards(protected_ids=account.ids[:1])
+    account.plan(account.ids[:2])
+    monkeypatch.delenv("AIRFLOW_VAR_AHA_GUARDS")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the last plan was made"):
+        account.plan(account.ids[:2], "next")
+    with pytest.raises(AirflowFailException, match="aha_guards was set when the plan was made"):
+        account.rehearse(plan=str(account.folder("p") / "plan.json"))
+    guards()
+    assert account.plan(account.ids[:2], "next") == account.ids[:2]
+    assert account.rehearse("w", plan=str(account.folder("p") / "plan.json"))["users"]
+    assert account.puts == []
 
 
 # --- a Variable that can't be right --------------------------------------------------------------
@@ -296,7 +320,7 @@ def test_the_write_tells_them_by_the_plan_s_users_too(account, guards, caplog, c
     account.plan(account.ids[:1])
     caplog.set_level("INFO")
     guards(protected_ids=["5000000000000000001"])
-    account.deactivate(None, plan=str(account.folder("p") / "plan.json"), dry_run=True)
+    account.run(AhaCarryOutPlanOperator, plan=str(account.folder("p") / "plan.json"))
     assert "1 entry protects nobody in this account" in logged(caplog, capfd)
 
 
@@ -304,11 +328,11 @@ def test_the_write_tells_them_by_the_plan_s_users_too(account, guards, caplog, c
 def test_an_id_that_was_rounded_stops_plan_and_write(account, guards, act):
     account.plan(account.ids[:1], "before")
     guards(protected_ids=[account.ids[0][:15] + "0000"])
-    made = {"plan": str(account.folder("before") / "plan.json"), "dry_run": True}
+    made = str(account.folder("before") / "plan.json")
     acts = {
         "plan": lambda: account.plan(account.ids[:1]),
         "deactivate": lambda: account.deactivate(account.ids[:1]),
-        "carry out": lambda: account.deactivate(None, **made),
+        "carry out": lambda: account.run(AhaCarryOutPlanOperator, plan=made),
     }
     with pytest.raises(AirflowFailException, match="Entry 1 of the protected ids in the Variable aha_guards: no"):
         acts[act]()
@@ -320,6 +344,41 @@ def test_patterns_of_service_accounts_that_a_dag_adds_are_told_and_the_usual_one
     plan = json.loads((account.folder("p") / "plan.json").read_text())
     (sentence,) = plan["protects_nobody"]
     assert f"entry {len(SERVICE_ACCOUNT_PATTERNS) + 1} of the service account patterns in the DAG" in sentence
+
+
+# --- plans that fit the caps ---------------------------------------------------------------------
+
+
+def test_a_plan_is_made_to_fit_the_caps_and_can_be_carried_out(account, guards, caplog, capfd):
+    caplog.set_level("INFO")
+    guards(max_users=2)
+    planned = account.plan(account.ids[:5], max_users=500)
+    assert len(planned) == 2
+    assert "3 more are postponed" in logged(caplog, capfd)
+    done = account.rehearse(plan=str(account.folder("p") / "plan.json"))
+    assert done["users"] == dict.fromkeys(planned, "dry_run")
+
+
+def test_what_other_runs_have_changed_leaves_less_room(account, guards):
+    guards(max_users=3)
+    account.deactivate(account.ids[10:12])
+    account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
+    planned = account.plan(account.ids[:5])
+    assert len(planned) == 1
+    plan = str(account.folder("p") / "plan.json")
+    assert account.rehearse("w", plan=plan)["users"] == {planned[0]: "dry_run"}
+
+
+def test_a_larger_plan_is_made_and_carried_out_by_dag_code_only(account, guards):
+    guards(max_users=2)
+    assert len(account.plan(account.ids[:5], fit_to_caps=False)) == 5
+    path = account.folder("p") / "plan.json"
+    with pytest.raises(AirflowFailException, match="allowed are 2 users"):
+        account.rehearse(plan=str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    done = account.rehearse("again", plan=str(path), approved_plan_sha256=sha256)
+    assert done["outcomes"] == {"dry_run": 5}
+    assert "fit_to_caps" not in AhaPlanAccessOperator.template_fields
 
 
 def test_a_whole_number_of_json_is_read_exactly(account, guards):

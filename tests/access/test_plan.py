@@ -190,6 +190,7 @@ def test_a_plan_names_whom_it_is_about_and_why_everybody_else_is_spared(world):
         "planned_sole_owners": 0,
         "seen_after_leave": 0,
         "spared": {"administrator": 1, "free_seat": 1, "no_rule": 2, "service_account": 1},
+        "postponed": 0,
     }
     assert plan.enabled_users == 9
     assert plan.administrators == [
@@ -211,7 +212,10 @@ def test_a_row_holds_the_facts_as_aha_writes_them(ten):
     row = ten.plan([UNUSED]).rows[0]
     assert row.to_json() == {
         "user_id": "1001",
+        "name": "Person 1",
         "email": "p1@example.com",
+        "wanted": {"enabled": False},
+        "before": {"enabled": True},
         "class": "unused",
         "rule": "unused",
         "detail": "not seen for 365 days, created 1000 days ago, flagged since 2026-03-10",
@@ -223,7 +227,12 @@ def test_a_row_holds_the_facts_as_aha_writes_them(ten):
         "leave_date": None,
         "left_at": None,
         "seen_after_leave": False,
-        "sole_owner_of": 0,
+        "rights": [],
+        "roles": [],
+        "sole_owner_of": [],
+        "updated_at": None,
+        "reviewer": None,
+        "note": None,
         "asked_because": "policy lets only people pass who left",
     }
 
@@ -260,7 +269,7 @@ def test_as_of_is_when_the_snapshot_was_read_and_never_now(ten):
 def test_nobody_to_plan_is_a_plan(ten):
     plan = ten.plan([{**UNUSED, "inactive_days": 999}])
     assert plan.rows == ()
-    assert "Nobody is to lose access" in (ten.folder(plan) / "plan.md").read_text()
+    assert "Nobody's access is to change" in (ten.folder(plan) / "plan.md").read_text()
 
 
 def test_nothing_else_is_touched(ten):
@@ -312,12 +321,16 @@ def test_who_was_named_but_can_not_be_planned_is_recorded(world):
     assert ids(plan) == ["1001", "1005"]
     assert [row.detail for row in plan.rows] == ["named by id", "named by email"]
     assert plan.header["unresolved"] == [
-        {"rule": "named", "asked": "1004", "reason": "already_disabled"},
-        {"rule": "named", "asked": "999", "reason": "unknown"},
-        {"rule": "named", "asked": "twin@example.com", "reason": "ambiguous"},
-        {"rule": "named", "asked": "nobody@example.com", "reason": "unknown"},
-        {"rule": "named", "asked": "p4@example.com", "reason": "already_disabled"},
+        {"rule": "named", "must_fix": must_fix, "asked": asked, "reason": reason, "ids": ids}
+        for asked, reason, ids, must_fix in (
+            ("1004", "already_as_wanted", ["1004"], False),
+            ("999", "unknown", ["999"], True),
+            ("twin@example.com", "ambiguous", ["1002", "1003"], True),
+            ("nobody@example.com", "unknown", [], True),
+            ("p4@example.com", "already_as_wanted", ["1004"], False),
+        )
     ]
+    assert len(plan.wrong_names) == 3
     assert "nobody&#64;" in summary(plan) or "nobody@example.com" in summary(plan)
 
 
@@ -452,8 +465,8 @@ def test_flags_of_a_rule_of_another_name_do_not_count(world):
 
 
 def test_a_user_who_was_not_flagged_in_between_begins_anew(world):
-    seen = {"accessed_at": iso(NOW + 6 * DAY)}
-    for days, change in ((0, {}), (7, seen), (14, {})):
+    free = {"paid_seat": False}
+    for days, change in ((0, {}), (7, free), (14, {})):
         world.extract(people(3, p1=change), NOW + days * DAY)
         plan = world.plan([GRACE], at=NOW + days * DAY)
     assert ids(plan) == ["1002"]
@@ -519,12 +532,18 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
     register(folder, NOW - 5 * DAY, access="given")
     journal = Journal(folder, 1)
     at = iso(NOW - 5 * DAY)
-    journal.outcome("1001", {"outcome": "reactivated", "answered_at": at})
-    shown = {"before_json": '{"enabled": false}', "after_json": '{"enabled": true}'}
-    journal.outcome("1002", {"outcome": "updated", "answered_at": at, **shown})
-    journal.outcome("1003", {"outcome": "deactivated", "answered_at": at})
-    journal.outcome("1004", {"outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
-    journal.outcome("1005", {"outcome": "failed", "answered_at": at, "unsettled": True})
+    enable = {
+        "wanted_json": '{"enabled": true}',
+        "before_json": '{"enabled": false}',
+        "proof": 4,
+        "answered_at": at,
+    }
+    journal.outcome("1001", {**enable, "outcome": "reactivated"})
+    journal.outcome("1002", {**enable, "outcome": "updated"})
+    journal.outcome("1003", {**enable, "outcome": "deactivated", "wanted_json": '{"enabled": false}'})
+    journal.outcome("1004", {**enable, "outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
+    journal.outcome("1005", {**enable, "outcome": "failed", "proof": 1})
+    journal.outcome("1006", {**enable, "outcome": "failed", "proof": 0})
     decisions = world.decisions(world.plan([UNUSED]))
     spared = {user for user, row in decisions.items() if row["spared_by"] == "enabled_again"}
     assert spared == {"1001", "1002", "1005"}
@@ -534,7 +553,7 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
 def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
     world.extract(people())
     at = iso(NOW - 5 * DAY)
-    shown = {"before_json": '{"enabled": false}', "after_json": '{"enabled": true}'}
+    shown = {"wanted_json": '{"enabled": true}', "before_json": '{"enabled": false}', "proof": 4}
     folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
     register(folder, NOW - 5 * DAY, access="taken")
     folder.create("start.json", {"action": "update"})
@@ -572,7 +591,7 @@ def test_the_only_enabled_owner_of_a_workspace_is_told(world):
     world.extract(users)
     plan = world.plan([UNUSED])
     owners = {row.user_id: row.sole_owner_of for row in plan.rows if row.sole_owner_of}
-    assert owners == {"1001": 1, "1004": 2}
+    assert owners == {"1001": ["11"], "1004": ["13", "14"]}
     assert plan.counts["planned_sole_owners"] == 2
 
 
@@ -635,10 +654,11 @@ def test_a_jump_of_never_seen_users_is_refused(world, never, refused):
     world.extract(people(50), NOW - DAY)
     world.extract(people(50, **lost), NOW)
     if refused:
-        with pytest.raises(AhaSnapshotError, match="never seen"):
+        with pytest.raises(AhaSnapshotError, match="without a last visit"):
             world.plan([UNUSED])
     else:
-        assert len(world.plan([UNUSED]).rows) == 49
+        # Those who lost their visit are unknown, and not planned.
+        assert len(world.plan([UNUSED]).rows) == 49 - never
 
 
 def test_a_snapshot_in_which_nobody_is_listed_is_refused(ten):
@@ -808,7 +828,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another version": lambda c: c.update(plan_version=2),
+    "another version": lambda c: c.update(plan_version=3),
     "no version": lambda c: c.pop("plan_version"),
     "no account": lambda c: c.pop("account"),
     "account of another type": lambda c: c.update(account=7),
@@ -844,7 +864,7 @@ def test_a_plan_that_was_changed_is_refused(ten, change):
         load_plan(LocalFileSystem(), str(path))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"plan_version": 1, "rows": ['])
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"plan_version": 2, "rows": ['])
 def test_a_plan_that_was_cut_short_is_refused(ten, body):
     path = Path(ten.plan([UNUSED]).path)
     path.write_bytes(body)
@@ -889,7 +909,9 @@ def test_decisions_have_their_schema_in_the_file(ten):
 
 @pytest.fixture
 def memory(ten: World) -> Iterator[Location]:
-    fs = MemoryFileSystem()
+    fs = MemoryFileSystem(skip_instance_cache=True)
+    # Memory itself can't hold records.
+    fs.protocol = "s3"
     fs.put(str(ten.base), "/bucket/aha", recursive=True)
     yield Location(fs, "/bucket/aha", "memory://bucket/aha")
     fs.rm("/bucket", recursive=True)
@@ -1045,4 +1067,5 @@ def test_a_name_of_a_rule_that_only_looks_like_a_users_is_unresolved(world):
     world.extract(people(4, **LOOKS))
     plan = world.plan([{"class": "named", "emails": ["Strasse@example.com", "P2@example.com"]}])
     assert [row.user_id for row in plan.rows] == ["1002"]
-    assert plan.header["unresolved"] == [{"rule": "named", "asked": "strasse@example.com", "reason": "look_alike"}]
+    (entry,) = plan.wrong_names
+    assert (entry["asked"], entry["reason"], entry["ids"]) == ("strasse@example.com", "look_alike", ["1003"])

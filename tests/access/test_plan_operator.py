@@ -15,8 +15,8 @@ from airflow_provider_aha.access.plan.plan import load_plan
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
-from airflow_provider_aha.record.chain import verify
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.sandbox.testing import SandboxServer
 
 RULES = [{"class": "unused", "inactive_days": 60, "grace_days": 0}]
@@ -41,7 +41,7 @@ def base(aha_default: SandboxServer, tmp_path: Path) -> Path:
 
 
 def plan(**arguments: Any) -> dict[str, Any]:
-    result: dict[str, Any] = AhaPlanDeactivationsOperator(task_id="plan", **arguments).execute(context())
+    result: dict[str, Any] = AhaPlanAccessOperator(task_id="plan", **arguments).execute(context())
     return result
 
 
@@ -71,7 +71,8 @@ def test_aha_is_not_asked(base, aha_default):
 
 def test_logs_hold_ids_and_counts_only(base, caplog, capfd):
     caplog.set_level("INFO")
-    plan(base_path=str(base), rules=[*RULES, {"class": "named", "emails": ["nobody@example.com"]}])
+    with pytest.raises(AirflowFailException):
+        plan(base_path=str(base), rules=[*RULES, {"class": "named", "emails": ["nobody@example.com"]}])
     # Airflow 2 logs through the standard library, Airflow 3 prints when no supervisor listens.
     logged = caplog.text + "".join(capfd.readouterr())
     assert "users are planned" in logged
@@ -106,7 +107,7 @@ def test_text_means_the_same_as_values(base):
 
 def test_every_argument_but_none_is_rendered(base):
     with DAG("aha_test", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
-        operator = AhaPlanDeactivationsOperator(
+        operator = AhaPlanAccessOperator(
             task_id="plan",
             base_path="{{ where }}",
             rules=[{"class": "unused", "inactive_days": "{{ days }}"}],
@@ -156,7 +157,7 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
     plan(base_path=str(base), rules=RULES)
     for manifest in base.glob("manifests/account=*/snapshot=*/manifest.json"):
         manifest.unlink()
-    operator = AhaPlanDeactivationsOperator(task_id="plan", base_path=str(base), rules=RULES)
+    operator = AhaPlanAccessOperator(task_id="plan", base_path=str(base), rules=RULES)
     with pytest.raises(AhaSnapshotError):
         operator.execute(context("scheduled__2026-03-11"))
     account = base / "deactivations/account=127.0.0.1"
@@ -167,7 +168,7 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
         ("plan", "failed"),
     ]
     assert "run aha_extract first" in manifests[2]["reason"]
-    assert list(verify(resolve_path(str(base)).fs, str(account))) == []
+    assert verify(resolve_path(str(base)), "127.0.0.1") == []
 
 
 # --- a roster by SQL -----------------------------------------------------------------------------
@@ -252,6 +253,6 @@ def test_plans_are_made_and_found_again_on_s3(s3_url, aha_default):
     location = resolve_path(result["plan_path"])
     assert load_plan(location.fs, location.path).sha256 == result["plan_sha256"]
     assert plan(base_path=s3_url, rules=rules) == result
-    operator = AhaPlanDeactivationsOperator(task_id="plan", base_path=s3_url, rules=rules)
+    operator = AhaPlanAccessOperator(task_id="plan", base_path=s3_url, rules=rules)
     next_run = operator.execute(context("scheduled__2026-03-11"))
     assert next_run["counts"]["spared"]["grace"] == result["counts"]["spared"]["grace"] > 0

@@ -15,11 +15,13 @@ HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 def decide(now: datetime, *, made: datetime = AS_OF, **more: Any) -> Decision:
     header = {
         "account": "acme",
+        "action": "deactivate",
         "created_at": made.isoformat(),
         "as_of": AS_OF.isoformat(),
         "enabled_users": 7,
         "administrators": [{"user_id": "1"}],
         "snapshot": {"sha256": {"users": "ab"}},
+        "policy": {},
         "roster_sha256": None,
         "exclusions_sha256": None,
     }

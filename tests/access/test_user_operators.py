@@ -29,7 +29,7 @@ def get(context: Callable[..., Any], **arguments: Any) -> Any:
 def update(
     context: Callable[..., Any], base: Path, run_id: str = "r1", try_number: int = 1, **arguments: Any
 ) -> Any:
-    operator = AhaUpdateUserOperator(task_id="update", base_path=str(base), **arguments)
+    operator = AhaUpdateUserOperator(task_id="update", base_path=str(base), **{"dry_run": False, **arguments})
     return operator.execute(context(run_id, try_number, "update"))
 
 
@@ -177,7 +177,8 @@ def test_get_works_mapped(aha_default, airflow_db, real_airflow, tmp_path):
 def test_updates_work_mapped_side_by_side(connected, airflow_db, real_airflow, tmp_path):
     ids = [user["id"] for user in list(connected.account.users())[5:8]]
     task = (
-        f'AhaUpdateUserOperator.partial(task_id="rename", first_name="Zoe", base_path={str(tmp_path / "aha")!r})'
+        'AhaUpdateUserOperator.partial(task_id="rename", first_name="Zoe", dry_run=False, '
+        f"base_path={str(tmp_path / 'aha')!r})"
         f".expand(user={ids!r})"
     )
     assert run_mapped(tmp_path, real_airflow, "update", task).state == "success"
@@ -197,7 +198,7 @@ def test_only_what_was_set_is_sent(connected, context, tmp_path):
     assert puts(connected) == [(user["id"], {"user": {"first_name": "Zoe"}})]
     assert connected.account.user(user["id"])["enabled"] is True
     assert (result["user_id"], result["outcome"]) == (user["id"], "unverified")
-    assert result["reason"] == "not shown by the answer: first_name"
+    assert result["reason"] == "Aha! answered 200, but doesn't show first_name"
     assert Path(result["evidence"]).is_file()
 
 
@@ -242,7 +243,7 @@ def test_an_update_is_verified_from_the_answer(connected, context, tmp_path):
     result = update(context, tmp_path, user=user["id"], email="new@example.com", allow_privileged=True)
     assert result["outcome"] == "updated"
     connected.set_fault("update_ignored")
-    with pytest.raises(AhaError, match="1 failed"):
+    with pytest.raises(AhaError, match="1 unverified"):
         update(context, tmp_path, "r2", user=user["id"], email="third@example.com", allow_privileged=True)
 
 
@@ -272,10 +273,28 @@ def test_a_retry_finds_the_user_whose_email_the_first_try_changed(connected, con
         {"administrator_roles": {"administer_billing": True}},
     ],
 )
-def test_fields_that_decide_over_access_need_a_word_in_the_dag(connected, context, tmp_path, arguments):
+@pytest.mark.parametrize("allowed", [{}, {"allow_privileged": "True"}, {"allow_privileged": 1}])
+def test_fields_that_decide_over_access_need_a_word_in_the_dag(connected, context, tmp_path, arguments, allowed):
     with pytest.raises(AirflowFailException, match="allow_privileged=True"):
-        update(context, tmp_path, user=person(connected)["id"], **arguments)
+        update(context, tmp_path, user=person(connected)["id"], **arguments, **allowed)
     assert connected.requests == []
+
+
+@pytest.mark.parametrize("dry_run", [{}, {"dry_run": "None"}, {"dry_run": "True"}])
+def test_an_update_is_a_dry_run_unless_it_says_otherwise(connected, context, tmp_path, dry_run):
+    """A dry run changes nothing, so it needs no word in the DAG."""
+    operator = AhaUpdateUserOperator(
+        task_id="u", base_path=str(tmp_path), user=person(connected)["id"], enabled=False, **dry_run
+    )
+    result = operator.execute(context())
+    assert (result["outcome"], result["dry_run"], puts(connected)) == ("dry_run", True, [])
+
+
+@pytest.mark.parametrize("ticket", ["\u200b", "\u00a0\u2060", "--"])
+def test_a_ticket_that_nobody_can_read_is_refused(connected, context, tmp_path, ticket):
+    with pytest.raises(AirflowFailException, match="ticket is blank"):
+        update(context, tmp_path, user="1", first_name="Zoe", ticket=ticket)
+    assert puts(connected) == []
 
 
 def test_the_word_in_the_dag_cannot_come_from_a_form():

@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from airflow_provider_aha.access.decide.named import undo
-from airflow_provider_aha.access.operations.user_fields import differences, may_have_disabled, unseen
+from airflow_provider_aha.access.operations.base import Compared
+from airflow_provider_aha.access.operations.user_fields import compare, may_have_disabled
 from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import summary, unfinished
 from airflow_provider_aha.access.write.guards import Caps, Protection
@@ -27,9 +28,10 @@ from airflow_provider_aha.exceptions import (
 from airflow_provider_aha.lists.matching import Entry, UserMatcher
 from airflow_provider_aha.record import run as records
 from airflow_provider_aha.record.evidence import FILE, read_evidence
-from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, PROVEN, UNANSWERED, Journal
 from airflow_provider_aha.record.register import register
 from airflow_provider_aha.store.store import Location
+from tests.access.conftest import ImpatientClock
 
 PLAN = {"plan_sha256": "ab" * 32}
 HOUR = timedelta(hours=1)
@@ -49,6 +51,11 @@ def api(world: Any, user_id: str, **changes: Any) -> None:
         timeout=10,
     ).raise_for_status()
     world.server.forget_requests()
+
+
+def cancelled(*_: object) -> None:
+    """Be cut off in the middle of a request."""
+    raise AhaCancelledError("cancelled")
 
 
 # --- the write -----------------------------------------------------------------------------------
@@ -554,20 +561,64 @@ def test_success_is_what_the_answer_says_not_its_status(world) -> None:
     user_id = world.people[0]
     world.server.set_fault("update_ignored")
     row = world.carry_out(world.decide([user_id]))[user_id]
-    assert (row["outcome"], row["http_status"]) == ("failed", 200)
-    assert "left enabled as it was" in row["reason"]
-    world.server.clear_faults()
-    api(world, user_id, enabled=False)
-    assert world.outcomes(world.decide([user_id]), try_number=2) == {user_id: "unchanged"}
-
-
-def test_what_the_answer_does_not_show_is_unverified_and_fails_the_task(world) -> None:
-    user_id = world.people[0]
-    world.server.set_fault("missing_key", key="enabled", method="PUT")
-    row = world.carry_out(world.decide([user_id]))[user_id]
-    assert (row["outcome"], row["verified_by"]) == ("unverified", None)
-    assert row["reason"] == "not shown by the answer: enabled"
+    assert (row["outcome"], row["proof"], row["http_status"]) == ("unverified", ACKNOWLEDGED, 200)
+    assert row["reason"].startswith("Aha! answered 200, but shows enabled otherwise; 3 reads after that")
     assert unfinished([row]) == [user_id]
+
+
+def test_what_aha_acknowledged_and_a_later_try_finds_done_is_this_runs_doing(world) -> None:
+    """The case from the field: it ended as unchanged, the caps counted nobody, and no undo gave it back."""
+    user_id = world.people[0]
+    world.server.set_fault("update_ignored")
+    decision = world.decide([user_id])
+    assert world.outcomes(decision) == {user_id: "unverified"}
+    world.server.clear_faults()
+    world.server.account.edit_user(user_id, enabled=False)
+    row = world.carry_out(decision, try_number=2)[user_id]
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("deactivated", PROVEN, "read")
+    assert json.loads(row["before_json"])["enabled"] is True
+
+
+def test_what_the_answer_does_not_show_is_read_again_at_the_end_of_the_try(world) -> None:
+    ids = world.people[:3]
+    world.server.set_fault("missing_key", key="enabled", method="PUT", user=ids[1])
+    decision = world.decide(ids)
+    world.server.forget_requests()
+    row = world.carry_out(decision)[ids[1]]
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("deactivated", PROVEN, "read")
+    methods = [(one.method, one.path.rpartition("/")[2]) for one in world.server.requests]
+    assert methods[-1] == ("GET", ids[1])
+    assert len(methods) == 2 * len(ids) + 1
+
+
+def test_what_no_read_shows_stays_unverified_and_fails_the_task(world) -> None:
+    """Three reads, after 2, 5 and 15 seconds of the client's clock, for all such users together."""
+    ids = world.people[:2]
+    world.server.set_fault("update_ignored")
+    decision = world.decide(ids)
+    waited: list[float] = []
+    sleep = ImpatientClock.sleep
+
+    def count(clock: ImpatientClock, seconds: float, *arguments: Any) -> None:
+        waited.append(seconds)
+        sleep(clock, seconds, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImpatientClock, "sleep", count)
+        world.server.forget_requests()
+        rows = world.carry_out(decision)
+    assert {row["outcome"] for row in rows.values()} == {"unverified"}
+    assert [seconds for seconds in waited if seconds >= 2] == [2, 5, 15]
+    reads = [one.path.rpartition("/")[2] for one in world.server.requests if one.method == "GET"]
+    assert sorted(reads) == sorted(ids * 4)
+    assert unfinished(rows.values()) == ids
+
+
+def test_a_user_whose_change_is_ignored_holds_no_other_run_up(world) -> None:
+    world.server.set_fault("update_ignored")
+    world.carry_out(world.decide(world.people[:1]))
+    world.server.clear_faults()
+    assert world.outcomes(world.decide(world.people[1:2]), "r2") == {world.people[1]: "deactivated"}
 
 
 def test_a_stale_read_does_not_hide_a_success(world) -> None:
@@ -577,13 +628,17 @@ def test_a_stale_read_does_not_hide_a_success(world) -> None:
 
 
 @pytest.mark.parametrize("fault", ["answer_lost", "truncated_body", "truncated_json"])
-def test_after_a_lost_answer_a_read_tells_that_the_user_is_disabled(world, fault) -> None:
+def test_after_a_lost_answer_the_next_try_tells_that_the_user_is_disabled(world, fault) -> None:
     user_id = world.people[0]
     world.server.set_fault(fault, method="PUT")
-    row = world.carry_out(world.decide([user_id]))[user_id]
-    assert (row["outcome"], row["verified_by"]) == ("disabled_after_crash", "read")
-    assert unfinished([row]) == []
+    decision = world.decide([user_id])
+    row = world.carry_out(decision)[user_id]
+    assert (row["outcome"], row["proof"], unfinished([row])) == ("failed", UNANSWERED, [user_id])
     world.server.clear_faults()
+    world.server.forget_requests()
+    row = world.carry_out(decision, try_number=2)[user_id]
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("disabled_after_crash", AFTER_CRASH, "read")
+    assert (unfinished([row]), world.puts) == ([], [])
     assert set(world.outcomes(undo(world.client, [row], facts={}), "undo").values()) == {"reactivated"}
 
 
@@ -611,20 +666,78 @@ def test_a_server_error_leaves_open_whether_the_request_arrived(world) -> None:
     world.client = AhaClient(replace(world.client.config, max_retries=0))
     world.server.set_fault("error", status=503, method="PUT")
     assert world.outcomes(decision) == {user_id: "failed"}
-    world.server.account.edit_user(user_id, enabled=False)
+    world.server.clear_faults()
+    api(world, user_id, enabled=False)
     assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
     world.client.close()
 
 
-def test_an_unsettled_user_stays_unsettled_while_nobody_can_look(world) -> None:
+STAMPS = {
+    "the same as before the request": (None, False),
+    "between the request and the last moment at which it could land": (timedelta(0), True),
+    "later than the request could land": (HOUR, False),
+    "hidden": ("hidden", False),
+}
+
+
+@pytest.mark.parametrize("lost", ["answer", "worker"])
+@pytest.mark.parametrize("stamp", STAMPS)
+def test_a_change_is_ours_only_where_ahas_own_stamp_says_so(world, monkeypatch, stamp, lost) -> None:
+    """The request never arrived; a colleague disabled the user by hand, and an undo enabled it."""
+    moved, ours = STAMPS[stamp]
+    user_id = world.people[0]
+    decision = world.decide([user_id])
+    with monkeypatch.context() as patch:
+        if lost == "worker":
+            patch.setattr(AhaClient, "update_user", cancelled)
+        else:
+            world.server.set_fault("connection_reset", method="PUT")
+        with suppress(AhaCancelledError):
+            world.carry_out(decision)
+    world.server.clear_faults()
+    changes = {"updated_at": f"{datetime.now(UTC) + moved:%FT%T.%fZ}"} if isinstance(moved, timedelta) else {}
+    world.server.account.edit_user(user_id, enabled=False, **changes)
+    if moved == "hidden":
+        world.server.set_fault("missing_key", key="updated_at")
+    row = world.carry_out(decision, try_number=2)[user_id]
+    word = "failed" if lost == "answer" else "unknown"
+    assert row["outcome"] == ("disabled_after_crash" if ours else word)
+    assert row["proof"] == (AFTER_CRASH if ours else UNANSWERED)
+    world.server.clear_faults()
+    world.server.forget_requests()
+    undone = world.carry_out(undo(world.client, [row], facts={}), "undo", now=world.now + 2 * HOUR)[user_id]
+    assert world.is_enabled(user_id) is ours
+    assert undone["outcome"] == ("reactivated" if ours else "blocked")
+    assert ours or undone["reason"].startswith("nothing proves that the run changed the user")
+
+
+def test_without_a_date_header_nobody_can_tell_whose_doing_it_was(world, monkeypatch) -> None:
+    user_id = world.people[0]
+    get_user = AhaClient.get_user
+
+    def dateless(client: AhaClient, user_id: str, receipt: dict[str, Any] | None = None) -> Any:
+        user = get_user(client, user_id, receipt)
+        (receipt or {}).pop("date", None)
+        return user
+
+    monkeypatch.setattr(AhaClient, "get_user", dateless)
+    world.server.set_fault("answer_lost")
+    decision = world.decide([user_id])
+    world.carry_out(decision)
+    world.server.clear_faults()
+    assert world.outcomes(decision, try_number=2) == {user_id: "failed"}
+
+
+def test_a_lost_answer_stays_lost_while_nobody_can_look(world) -> None:
     user_id = world.people[0]
     decision = world.decide([user_id])
     world.server.set_fault("answer_lost")
-    world.server.set_fault("error", status=403, method="GET", after=1)
     assert world.outcomes(decision) == {user_id: "failed"}
     world.server.clear_faults()
     world.server.set_fault("error", status=403, method="GET")
-    assert world.outcomes(decision, try_number=2) == {user_id: "failed"}
+    row = world.carry_out(decision, try_number=2)[user_id]
+    assert (row["outcome"], row["proof"]) == ("failed", UNANSWERED)
+    assert "after that: failed" in row["reason"]
     world.server.clear_faults()
     assert world.outcomes(decision, try_number=3) == {user_id: "disabled_after_crash"}
 
@@ -641,14 +754,13 @@ def test_a_null_where_null_means_nothing_stops_the_write(world, key) -> None:
     assert world.puts == []
 
 
-def test_an_answer_that_hides_what_became_of_the_user_is_settled_by_the_next_try(world) -> None:
+def test_an_answer_that_hides_what_became_of_the_user_is_settled_by_a_read(world) -> None:
     """Found by the chaos test: the next try said unchanged, and an undo left the user disabled."""
     user_id = world.people[0]
     decision = world.decide([user_id])
     world.server.set_fault("null_value", key="enabled", method="PUT")
-    assert world.outcomes(decision) == {user_id: "failed"}
-    world.server.clear_faults()
-    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+    row = world.carry_out(decision)[user_id]
+    assert (row["outcome"], row["verified_by"]) == ("deactivated", "read")
 
 
 def test_who_may_be_an_administrator_is_counted_as_one(world) -> None:
@@ -675,7 +787,7 @@ def test_a_refusal_of_a_second_attempt_does_not_hide_that_the_first_one_arrived(
     assert not world.is_enabled(user_id)
     path = f"{world.folder().path}/{FILE}"
     (row,) = read_evidence(Location(world.location.fs, path, path))
-    assert (row["outcome"], row["http_status"], may_have_disabled(row)) == ("failed", None, True)
+    assert (row["outcome"], row["proof"], may_have_disabled(row)) == ("failed", UNANSWERED, True)
     world.server.clear_faults()
     assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
 
@@ -726,12 +838,12 @@ def test_a_cancelled_task_leaves_what_it_sent_open_and_the_next_try_settles_it(w
     user_id = world.people[0]
     update = AhaClient.update_user
 
-    def cancelled(client: AhaClient, *arguments: Any) -> None:
+    def done(client: AhaClient, *arguments: Any) -> None:
         update(client, *arguments)
-        raise AhaCancelledError("cancelled")
+        cancelled()
 
     with monkeypatch.context() as patch:
-        patch.setattr(AhaClient, "update_user", cancelled)
+        patch.setattr(AhaClient, "update_user", done)
         with pytest.raises(AhaCancelledError):
             world.carry_out(world.decide([user_id]))
     rows = read_evidence(Location(world.location.fs, f"{world.folder().path}/evidence.parquet", "e"))
@@ -771,7 +883,7 @@ def test_a_plan_that_was_carried_out_is_refused_by_every_other_task(anywhere) ->
 def test_a_name_cannot_be_verified(world) -> None:
     user_id = world.people[0]
     row = world.carry_out(world.decide([user_id], {"first_name": "Zoe"}, "update"))[user_id]
-    assert (row["outcome"], row["reason"]) == ("unverified", "not shown by the answer: first_name")
+    assert (row["outcome"], row["reason"]) == ("unverified", "Aha! answered 200, but doesn't show first_name")
     assert world.user(user_id)["name"].startswith("Zoe ")
     assert unfinished([row]) == []
 
@@ -827,14 +939,15 @@ def test_guards_hold_for_updates_that_decide_over_access(world, changes) -> None
 
 def test_what_is_wanted_is_compared_with_what_is_shown() -> None:
     user = {"email": "Ann@Example.com", "enabled": True, "administrator_roles": {"administer_billing": True}}
-    assert differences({"email": " ann@example.com ", "enabled": True}, user) == set()
-    assert differences({"enabled": False, "administrator_roles": {"administer_billing": False}}, user) == {
-        "enabled",
-        "administrator_roles",
-    }
-    assert differences({"nickname": None}, user) == {"nickname"}
-    assert unseen({"nickname": None, "enabled": True}, user) == {"nickname"}
-    assert unseen({"administrator_roles": {"administer_account": False}}, user) == {"administrator_roles"}
+    assert compare({"email": " ann@example.com ", "enabled": True}, user).done
+    wanted = {"enabled": False, "administrator_roles": {"administer_billing": False}}
+    assert compare(wanted, user).wrong == {"enabled", "administrator_roles"}
+    assert compare({"nickname": None, "enabled": True}, user) == Compared(hidden=frozenset({"nickname"}))
+    assert compare({"administrator_roles": {"administer_account": False}}, user).hidden == {"administrator_roles"}
+    assert compare({"enabled": False}, {"enabled": None}).hidden == {"enabled"}
+    odds: list[Any] = ["false", "true", "", 0, 1, []]
+    for odd in odds:
+        assert compare({"enabled": False}, {"enabled": odd}).wrong == {"enabled"}
 
 
 # --- undo ----------------------------------------------------------------------------------------

@@ -26,8 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
-from airflow_provider_aha.record.chain import verify
-from airflow_provider_aha.review.records import verify_reviews
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.store import Location
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
@@ -196,8 +195,8 @@ class World:
         return [one for one in sent if one in ids]
 
     def findings(self) -> list[str]:
-        """What an auditor would find in the record of deactivations."""
-        return list(verify(LocalFileSystem(), str(self.base / f"deactivations/account={ACCOUNT}")))
+        """What an auditor would find in the record."""
+        return verify(Location(LocalFileSystem(), str(self.base), str(self.base)), ACCOUNT)
 
     def check_refused(self, name: str, why: str, sent: Sequence[str] = ()) -> None:
         """Nothing was done in a run, and its manifest says why."""
@@ -632,4 +631,3 @@ def test_the_record_of_all_that_is_whole(world):
     for run in world.runs.values():
         run.wait()
     assert world.findings() == ["dag=test_held_back/run=swapped/plan.json was changed between two tries."]
-    assert list(verify_reviews(Location(LocalFileSystem(), str(world.base), str(world.base)), ACCOUNT)) == []

@@ -52,7 +52,7 @@ def test_revoked_accounts_become_a_plan_that_a_dry_run_shows(review, submit, aha
     assert [(row["user_id"], row["class"]) for row in plan["rows"]] == [(user_id, "named")]
     assert run.xcom("preview")["users"] == {user_id: "dry_run"}
     if not airflow_2:
-        assert run.instance("approve").state == run.instance("deactivate").state == "skipped"
+        assert run.instance("approve").state == run.instance("carry_out").state == "skipped"
     assert aha_sandbox.account.user(user_id)["enabled"] is True
 
 

@@ -108,7 +108,7 @@ def test_it_reports_unless_the_variable_is_true(dag, run_dag, server, variables,
     assert run.state == "success"
     assert run.xcom("report")["users"] == dict.fromkeys(leavers, "dry_run")
     if AIRFLOW_V_3_1_PLUS:
-        assert (states(run)["approve"], states(run)["deactivate"]) == ("skipped", "skipped")
+        assert (states(run)["approve"], states(run)["carry_out"]) == ("skipped", "skipped")
     assert puts(server) == []
 
 
@@ -152,13 +152,13 @@ def test_a_few_leavers_are_disabled_at_once(dag, run_dag, server, variables, ros
     run = run_dag(dag)
     assert run.state == "success"
     assert sorted(puts(server)) == sorted(leavers[1:])
-    result = run.xcom("deactivate")
+    result = run.xcom("carry_out")
     assert result["users"] == dict.fromkeys(leavers[1:], "deactivated")
     assert {(row["class"], row["approval_mode"]) for row in evidence(result)} == {("left", "policy")}
     assert 0 < result["hours_to_disable"] < 26
     assert states(run)["report"] == "skipped"
     again = run_dag(dag)
-    assert (again.state, again.xcom("deactivate")["outcomes"]) == ("success", {})
+    assert (again.state, again.xcom("carry_out")["outcomes"]) == ("success", {})
     assert len(puts(server)) == 4
 
 
@@ -170,7 +170,7 @@ def test_nobody_is_asked_when_nobody_is_planned(dag, run_dag, server, variables,
     run = run_dag(dag)
     assert run.state == "success"
     assert run.xcom("approve")["choice"] is None
-    assert run.xcom("deactivate")["outcomes"] == {}
+    assert run.xcom("carry_out")["outcomes"] == {}
     assert puts(server) == []
 
 
@@ -219,37 +219,80 @@ def test_the_form_shows_what_would_happen_and_keeps_the_reason(dag, run_dag, ser
     assert {(row["class"], row["rule"], row["ticket"]) for row in evidence(run.xcom("preview"))} == {
         ("named", "left the project", "SEC-1")
     }
-    assert {states(run).get(name) for name in ("approve", "deactivate")} <= {"skipped", None}
+    assert {states(run).get(name) for name in ("approve", "carry_out")} <= {"skipped", None}
     assert puts(server) == []
 
 
-def test_what_a_form_leaves_empty_stays_and_an_undo_is_held_to_the_same_guards(
+def test_a_name_alone_is_carried_out_without_asking_and_what_a_form_leaves_empty_stays(
     registered, run_dag, server, variables
 ):
-    def trigger(name: str, **conf: Any) -> Any:
-        # Parsed anew, since the last run has rendered its templates.
-        return run_dag(registered(DAGS / f"{name}.py")[name], conf)
-
+    dag = registered(DAGS / "aha_update_user.py")["aha_update_user"]
     user_id = next(one["id"] for one in server.account.users() if one["enabled"] and not one["administrator"])
-    assert trigger("aha_update_user", user=user_id, first_name="Zoe").state == "success"
-    off = trigger("aha_update_user", user=user_id, enabled="false", ticket="SEC-2").xcom("update_user")
-    assert off["outcome"] == "updated"
-    assert {row["ticket"] for row in evidence(off)} == {"SEC-2"}
-    form = {"evidence": off["evidence"], "ticket": "SEC-3"}
-    # Ticked unless somebody unticks it.
-    dry = trigger("aha_reactivate_users", **form)
-    assert dry.xcom("reactivate")["users"] == {user_id: "dry_run"}
-    variables(guards=json.dumps({"protected_ids": [user_id]}))
-    assert trigger("aha_reactivate_users", **form, dry_run=False).state == "failed"
-    bodies = [one.body["user"] for one in server.requests if one.method == "PUT"]
-    assert bodies == [{"first_name": "Zoe"}, {"enabled": False}]
-    variables(guards="{}")
-    undone = trigger("aha_reactivate_users", **form, dry_run=False)
-    assert undone.xcom("reactivate")["users"] == {user_id: "reactivated"}
-    assert server.account.user(user_id)["enabled"] is True
+    form = {"user": user_id, "first_name": "Zoe", "reason": "married", "ticket": "SEC-2"}
+    dry = run_dag(dag, form)
+    assert dry.xcom("preview")["users"] == {user_id: "dry_run"}
+    assert puts(server) == []
+    run = run_dag(registered(DAGS / "aha_update_user.py")["aha_update_user"], {**form, "dry_run": False})
+    assert run.state == "success"
+    if AIRFLOW_V_3_1_PLUS:
+        (row,) = evidence(run.xcom("carry_out"))
+        assert (row["approval_mode"], row["ticket"], row["rule"]) == ("not needed", "SEC-2", "married")
+        bodies = [one.body["user"] for one in server.requests if one.method == "PUT"]
+        assert bodies == [{"first_name": "Zoe"}]
+    else:
+        assert puts(server) == []
 
 
-ENTRIES = {"ids": ["12"], "emails": ["a@b.c"], "reason": "left the project", "ticket": "SEC-1"}
+FORMS = {
+    "aha_deactivate_users": {"ids": ["{enabled}"]},
+    "aha_reactivate_users": {"ids": ["{disabled}"]},
+    "aha_update_user": {"user": "{enabled}", "administrator": "true"},
+}
+
+
+@pytest.mark.parametrize("dag", FORMS, indirect=True)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_every_form_is_a_dry_run_first_and_on_an_old_airflow_it_stays_one(
+    dag, run_dag, server, variables, everything_logged, dry_run
+):
+    if AIRFLOW_V_3_1_PLUS and not dry_run:
+        pytest.skip("it would ask a person: see test_approval_on_scheduler.py")
+    users = list(server.account.users())
+    ids = {
+        "{enabled}": next(one["id"] for one in users if one["enabled"] and not one["administrator"]),
+        "{disabled}": next(one["id"] for one in users if not one["enabled"]),
+    }
+    form = {
+        name: [ids[one] for one in value] if isinstance(value, list) else ids.get(value, value)
+        for name, value in FORMS[dag.dag_id].items()
+    }
+    run = run_dag(dag, {**form, "reason": "left the project", "ticket": "SEC-1", "dry_run": dry_run})
+    assert run.state == "success"
+    assert run.xcom("preview")["outcomes"] == {"dry_run": 1}
+    sentence = "This is a dry run" if dry_run else "needs Airflow 3.1 or newer: this stays a dry run"
+    assert sentence in everything_logged()
+    assert {states(run).get(name) for name in ("approve", "carry_out")} <= {"skipped", None}
+    assert puts(server) == []
+
+
+@pytest.mark.parametrize("dag", ["aha_deactivate_users"], indirect=True)
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_mistyped_email_fails_the_run_before_anybody_is_asked_and_is_not_logged(
+    dag, run_dag, server, variables, everything_logged, beside
+):
+    users = [user for user in server.account.users() if user["enabled"] and not user["administrator"]]
+    emails = ["nobody-here@example.com", *([users[1]["email"]] if beside else [])]
+    run = run_dag(dag, {"emails": emails, "reason": "left the project", "ticket": "SEC-1", "dry_run": False})
+    assert (run.state, states(run)["plan"]) == ("failed", "failed")
+    logged = everything_logged()
+    assert "1 of those who were named can't be changed: unknown" in logged
+    assert "nobody-here" not in logged.replace(str(run.dag_run.conf), "")
+    assert puts(server) == []
+
+
+WHY = {"reason": "left the project", "ticket": "SEC-1"}
+ENTRIES = {"ids": ["12"], "emails": ["a@b.c"], **WHY}
+REACTIVATE, UPDATE = {"ids": ["12"], **WHY}, {"user": "12", **WHY}
 
 
 @pytest.mark.parametrize(
@@ -262,11 +305,15 @@ ENTRIES = {"ids": ["12"], "emails": ["a@b.c"], "reason": "left the project", "ti
         ("aha_deactivate_users", ENTRIES, {"reason": "x"}),
         ("aha_deactivate_users", ENTRIES, {"ticket": ""}),
         ("aha_deactivate_users", ENTRIES, {"dry_run": "no"}),
-        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"ids": ["ann@example.com"]}),
-        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"ticket": ""}),
-        ("aha_reactivate_users", {"ids": ["12"], "ticket": "SEC-1"}, {"dry_run": None}),
-        ("aha_update_user", {"user": "12"}, {"user": ""}),
-        ("aha_update_user", {"user": "12"}, {"enabled": "maybe"}),
+        ("aha_reactivate_users", REACTIVATE, {"ids": ["ann@example.com"]}),
+        ("aha_reactivate_users", REACTIVATE, {"ticket": ""}),
+        ("aha_reactivate_users", REACTIVATE, {"reason": ""}),
+        ("aha_reactivate_users", REACTIVATE, {"dry_run": None}),
+        ("aha_update_user", UPDATE, {"user": ""}),
+        ("aha_update_user", UPDATE, {"enabled": "maybe"}),
+        ("aha_update_user", UPDATE, {"ticket": ""}),
+        ("aha_update_user", UPDATE, {"reason": "x"}),
+        ("aha_update_user", UPDATE, {"dry_run": "maybe"}),
         ("aha_get_user", {"user": "12"}, {"user": ""}),
         ("aha_access_review", {"review_id": "2026-Q4"}, {"review_id": "../x"}),
     ],
@@ -298,9 +345,23 @@ def test_writing_tasks_use_the_pool_and_the_base_path_is_no_param(parse, monkeyp
         given = [task.base_path, task.approved_plan_sha256, *(getattr(task, name, None) for name in GUARDS)]
         assert set(given) <= {None, ()}
     # Users of an old Airflow can't be asked: their runs stay dry.
-    needs_approval = name not in ("aha_reactivate_users", "aha_update_user")
-    assert any(task.pool == "aha_writes" for task in tasks) == (AIRFLOW_V_3_1_PLUS or not needs_approval)
+    assert any(task.pool == "aha_writes" for task in tasks) == AIRFLOW_V_3_1_PLUS
     assert dag.max_active_runs == 1
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_no_example_dag_changes_access_without_a_second_person(parse, name):
+    """Nothing that DAG code could say lets one person do it: no word, no call without a plan."""
+    dag = parse(DAGS / f"{name}.py").dags[name]
+    assert "allow_privileged" not in (DAGS / f"{name}.py").read_text()
+    writers = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
+    assert {type(task).__name__ for task in writers} == {"AhaCarryOutPlanOperator"}
+    for task in writers:
+        asked = {one.task_id for one in task.upstream_list}
+        assert task.dry_run is True or asked == {"approve"}
+    if name not in NAMES:
+        assert all(task.require_approval is True for task in writers)
+        assert dag.params["dry_run"] is True
 
 
 @pytest.mark.parametrize("name", NAMES)

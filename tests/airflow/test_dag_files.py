@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from airflow_provider_aha.callbacks import log_failure
 from airflow_provider_aha.operators.guards import GUARDS
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -93,6 +94,10 @@ def test_airflow_imports_every_file(parse, airflow_2):
             called = task.on_failure_callback
             # 2.11 keeps what was given, 3 makes it a list.
             assert log_failure in (called if isinstance(called, list) else [called]), task
+            # A hang would hold up all runs that come after.
+            assert timedelta(minutes=5) < task.execution_timeout <= timedelta(hours=6), task
+            assert (waits := getattr(task, "response_timeout", None)) is None or waits <= timedelta(hours=24), task
+            assert task.execution_timeout >= timedelta(seconds=getattr(task, "timeout", 0) or 0), task
         if dag.schedule_interval if airflow_2 else dag.schedule:
             assert (dag.catchup, dag.max_active_runs) == (False, 1), dag.dag_id
 
@@ -105,7 +110,7 @@ def test_no_form_decides_over_caps_protected_lists_or_where_evidence_lies(parse)
     writers = 0
     for dag in parse(DAGS).dags.values():
         for task in dag.tasks:
-            if isinstance(task, AhaWriteOperator | AhaPlanDeactivationsOperator):
+            if isinstance(task, AhaWriteOperator | AhaPlanAccessOperator):
                 writers += 1
                 given = {name: str(getattr(task, name, "")) for name in NEVER_IN_A_FORM}
                 assert not [name for name, value in given.items() if "params" in value or "conf" in value], task

@@ -60,10 +60,15 @@ class FrailFileSystem(LocalFileSystem):
         self.faults = faults
         self.protocol = protocol
 
-    def find(self, path: str, **_: Any) -> list[str]:
+    def find(self, path: str, *, detail: bool = False, **_: Any) -> Any:
         """List all files below a folder by one request, as a store does that can."""
         self.faults.meet("find", path)
-        return [str(one) for one in Path(path).rglob("*") if one.is_file()]
+        found = {
+            str(one): {"name": str(one), "size": one.stat().st_size}
+            for one in Path(path).rglob("*")
+            if one.is_file()
+        }
+        return found if detail else list(found)
 
 
 def _failing(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ the evidence says.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -64,13 +64,21 @@ class Year:
     :param company: the company.
     :param base: the base path.
     :param questions: what was asked, as Airflow was handed it; the newest is the last.
+    :param set_variable: sets an Airflow Variable.
     """
 
-    def __init__(self, company: Company, base: Path, questions: list[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        company: Company,
+        base: Path,
+        questions: list[Mapping[str, Any]],
+        set_variable: Callable[[str, str], None],
+    ) -> None:
         self.company = company
         self.days: dict[date, Day] = {}
         self._base = base
         self._questions = questions
+        self._set_variable = set_variable
         self._offboard, self._extract = load_dag(DAG_ID), load_dag("aha_extract")
 
     def live(self) -> None:
@@ -81,7 +89,10 @@ class Year:
         company, found = self.company, Day()
         company.at(day, 4, 30)
         company.export(day)
-        run = Played(self._offboard, f"scheduled__{day}", self.variables())
+        variables = self.variables()
+        for name, value in variables.items():
+            self._set_variable(name, value)
+        run = Played(self._offboard, f"scheduled__{day}", variables)
         waiting = run.play(lambda task_id: company.at(day, *CLOCK.get(task_id, (5, 3))))
         self._confirm(day, found)
         self._read_plan(run, found)
@@ -97,11 +108,12 @@ class Year:
 
     def variables(self) -> dict[str, str]:
         """Return the Airflow Variables of the day."""
-        excluded = str(self.company.exclusions) if self.company.excluded else ""
+        excluded = {"exclusions": str(self.company.exclusions)} if self.company.excluded else {}
         return {
             "aha_roster": json.dumps(self.company.rosters()[0]),
             "aha_writes_enabled": "true",
-            "aha_exclusions": excluded,
+            "aha_guards": json.dumps({"approvers": [APPROVER["id"]], **excluded}),
+            "aha_output_path": str(self._base),
         }
 
     def _confirm(self, day: date, found: Day) -> None:
@@ -166,8 +178,9 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
         company = Company.read(FILE, folder, clock.move_to)
         with SandboxServer(account=company.account) as server:
             patch.setenv("AIRFLOW_CONN_AHA_DEFAULT", json.dumps(connection | {"port": server.port}))
-            patch.setenv("AIRFLOW_VAR_AHA_OUTPUT_PATH", str(base))
-            played = Year(company, base, questions)
+            played = Year(
+                company, base, questions, lambda name, value: patch.setenv(f"AIRFLOW_VAR_{name.upper()}", value)
+            )
             played.live()
     return played
 

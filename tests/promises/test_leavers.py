@@ -306,9 +306,15 @@ class Case:
             folder = RunFolder(self.location, account, run)
             entry = register(folder, at, ids, "taken", by_policy=mode == "policy")
             for user_id in ids:
-                event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "approval_mode": mode}
-                intent, outcome = {"intent_at": iso(at)}, {"answered_at": iso(at), "outcome": "deactivated"}
-                for kind, more in (("intent", intent), ("outcome", intent | outcome)):
+                event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "approval_mode": mode, "class": "left"}
+                event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
+                outcome = {
+                    "answered_at": iso(at),
+                    "outcome": "deactivated",
+                    "proof": 4,
+                    "intent": event["event_id"],
+                }
+                for kind, more in (("intent", {"n": 1}), ("outcome", {"n": 2, **outcome})):
                     path = Path(folder.path) / "events" / user_id / f"1-{kind}-{uuid.uuid4().hex}.json"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(event | more))

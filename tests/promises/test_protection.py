@@ -21,7 +21,7 @@ from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "protection.yaml").read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ class Company:
 
     def plan(self, **arguments: Any) -> Any:
         rules = [{"class": "named", "ids": self.enabled}]
-        made = self.run(AhaPlanDeactivationsOperator, rules=rules, max_percent=100, **arguments)
+        made = self.run(AhaPlanAccessOperator, rules=rules, max_percent=100, **arguments)
         return load_plan(resolve_path(str(self.base)).fs, made["plan_path"])
 
     def write(self, **arguments: Any) -> Any:
@@ -126,7 +126,7 @@ def exclusion_file(case: dict[str, Any], folder: Path) -> str:
 def given_by(case: dict[str, Any], folder: Path, patch: pytest.MonkeyPatch, key: str = "json") -> dict[str, Any]:
     """Set the Variable as a case says, and return the arguments of its DAG."""
     where = case["where"]
-    patch.delenv("AIRFLOW_VAR_AHA_GUARDS", raising=False)
+    patch.setenv("AIRFLOW_VAR_AHA_GUARDS", "{}")
     if where == "exclusion":
         return {"exclusions": exclusion_file(case, folder)}
     name = f"protected_{where}"
@@ -186,7 +186,7 @@ def test_an_entry_protects_or_is_reported_or_refused(company, case, tmp_path, mo
 
 @by_name([case for case in SHARED if "write" in case])
 def test_a_write_of_what_was_planned_otherwise_is_blocked(company, case, tmp_path, monkeypatch):
-    monkeypatch.delenv("AIRFLOW_VAR_AHA_GUARDS", raising=False)
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", "{}")
     plan = company.plan()
     arguments = given_by(case, tmp_path, monkeypatch, "later_json" if "later_json" in case else "json")
     user_id = (case["users"] or ["6776757454431877834"])[0]
@@ -204,7 +204,7 @@ def test_of_two_caps_the_stricter_one_holds(company, case, tmp_path, monkeypatch
 def test_a_name_that_a_read_leaves_out_lifts_no_protection(case, tmp_path, monkeypatch):
     single, ann = case["single_read"]["name"], "6776757454431877834"
     with Company(tmp_path, **case.get("list_read", {})) as company:
-        monkeypatch.delenv("AIRFLOW_VAR_AHA_GUARDS", raising=False)
+        monkeypatch.setenv("AIRFLOW_VAR_AHA_GUARDS", "{}")
         plan = company.plan()
         found, protected, _ = outcome(company, given_by(case, tmp_path, monkeypatch))
         assert (found, protected) == (case["expect"], set(case.get("users", ())))

@@ -1,7 +1,8 @@
 """What the tests of the mapping share: a snapshot of one's own rows, and a push of it."""
 
 import json
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,11 @@ from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.push.mapping.spec import MappingSpec, read_spec
 from airflow_provider_aha.push.push import Request, push
 from airflow_provider_aha.push.targets.base import Answer, Batch, Target
+from airflow_provider_aha.push.targets.sql import SqlTarget
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location, to_json
+from tests.push import databases
 
 ACCOUNT, DAY = "acme", "2026-08-01"
 SYNCED_AT = datetime(2026, 8, 1, 3, 40, tzinfo=UTC)
@@ -171,3 +174,114 @@ class World:
 def world(tmp_path: Path) -> World:
     base = str(tmp_path / "aha")
     return World(Location(LocalFileSystem(), base, base))
+
+
+# --- databases -----------------------------------------------------------------------------------
+
+PEOPLE = "CREATE TABLE people (email VARCHAR(100) PRIMARY KEY, name VARCHAR(100), note VARCHAR(100) DEFAULT 'mine')"
+
+
+@dataclass
+class Database:
+    """A database, by an Airflow connection.
+
+    :param kind: ``postgres``, ``mariadb`` or ``sqlite``.
+    :param fields: of the connection.
+    """
+
+    kind: str
+    fields: dict[str, Any]
+
+    def connect(self) -> Any:
+        if self.kind == "sqlite":
+            return sqlite3.connect(self.fields["host"])
+        if self.kind == "postgres":
+            import psycopg2
+
+            return psycopg2.connect(host=self.fields["host"], user="aha", dbname="postgres")
+        import mysql.connector
+
+        return mysql.connector.connect(host="127.0.0.1", port=self.fields["port"], user="root", database="test")
+
+    def run(self, *statements: str) -> list[Any]:
+        connection = self.connect()
+        try:
+            cursor = connection.cursor()
+            rows: list[Any] = []
+            for statement in statements:
+                cursor.execute(statement)
+                rows = cursor.fetchall() if cursor.description else []
+            connection.commit()
+            return rows
+        finally:
+            connection.close()
+
+    def quoted(self, name: str) -> str:
+        return f"`{name}`" if self.kind == "mariadb" else f'"{name}"'
+
+    def rows(self, table: str, *columns: str) -> list[Any]:
+        names = ", ".join(map(self.quoted, columns))
+        return self.run(f"SELECT {names} FROM {self.quoted(table)} ORDER BY 1")
+
+    def target(self, table: str = "people", *, create_table: bool = False) -> SqlTarget:
+        from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
+
+        operator = AhaToSqlOperator(
+            task_id="push", mapping="users_table", sql_conn_id="test_sql", table=table, create_table=create_table
+        )
+        target = operator.make_target("acme", "2026-08-01")
+        assert isinstance(target, SqlTarget)
+        return target
+
+
+def _started(start: Callable[[], Any]) -> Iterator[dict[str, Any]]:
+    try:
+        with start() as fields:
+            yield fields
+    except databases.MissingError as reason:
+        pytest.skip(f"{reason}: see CONTRIBUTING.md, Databases for the tests")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[dict[str, Any]]:
+    yield from _started(databases.postgres)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[dict[str, Any]]:
+    yield from _started(databases.mariadb)
+
+
+def _database(kind: str, request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Database:
+    if kind == "sqlite":
+        fields = {"conn_type": "sqlite", "host": str(tmp_path / "test.db")}
+    else:
+        fields = request.getfixturevalue(f"{kind}_server")
+    set_connection(conn_id="test_sql", **fields)
+    return Database(kind, fields)
+
+
+@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Iterator[Database]:
+    found = _database(request.param, request, tmp_path, set_connection)
+    yield found
+    found.run(f"DROP TABLE IF EXISTS {found.quoted('people')}")
+
+
+@pytest.fixture
+def mariadb(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Iterator[Database]:
+    found = _database("mariadb", request, tmp_path, set_connection)
+    yield found
+    found.run("DROP TABLE IF EXISTS people")
+
+
+@pytest.fixture
+def sqlite(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Database:
+    return _database("sqlite", request, tmp_path, set_connection)
+
+
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Iterator[Database]:
+    found = _database("postgres", request, tmp_path, set_connection)
+    yield found
+    found.run("DROP TABLE IF EXISTS people")

@@ -10,6 +10,8 @@ from airflow_provider_aha.push.mapping.load import ready_mappings
 from airflow_provider_aha.push.mapping.spec import Limits, read_spec, schema
 from airflow_provider_aha.push.mapping.transforms import transforms
 from airflow_provider_aha.push.outcomes import OUTCOMES
+from airflow_provider_aha.push.suggest import suggest_mapping
+from airflow_provider_aha.push.targets.base import TargetField
 from airflow_provider_aha.push.targets.dialects import MySql, Postgres, Sqlite
 
 PAGES = Path(__file__).parents[2] / "docs" / "push"
@@ -26,8 +28,14 @@ def names(page: str, heading: str) -> list[str]:
     return [name for row in rows(page, heading) for name in re.findall(r"`([^`]+)`", row[0])]
 
 
-def test_the_example_is_a_mapping():
-    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (PAGES / "mapping.md").read_text(), re.MULTILINE | re.DOTALL)
+def test_the_examples_are_a_mapping_and_a_draft():
+    text, draft = re.findall(r"^```yaml\n(.*?)^```$", (PAGES / "mapping.md").read_text(), re.MULTILINE | re.DOTALL)
+    columns = [
+        TargetField("aha_user_id", "string"),
+        TargetField("email", "string"),
+        TargetField("badge", "integer"),
+    ]
+    assert draft == suggest_mapping("users", columns, name="users_people").text()
     spec = read_spec(text)
     used = {key for one in spec.given["fields"].values() if isinstance(one, dict) for key in one}
     assert used >= {"source", "transforms", "required", "unique", "const", "map", "default", "type", "compare"}

@@ -257,6 +257,27 @@ def test_a_dry_run_sends_nothing(world, launched, dry_run):
     assert world.push(mapping(), ListTarget(), run_id="r2")["counts"] == {"added": 3}
 
 
+def test_a_draft_says_that_nothing_was_written_and_what_launching_it_would_do(world, caplog):
+    world.land(users(3))
+    target = ListTarget()
+    target.expect = lambda batch: ["added"] * (len(batch) - 1) + ["updated"]
+    with caplog.at_level("INFO"):
+        summary = world.push(mapping(launched=False), target)
+    assert summary["reason"] == (
+        "Nothing was written, for the mapping people is a draft. Launched, it would do this: "
+        "2 added, 1 updated. To launch it, set launched: true in it."
+    )
+    assert summary["reason"] in caplog.text
+
+
+def test_a_dry_run_says_that_nothing_was_written(world):
+    world.land(users(3))
+    reason = "Nothing was written, for this is a dry run. A push would do this: "
+    assert world.push(mapping(), ListTarget(), dry_run=True)["reason"] == f"{reason}3 sent."
+    assert world.push(mapping(), ListTarget(), run_id="r2")["reason"] is None
+    assert world.push(mapping(), ListTarget(), run_id="r3", dry_run=True)["reason"] == f"{reason}nothing."
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,11 @@ import yaml
 
 from airflow_provider_aha.datasets.schemas import USERS
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaMappingError
+from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.push.mapping.load import load_spec, ready_mappings
 from airflow_provider_aha.push.mapping.spec import read_spec, schema
 from airflow_provider_aha.push.mapping.transforms import register_transform, transforms
+from airflow_provider_aha.push.mapping.yaml import parse
 from tests.push.conftest import mapping
 
 EMAIL = {"source": "email", "required": True, "unique": True}
@@ -88,6 +90,12 @@ def test_faults_beyond_the_shape_are_told_at_once():
     ]
 
 
+# A few hundred bytes that become gigabytes where aliases are followed.
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -97,6 +105,17 @@ def test_faults_beyond_the_shape_are_told_at_once():
         ("fields: [", "line 1: "),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("\x00", "neither YAML nor JSON"),
+        (LAUGHS, "line 2: an alias (*) is not allowed: write the value out"),
+        ("name: &n a\nother: *n\n", "line 2: an alias (*) is not allowed"),
+        ("base: &b {a: 1}\nfields:\n  <<: *b\n", "line 3: an alias (*) is not allowed"),
+        ("[" * 10_000, "line 1: values are nested more than 50 deep"),
+        ('{"a":' * 10_000, "line 1: values are nested more than 50 deep"),
+        ("a: " + "1" * 5000, "line 1: a number is longer than any"),
+        ("a: " + ":".join(["1"] * 5000), "line 1: a number is longer than any"),
+        ("a: !!int x", "neither YAML nor JSON"),
+        ("#" * 300_000, "the text is longer than 256 KB"),
+        ("ann@example.com: a\nann@example.com: b\n", "line 2: a name is there twice"),
+        ("? {ann@example.com: 1}\n: 2", "line 1: the name must be in quotes"),
         ("- a list", "is not of type 'object'"),
         ("", "is not of type 'object'"),
     ],
@@ -104,6 +123,27 @@ def test_faults_beyond_the_shape_are_told_at_once():
 def test_text_that_is_no_mapping(text, fault):
     (found,) = faults(text)
     assert fault in found
+    assert "ann@" not in found
+
+
+def test_a_mapping_of_objects_that_is_nested_without_end_is_a_fault():
+    given: dict[str, Any] = {}
+    for _ in range(5000):
+        given = {"fields": given}
+    assert faults(given) == ["(all): values are nested too deep"]
+
+
+def test_an_anchor_that_nobody_names_is_passed_over():
+    found: list[str] = []
+    assert parse("a: &x [1]\n", found) == {"a": [1]}
+    assert found == []
+
+
+def test_a_file_that_is_no_mapping_by_its_size_is_not_read(tmp_path):
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(AhaConfigurationError, match="is larger than 1 MB, and nothing of it was read"):
+        load_spec(str(path), {}, resolve_path)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import json
 import sqlite3
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,108 +17,9 @@ from airflow_provider_aha.exceptions import (
     AhaTargetError,
 )
 from airflow_provider_aha.push.mapping.spec import read_spec
-from airflow_provider_aha.push.targets.sql import SqlTarget
-from tests.push import databases
-from tests.push.conftest import World, mapping, user, users
+from tests.push.conftest import PEOPLE, Database, World, mapping, user, users
 
 NASTY = ['say "hi"', "it's", "a,b", "two\nlines", "a\n\\.\nb", "\\N", "😀 Ünï", "=1+1", "", "%s ? :x $1", "NULL"]
-
-
-@dataclass
-class Database:
-    """A database, by an Airflow connection.
-
-    :param kind: ``postgres``, ``mariadb`` or ``sqlite``.
-    :param fields: of the connection.
-    """
-
-    kind: str
-    fields: dict[str, Any]
-
-    def connect(self) -> Any:
-        if self.kind == "sqlite":
-            return sqlite3.connect(self.fields["host"])
-        if self.kind == "postgres":
-            import psycopg2
-
-            return psycopg2.connect(host=self.fields["host"], user="aha", dbname="postgres")
-        import mysql.connector
-
-        return mysql.connector.connect(host="127.0.0.1", port=self.fields["port"], user="root", database="test")
-
-    def run(self, *statements: str) -> list[Any]:
-        connection = self.connect()
-        try:
-            cursor = connection.cursor()
-            rows: list[Any] = []
-            for statement in statements:
-                cursor.execute(statement)
-                rows = cursor.fetchall() if cursor.description else []
-            connection.commit()
-            return rows
-        finally:
-            connection.close()
-
-    def quoted(self, name: str) -> str:
-        return f"`{name}`" if self.kind == "mariadb" else f'"{name}"'
-
-    def rows(self, table: str, *columns: str) -> list[Any]:
-        names = ", ".join(map(self.quoted, columns))
-        return self.run(f"SELECT {names} FROM {self.quoted(table)} ORDER BY 1")
-
-    def target(self, table: str = "people", *, create_table: bool = False) -> SqlTarget:
-        from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
-
-        operator = AhaToSqlOperator(
-            task_id="push", mapping="users_table", sql_conn_id="test_sql", table=table, create_table=create_table
-        )
-        target = operator.make_target("acme", "2026-08-01")
-        assert isinstance(target, SqlTarget)
-        return target
-
-
-def _started(start: Callable[[], Any]) -> Iterator[dict[str, Any]]:
-    try:
-        with start() as fields:
-            yield fields
-    except databases.MissingError as reason:
-        pytest.skip(f"{reason}: see CONTRIBUTING.md, Databases for the tests")
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[dict[str, Any]]:
-    yield from _started(databases.postgres)
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[dict[str, Any]]:
-    yield from _started(databases.mariadb)
-
-
-def _database(kind: str, request: pytest.FixtureRequest, tmp_path: Path, set_connection: Any) -> Database:
-    if kind == "sqlite":
-        fields = {"conn_type": "sqlite", "host": str(tmp_path / "test.db")}
-    else:
-        fields = request.getfixturevalue(f"{kind}_server")
-    set_connection(conn_id="test_sql", **fields)
-    return Database(kind, fields)
-
-
-@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
-def database(request, tmp_path, set_connection) -> Iterator[Database]:
-    found = _database(request.param, request, tmp_path, set_connection)
-    yield found
-    found.run(f"DROP TABLE IF EXISTS {found.quoted('people')}")
-
-
-@pytest.fixture
-def postgres(request, tmp_path, set_connection) -> Iterator[Database]:
-    found = _database("postgres", request, tmp_path, set_connection)
-    yield found
-    found.run("DROP TABLE IF EXISTS people")
-
-
-PEOPLE = "CREATE TABLE people (email VARCHAR(100) PRIMARY KEY, name VARCHAR(100), note VARCHAR(100) DEFAULT 'mine')"
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -529,33 +427,51 @@ def test_no_error_quotes_a_record(world, postgres):
     assert "no SECRET" not in told
 
 
-# --- any other database --------------------------------------------------------------------------
+# --- databases that are refused ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mode", "counts", "rows"),
-    [
-        ("upsert", {"added": 1, "updated": 1}, [("Ada 0 Lovelace",), ("Ada 1 Lovelace",)]),
-        ("insert", {"added": 1, "skipped": 1}, [("Ada 0 Lovelace",), ("Old",)]),
-        ("update", {"updated": 1, "skipped": 1}, [("Ada 1 Lovelace",)]),
-    ],
-)
-def test_another_database_is_written_row_by_row(world, postgres, mode, counts, rows):
-    postgres.run(PEOPLE, "INSERT INTO people VALUES ('ada1@example.com', 'Old', 'keep me')")
-    world.land(users(2))
-    target = SqlTarget(postgres.connect, dialect="other", placeholder="%s", connection="test", table="people")
-    dry = SqlTarget(postgres.connect, dialect="other", placeholder="%s", connection="test", table="people")
-    assert world.push(mapping(mode=mode), dry, dry_run=True)["expected"] == counts
-    assert world.push(mapping(mode=mode), target)["counts"] == counts
-    assert postgres.rows("people", "name") == rows
+def test_a_database_that_keeps_no_key_unique_is_refused(set_connection):
+    set_connection(conn_id="test_sql", conn_type="redshift", host="127.0.0.1")
+    with pytest.raises(AhaConfigurationError, match=r"test_sql \(type redshift\) is none .*docs/push/warehouse.md"):
+        Database("redshift", {}).target()
 
 
-def test_moments_reach_another_database_in_utc_and_none_stays_none(world, postgres):
-    postgres.run("CREATE TABLE people (email VARCHAR(100) PRIMARY KEY, seen timestamp)")
-    seen = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
-    world.land([user(0, accessed_at=seen), user(1, accessed_at=None)])
-    target = SqlTarget(postgres.connect, dialect="other", placeholder="%s", connection="test", table="people")
-    fields = {"email": {"source": "email", "required": True, "unique": True}, "seen": "accessed_at"}
-    assert world.push(mapping(fields=fields), target)["counts"] == {"added": 2}
-    rows = [("ada0@example.com", seen.replace(tzinfo=None)), ("ada1@example.com", None)]
-    assert postgres.rows("people", "email", "seen") == rows
+@pytest.mark.parametrize("kind", ["snowflake", "gcpbigquery", "trino", "duckdb", "odbc"])
+def test_any_other_database_is_refused(monkeypatch, kind):
+    from airflow.providers.common.compat.sdk import BaseHook
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    # Their providers aren't installed here; SQLAlchemy's name of the database must not count.
+    hook = type("Hook", (DbApiHook,), {"conn_type": kind, "conn_name_attr": "x", "dialect_name": "postgresql"})
+    monkeypatch.setattr(BaseHook, "get_hook", lambda conn_id: hook())
+    with pytest.raises(
+        AhaConfigurationError, match=rf"type {kind}\) is none of the databases that a push writes to"
+    ):
+        Database(kind, {}).target()
+
+
+def test_a_hook_of_ones_own_for_a_known_database_is_taken(monkeypatch, sqlite):
+    from airflow.providers.common.compat.sdk import BaseHook
+
+    hook = BaseHook.get_hook("test_sql")
+    hook.__class__ = type("Ours", (type(hook),), {"conn_type": "ours"})
+    monkeypatch.setattr(BaseHook, "get_hook", lambda conn_id: hook)
+    sqlite.run(PEOPLE)
+    assert [field.name for field in sqlite.target().fields() or ()] == ["email", "name", "note"]
+
+
+def test_redshift_is_refused_by_whatever_connection(world, postgres):
+    """It answers as PostgreSQL does, and its connection may be of that type; it says what it is."""
+    version = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC, Redshift 1.0.73348"
+    postgres.run(
+        PEOPLE,
+        "CREATE SCHEMA pretended",
+        f"CREATE FUNCTION pretended.version() RETURNS text LANGUAGE sql AS $$ SELECT '{version}' $$",
+        "ALTER ROLE aha SET search_path = pretended, pg_catalog, public",
+    )
+    world.land(users(1))
+    try:
+        with pytest.raises(AhaConfigurationError, match="Amazon Redshift is none of the databases"):
+            world.push(mapping(), postgres.target())
+    finally:
+        postgres.run("ALTER ROLE aha RESET search_path", "DROP SCHEMA pretended CASCADE")

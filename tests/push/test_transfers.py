@@ -164,7 +164,7 @@ def test_a_mapping_file_that_is_not_there_is_named(base):
 def test_a_connection_of_no_database_is_refused(base, set_connection):
     set_connection(conn_id="test_sql", conn_type="aha", host="acme", password="k")
     push = AhaToSqlOperator(task_id="push", mapping=mapping(), sql_conn_id="test_sql", table="t", inlets=[USERS])
-    with pytest.raises(AirflowFailException, match="is of no SQL database"):
+    with pytest.raises(AirflowFailException, match="of the type aha, which is no SQL database"):
         push.execute(context(land(base, "acme", "2026-08-01", 1)))
 
 

@@ -1,7 +1,10 @@
-"""The chain of manifests, and the command that names what was changed, removed or added."""
+"""The chain of manifests, and what is named that was changed, removed or added."""
 
 import json
+import os
+import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,13 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_aha import verify as command
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaStorageError
-from airflow_provider_aha.record.chain import close_try, verify
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.check import check, verify
 from airflow_provider_aha.record.register import files_elsewhere
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.store.store import Location, create_once, list_files, sha256, to_json
+from airflow_provider_aha.store.store import Location, create_once, list_files, sealed, sha256, to_json
 
 NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
 
@@ -39,7 +43,7 @@ def three_runs(location: Location) -> tuple[str, list[str]]:
 
 
 def findings(location: Location) -> list[str]:
-    return list(verify(location.fs, folder(location, "x").account_path))
+    return verify(location, "acme")
 
 
 def manifest(location: Location, number: int) -> dict[str, Any]:
@@ -134,8 +138,11 @@ def test_a_removed_manifest_is_named_and_what_it_vouched_for(local):
     account, folders = three_runs(local)
     local.fs.rm_file(f"{account}/manifests/00000002.json")
     found = findings(local)
-    assert found[0] == "manifests/00000002.json was removed: manifests/00000003.json comes after it."
-    assert found[1:] == [
+    assert found[:2] == [
+        "manifests/00000002.json was removed.",
+        "manifests/00000003.json comes after manifests/00000002.json, which isn't there.",
+    ]
+    assert found[2:] == [
         f"{folders[1]}/{name} {NO_MANIFEST}" for name in ("events/1/a.json", "events/1/b.json", "start.json")
     ]
 
@@ -143,7 +150,7 @@ def test_a_removed_manifest_is_named_and_what_it_vouched_for(local):
 def test_the_first_manifests_cannot_be_taken_away(local):
     account, _ = three_runs(local)
     local.fs.rm_file(f"{account}/manifests/00000001.json")
-    assert findings(local)[0] == "manifests/00000001.json was removed: manifests/00000002.json comes after it."
+    assert findings(local)[0] == "manifests/00000001.json was removed."
 
 
 def test_a_second_beginning_is_named(local):
@@ -151,6 +158,111 @@ def test_a_second_beginning_is_named(local):
     content = manifest(local, 1)
     local.fs.pipe_file(f"{account}/manifests/00000004.json", to_json(content))
     assert findings(local) == ["manifests/00000004.json says that it is the first, but others come before it."]
+
+
+def forge(location: Location, name: str, after: int, **facts: Any) -> str:
+    """Write a manifest that comes after another one, with right hashes; return its path."""
+    account = folder(location, "x").account_path
+    before = f"{after:08d}.json"
+    content = {
+        "account": "acme",
+        "finished_at": "2026-11-28T00:00:00+00:00",
+        "folder": "dag=d/run=forged/task=t",
+        "previous": before,
+        "previous_sha256": sha256(location.fs.cat_file(f"{account}/manifests/{before}")),
+        "files": {},
+        **facts,
+    }
+    location.fs.pipe_file(f"{account}/manifests/{name}", sealed(content))
+    return f"{account}/manifests/{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["00000002-aaaaaaaa.json", "2.json", "0000002x.json", "00000002 (1).json", "00000000.json", "x/1.json"]
+)
+def test_a_manifest_beside_the_chain_is_named_and_vouches_for_nothing(location, name):
+    account, folders = three_runs(location)
+    if Path(account).exists():
+        Path(account, "manifests/x").mkdir()
+    location.fs.pipe_file(f"{account}/dag=d/run=r2/approval.json", b"{}")
+    location.fs.pipe_file(f"{account}/{folders[0]}/events/1/a.json", b'{"n": 7}')
+    vouched = {"dag=d/run=r2/approval.json": sha256(b"{}"), f"{folders[0]}/events/1/a.json": sha256(b'{"n": 7}')}
+    forge(location, name, 1, files=vouched)
+    assert findings(location) == [
+        f"manifests/{name} lies beside the chain: whatever it says counts for nothing.",
+        f"{folders[0]}/events/1/a.json was changed.",
+        f"dag=d/run=r2/approval.json {NO_MANIFEST}",
+    ]
+
+
+def test_a_number_that_leaves_a_gap_is_named(local):
+    three_runs(local)
+    forge(local, "00000012.json", 3)
+    assert findings(local) == [
+        "manifests/00000004.json and all up to manifests/00000011.json were removed.",
+        "manifests/00000012.json comes after manifests/00000011.json, which isn't there.",
+    ]
+    # The chain goes on all the same: a forged manifest stops nobody.
+    one_run(local, "r4")
+    assert manifest(local, 13)["previous"] == "00000012.json"
+
+
+def test_a_manifest_that_comes_after_another_one_than_the_one_before_it_is_named(local):
+    three_runs(local)
+    forge(local, "00000004.json", 2)
+    assert findings(local) == [
+        "manifests/00000004.json comes after 00000003.json, but says that it comes after 00000002.json."
+    ]
+
+
+def test_a_manifest_of_another_account_is_named_and_vouches_for_nothing(local):
+    three_runs(local)
+    forge(local, "00000004.json", 3, account="other", files={"start.json": "00"})
+    assert findings(local) == ["manifests/00000004.json is a manifest of the account other."]
+
+
+def test_an_account_that_was_renamed_is_named(local):
+    account, _ = three_runs(local)
+    Path(account).rename(Path(account).with_name("account=gamma"))
+    assert verify(local, "gamma") == [
+        "account=gamma has the record of the account acme: its folder was renamed, or is a copy."
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../beta/x", "/etc/passwd", "dag=d/../../x"])
+def test_a_manifest_that_names_a_file_outside_of_the_record_is_none(local, name):
+    three_runs(local)
+    forge(local, "00000004.json", 3, files={name: "00"})
+    assert findings(local) == ["manifests/00000004.json names a file outside of the record: it is no manifest."]
+
+
+def test_a_manifest_in_which_a_key_stands_twice_is_none(local):
+    account, _ = three_runs(local)
+    path = Path(account, "manifests/00000003.json")
+    path.write_text(path.read_text().replace('"previous":', '"previous": "00000001.json", "previous":'))
+    assert findings(local)[0] == "manifests/00000003.json was changed, or is no manifest."
+
+
+def test_a_manifest_of_gigabytes_is_not_read(local, monkeypatch):
+    """Neither by who verifies nor by who comes after it."""
+    account, _ = three_runs(local)
+    with Path(account, "manifests/00000004.json").open("wb") as file:
+        file.truncate(3 * 10**9)
+    monkeypatch.setattr("airflow_provider_aha.record.chain.file_hash", lambda file: (file.close(), "00")[1:] * 2)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    assert findings(local) == ["manifests/00000004.json is too large for a manifest, and was not read."]
+    one_run(local, "r4")
+    assert manifest(local, 5)["previous_sha256"] == "00"
+
+
+def test_evidence_is_made_anew_by_its_own_task_only(local):
+    where = one_run(local, "r1")
+    path = f"{where.path}/evidence.parquet"
+    local.fs.pipe_file(path, b"first")
+    close_try(where, {})
+    local.fs.pipe_file(path, b"second")
+    close_try(folder(local, "r2"), {}, [path])
+    assert findings(local) == ["dag=d/run=r1/task=t/evidence.parquet was changed between two tries."]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"content_sha256": 1, "files": [1], "previous": null}'])
@@ -228,13 +340,129 @@ def test_a_plan_that_was_swapped_between_two_tasks_is_named(local):
     assert findings(local) == ["dag=d/run=r1/plan.json was changed between two tries."]
 
 
-def test_what_a_dying_worker_left_half_written_is_passed_over(local):
+def test_what_a_dying_worker_left_half_written_is_known_and_no_finding(local):
     account, folders = three_runs(local)
-    for where in ("manifests", folders[0], "register/2026-01-01"):
-        create_once(local.fs, f"{account}/{where}/.x.json.ab.tmp", b"{")
+    left = [f"{where}/.x.json.{'ab' * 16}.tmp" for where in (folders[0], "manifests", "register/2026-01-01")]
+    for name in left:
+        Path(account, name).parent.mkdir(parents=True, exist_ok=True)
+        Path(account, name).write_bytes(b"{")
     assert findings(local) == []
     one_run(local, "r4")
     assert findings(local) == []
+    assert check(local, "acme").notes == [
+        f"{name} was left by a writer that died: nothing reads it." for name in left
+    ]
+
+
+@pytest.mark.parametrize("name", [".x.tmp", "x.tmp", ".x.json.ab.tmp", f".{'ab' * 16}.tmp", f".x.{'ab' * 16}.TMP"])
+def test_what_no_worker_leaves_is_no_debris(local, name):
+    account, folders = three_runs(local)
+    Path(account, folders[0], name).write_bytes(b"")
+    assert findings(local) == [f"{folders[0]}/{name} {NO_MANIFEST}"]
+
+
+@pytest.mark.parametrize("location", ["s3"], indirect=True)
+def test_where_no_worker_leaves_anything_half_written_it_is_named(location):
+    account, folders = three_runs(location)
+    name = f"{folders[0]}/.x.json.{'ab' * 16}.tmp"
+    location.fs.pipe_file(f"{account}/{name}", b"")
+    assert findings(location) == [f"{name} {NO_MANIFEST}"]
+
+
+# --- what is no file -----------------------------------------------------------------------------
+
+LINK = "is a link: what lies behind it can be exchanged."
+
+
+@pytest.mark.parametrize("what", ["dag=d/run=r1", "dag=d/run=r1/task=t/start.json", "manifests"])
+def test_a_link_is_named_though_what_lies_behind_it_is_right(local, what):
+    account, _ = three_runs(local)
+    Path(account, what).rename(Path(local.path, "elsewhere"))
+    Path(account, what).symlink_to(Path(local.path, "elsewhere"))
+    found = findings(local)
+    assert f"{what} {LINK}" in found
+    assert what == "manifests" or len(found) == 1
+
+
+@pytest.mark.parametrize("what", ["deactivations/account=acme", "reviews/account=acme"])
+def test_an_account_s_folder_that_is_a_link_is_named(local, what):
+    three_runs(local)
+    path = Path(local.path, what)
+    (Path(local.path) / "elsewhere").mkdir()
+    if path.exists():
+        path.rename(Path(local.path, "elsewhere", "a"))
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(Path(local.path, "elsewhere", "a"))
+    assert findings(local) == [f"{what} {LINK}"]
+
+
+def test_a_link_to_nothing_or_to_itself_and_a_pipe_are_named_and_not_read(local):
+    account, folders = three_runs(local)
+    Path(account, folders[0], "nothing").symlink_to("/nowhere")
+    Path(account, "dag=d/run=loop").symlink_to(Path(account, "dag=d"))
+    os.mkfifo(Path(account, folders[0], "pipe"))
+    assert sorted(findings(local)) == [
+        f"dag=d/run=loop {LINK}",
+        f"{folders[0]}/nothing {LINK}",
+        f"{folders[0]}/pipe is no file, and was not read.",
+    ]
+
+
+def test_a_base_path_that_is_a_link_is_its_owner_s_choice(local):
+    three_runs(local)
+    link = f"{local.path}-link"
+    Path(link).symlink_to(local.path)
+    assert verify(Location(local.fs, link, link), "acme") == []
+
+
+def test_a_file_that_cannot_be_opened_is_named(local, monkeypatch):
+    _, folders = three_runs(local)
+    read = LocalFileSystem.cat_file
+
+    def refuse(self: Any, path: str, *arguments: Any, **options: Any) -> bytes:
+        # Root, as which tests may run, is refused nothing.
+        if path.endswith("run=r1/task=t/start.json"):
+            raise PermissionError(13, "Permission denied", path)
+        body: bytes = read(self, path, *arguments, **options)
+        return body
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", refuse)
+    assert findings(local) == [f"{folders[0]}/start.json can't be read: permission was denied."]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(local):
+    account, folders = three_runs(local)
+    Path(account, folders[0], "start.json").unlink()
+    Path(account, folders[0], "start.json").mkdir()
+    assert findings(local) == [f"{folders[0]}/start.json was removed."]
+
+
+def test_large_files_are_compared_piece_by_piece(location, monkeypatch):
+    account, folders = three_runs(location)
+    monkeypatch.setattr("airflow_provider_aha.record.check._SMALL", 1)
+    assert findings(location) == []
+    location.fs.pipe_file(f"{account}/{folders[1]}/events/1/a.json", b'{"n": 7}')
+    assert findings(location) == [f"{folders[1]}/events/1/a.json was changed."]
+
+
+def test_no_character_of_a_name_hides_in_a_finding(local):
+    account, folders = three_runs(local)
+    Path(account, folders[0], "a\u200b\n0 finding(s).").write_bytes(b"")
+    assert findings(local) == [
+        f"{folders[0]}/a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}0 finding(s). {NO_MANIFEST}"
+    ]
+
+
+def test_a_file_that_would_be_taken_for_one_of_a_review_is_named(local):
+    account, _ = three_runs(local)
+    create_once(local.fs, f"{local.path}/reviews/account=acme/review=a/review.json", b"{}")
+    close_try(folder(local, "r4"), {}, [f"{local.path}/reviews/account=acme/review=a/review.json"])
+    assert findings(local) == []
+    create_once(local.fs, f"{account}/reviews/review=a/review.json", b"{}")
+    assert findings(local) == [f"{account}/reviews/review=a/review.json {NO_MANIFEST}"]
+
+
+# --- several writers -----------------------------------------------------------------------------
 
 
 def test_tasks_that_end_at_once_make_one_chain(local):
@@ -257,14 +485,36 @@ def test_tasks_that_end_at_once_make_one_chain(local):
     ]
 
 
-def test_a_store_without_conditions_loses_no_manifest(tmp_path):
-    location = Location(MemoryFileSystem(), str(tmp_path), str(tmp_path))
-    three_runs(location)
+def test_of_two_writers_that_have_seen_the_same_end_one_takes_the_next_number(location, monkeypatch):
+    """The other one has claimed the number after the first has looked."""
+    one_run(location, "r1")
+    create = create_once
+
+    def late(fs: Any, path: str, body: bytes) -> bool:
+        monkeypatch.setattr("airflow_provider_aha.record.chain.create_once", create)
+        one_run(location, "faster")
+        return create(fs, path, body)
+
+    where = folder(location, "slower")
+    monkeypatch.setattr("airflow_provider_aha.record.chain.create_once", late)
+    path, _ = close_try(where, {"run_id": "slower"})
+    assert path.endswith("/manifests/00000003.json")
+    assert manifest(location, 2)["run_id"] == "faster"
     assert findings(location) == []
-    names = [
-        path.rpartition("/")[2] for path in location.fs.find(f"{folder(location, 'x').account_path}/manifests")
-    ]
-    assert [name[:9] for name in sorted(names)] == ["00000001-", "00000002-", "00000003-"]
+
+
+# --- a beginning that was pruned -----------------------------------------------------------------
+
+
+NOW, DAY = datetime.now(UTC), timedelta(days=1)
+
+
+@pytest.fixture
+def old_runs(local, monkeypatch) -> tuple[str, list[str]]:
+    """Three runs that are old enough to be pruned."""
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_aha.record.chain.timestamp", lambda: timestamp(NOW - 92 * DAY))
+        return three_runs(local)
 
 
 def pruned(location: Location, number: int) -> dict[str, str]:
@@ -272,14 +522,14 @@ def pruned(location: Location, number: int) -> dict[str, str]:
     account = folder(location, "x").account_path
     name = f"{number:08d}.json"
     anchor = {"name": name, "sha256": sha256(location.fs.cat_file(f"{account}/manifests/{name}"))}
-    close_try(folder(location, "prune"), {"pruned": anchor})
+    close_try(folder(location, "prune"), {"pruned": {**anchor, "older_than": timestamp(NOW - 91 * DAY)}})
     create_once(location.fs, f"{account}/manifests/anchor.json", to_json(anchor))
     return anchor
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_an_anchor_stands_for_what_was_pruned(local, whole):
-    account, folders = three_runs(local)
+def test_an_anchor_stands_for_what_was_pruned(local, old_runs, whole):
+    account, folders = old_runs
     anchor = pruned(local, 1)
     local.fs.rm_file(f"{account}/{folders[0]}/start.json")
     if whole:
@@ -287,9 +537,10 @@ def test_an_anchor_stands_for_what_was_pruned(local, whole):
         local.fs.rm_file(f"{account}/manifests/00000001.json")
     assert findings(local) == []
     local.fs.pipe_file(f"{account}/manifests/anchor.json", to_json(anchor | {"sha256": "00"}))
+    said = "what manifests/00000004.json says of a prune up to 00000001.json doesn't agree with it."
     assert findings(local) == [
         "manifests/00000001.json was changed after manifests/00000002.json was written.",
-        "manifests/anchor.json is of no prune: no manifest says that all up to 00000001.json was deleted.",
+        f"manifests/anchor.json was changed: {said}",
     ]
 
 
@@ -307,16 +558,48 @@ def test_an_anchor_hides_nothing_that_no_prune_has_deleted(local):
     ]
 
 
-def test_what_a_cut_off_prune_has_left_must_be_as_it_was(local):
+def test_an_anchor_that_was_removed_is_missed(local, old_runs):
+    account, folders = old_runs
+    pruned(local, 1)
+    for path in ("manifests/anchor.json", "manifests/00000001.json"):
+        local.fs.rm_file(f"{account}/{path}")
+    local.fs.rm(f"{account}/{folders[0]}", recursive=True)
+    assert findings(local)[2:] == [
+        "manifests/anchor.json was removed: manifests/00000004.json says that all up to 00000001.json was deleted."
+    ]
+
+
+def test_a_prune_that_was_forged_for_what_is_younger_than_any_prune_may_take_is_named(local):
+    """Also where it says that it took what is older: each manifest holds when the one before it was written."""
     account, folders = three_runs(local)
+    pruned(local, 2)
+    for number in (1, 2):
+        local.fs.rm(f"{account}/{folders[number - 1]}", recursive=True)
+        local.fs.rm_file(f"{account}/manifests/{number:08d}.json")
+    (finding,) = findings(local)
+    assert finding == (
+        "manifests/anchor.json is of a prune that may not be: "
+        "manifests/00000004.json took what was younger than 90 days."
+    )
+
+
+def test_a_prune_of_today_is_named(local, old_runs, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "DAY", timedelta(minutes=1))
+    pruned(local, 1)
+    (finding,) = findings(local)
+    assert "younger than 90 days" in finding
+
+
+def test_what_a_cut_off_prune_has_left_must_be_as_it_was(local, old_runs):
+    account, folders = old_runs
     pruned(local, 2)
     local.fs.pipe_file(f"{account}/{folders[0]}/start.json", b"{}")
     assert findings(local) == [f"{folders[0]}/start.json {NO_MANIFEST}"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"name": "00000001.json"}'])
-def test_a_broken_anchor_is_named(local, body):
-    account, _ = three_runs(local)
+def test_a_broken_anchor_is_named(local, old_runs, body):
+    account, _ = old_runs
     pruned(local, 1)
     local.fs.pipe_file(f"{account}/manifests/anchor.json", body)
     assert findings(local) == ["manifests/anchor.json was changed, or is no anchor."]
@@ -335,7 +618,7 @@ def test_records_that_cannot_be_read_are_an_error_of_their_own():
             raise PermissionError("denied")
 
     with pytest.raises(AhaStorageError):
-        list(verify(Broken(), "/a"))
+        verify(Location(Broken(), "/a", "/a"), "acme")
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_folder(local):
@@ -376,49 +659,3 @@ def test_real_runs_leave_a_whole_chain(anywhere):
     events = [path for path in anywhere.location.fs.find(anywhere.folder("r1").path) if "-outcome-" in path]
     anywhere.location.fs.rm_file(events[0])
     assert [line.rpartition(" ")[2] for line in anywhere.findings()] == ["removed."]
-
-
-# --- the command ---------------------------------------------------------------------------------
-
-
-def test_the_command_says_that_all_is_as_it_was_written(local, capsys):
-    three_runs(local)
-    assert command.main([local.path]) == 0
-    assert capsys.readouterr().out == "1 account(s), 0 finding(s).\n"
-
-
-@pytest.mark.parametrize("below", ["", "/deactivations/account=acme", "/deactivations/account=acme/"])
-def test_the_command_names_what_was_changed(local, capsys, below):
-    account, folders = three_runs(local)
-    Path(account, folders[0], "start.json").write_text("{}")
-    assert command.main([local.path + below]) == 1
-    assert (
-        capsys.readouterr().out == f"{account}: {folders[0]}/start.json was changed.\n1 account(s), 1 finding(s).\n"
-    )
-
-
-def test_the_command_checks_every_account(local, capsys):
-    for account in ("acme", "other"):
-        where = RunFolder(local, account, Run("d", "r", "t", 1, "ann"))
-        where.create("start.json", {})
-        close_try(where, {})
-    assert command.main([local.path]) == 0
-    assert capsys.readouterr().out == "2 account(s), 0 finding(s).\n"
-
-
-def test_the_command_takes_a_relative_path(local, monkeypatch, capsys):
-    three_runs(local)
-    monkeypatch.chdir(Path(local.path).parent)
-    assert command.main(["aha"]) == 0
-    assert "1 account(s)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("path", ["", "/deactivations/account=nobody"])
-def test_the_command_says_where_there_is_no_record(local, capsys, path):
-    assert command.main([local.path + path]) == 2
-    assert capsys.readouterr().err == f"There is no record below {local.path}{path}.\n"
-
-
-def test_the_command_refuses_a_path_in_one_sentence(capsys):
-    assert command.main(["s3://"]) == 2
-    assert capsys.readouterr().err.startswith("The URL 's3:/")

@@ -1,6 +1,7 @@
 """Evidence: one row per user with every column, readable by anybody, refused when it was cut short."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_aha.access.decide.named import undo
-from airflow_provider_aha.access.operations.user_fields import may_have_disabled
+from airflow_provider_aha.access.operations.user_fields import access_of, may_have_disabled
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.record.evidence import EVIDENCE, FILE, read_evidence, rows, write_evidence
-from airflow_provider_aha.record.journal import History
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, NONE, PROVEN, UNANSWERED, History
 from airflow_provider_aha.store.store import Location
 
 # The contract with everybody who reads evidence, as the issue lists it.
@@ -34,6 +35,8 @@ COLUMNS = [
     "approval_mode",
     "ticket",
     "actor_user_id",
+    "access",
+    "wanted_json",
     "before_json",
     "after_json",
     "intent_at",
@@ -42,6 +45,7 @@ COLUMNS = [
     "http_status",
     "request_id",
     "outcome",
+    "proof",
     "reason",
     "verified_by",
     "leave_date",
@@ -52,6 +56,12 @@ COLUMNS = [
     "try_number",
     "provider_version",
 ]
+
+
+def event(word: str | None, **facts: Any) -> dict[str, Any]:
+    """Make an event as a journal reads it; without a word it is an intent."""
+    known = {"event_id": "e", "intent": None, "proof": 0, "try_number": 1, "n": 1, "unique": "e"}
+    return known | ({"outcome": word} if word else {}) | facts
 
 
 def place(world: Any, run_id: str = "r1") -> Location:
@@ -82,7 +92,7 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "rule": "gone",
         "detail": "left on 2026-03-01",
         "leave_date": "2026-03-01",
-        "left_at": "2026-03-02T00:00:00Z",
+        "left_at": "2026-03-02T00:00:00+01:00",
     }
     anywhere.carry_out(anywhere.decide([user_id], facts=facts, **target))
     (row,) = read_evidence(place(anywhere))
@@ -96,7 +106,10 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "rule": "gone",
         "detail": "left on 2026-03-01",
         "leave_date": "2026-03-01",
-        "left_at": "2026-03-02 00:00:00.000000Z",
+        "left_at": "2026-03-01 23:00:00.000000Z",
+        "access": "taken",
+        "wanted_json": '{"enabled": false}',
+        "proof": 4,
         "requested_by": "ann",
         "actor_user_id": anywhere.owner,
         "http_status": 200,
@@ -128,7 +141,7 @@ def test_a_run_without_users_has_evidence_without_rows(world):
 
 
 def test_users_are_in_the_order_of_their_numbers():
-    outcome = {"event_id": "e", "outcome": "skipped", "answered_at": "2026-01-01T00:00:00Z"}
+    outcome = event("skipped")
     found = rows({user_id: History(outcomes=[outcome]) for user_id in ("10", "9", "100")})
     assert len(found) == 3
     assert list(found[0]) == EVIDENCE.names
@@ -137,9 +150,30 @@ def test_users_are_in_the_order_of_their_numbers():
 
 
 def test_an_intent_without_an_outcome_is_unknown():
-    intent = {"event_id": "e", "user_id": "1", "intent_at": "2026-01-01T00:00:00Z"}
-    (row,) = rows({"1": History(intents=[intent])})
-    assert (row["outcome"], row["event_id"]) == ("unknown", "e")
+    (row,) = rows({"1": History(intents=[event(None, intent="e", intent_at="2026-01-01T00:00:00Z")])})
+    assert (row["outcome"], row["proof"], row["event_id"]) == ("unknown", UNANSWERED, "e")
+    assert row["reason"] == "an intent without an outcome"
+
+
+def test_a_row_is_what_proves_the_most_and_says_what_came_after_it():
+    lost = event("failed", intent="a", proof=UNANSWERED, reason="no answer", http_status=503)
+    looked = event("blocked", try_number=2, reason="owner of the API key")
+    for outcomes in ([lost, looked], [looked, lost]):
+        (row,) = rows({"1": History(outcomes=outcomes)})
+        assert (row["outcome"], row["proof"], row["http_status"]) == ("failed", UNANSWERED, 503)
+        assert row["reason"] == "no answer; after that: blocked, owner of the API key"
+    proven = event("deactivated", intent="b", proof=PROVEN, reason="")
+    (row,) = rows({"1": History(outcomes=[looked, proven, lost])})
+    assert (row["outcome"], row["proof"], row["reason"]) == ("deactivated", PROVEN, "")
+
+
+@pytest.mark.parametrize("moment", ["soon", "2026-13-01T00:00:00Z", "2026-03-01", 7])
+def test_an_odd_moment_costs_its_own_cell_and_not_the_evidence_of_all_others(local, moment):
+    found = rows({"1": History(outcomes=[event("skipped", answered_at=moment, left_at=moment)])})
+    assert (found[0]["answered_at"], found[0]["left_at"]) == (None, None)
+    where = Location(local.fs, f"{local.path}/{FILE}", "e")
+    write_evidence(where.fs, where.path, found)
+    assert [row["outcome"] for row in read_evidence(where)] == ["skipped"]
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
@@ -189,58 +223,125 @@ def test_evidence_is_replaced_whole(world):
 
 # --- what an undo makes of it --------------------------------------------------------------------
 
+ROLES = {"administer_account": False, "administer_billing": True, "administer_configuration": False}
+BEFORE = {"enabled": True, "email": "a@b.c", "administrator": True, "administrator_roles": ROLES}
 
-def evidence_row(outcome: str, **facts: Any) -> dict[str, Any]:
-    before = {"enabled": True, "email": "a@b.c"}
+
+def evidence_row(proof: int, wanted: Any = None, before: Any = None, **facts: Any) -> dict[str, Any]:
+    wanted = {"enabled": False} if wanted is None else wanted
     row = dict.fromkeys(EVIDENCE.names) | {
         "account": "acme",
         "event_id": "e",
         "user_id": "1",
-        "outcome": outcome,
-        "before_json": json.dumps(before),
-        "intent_at": "2026-01-01",
+        "outcome": "deactivated",
+        "proof": proof,
+        "access": access_of(wanted) or "none",
+        "wanted_json": json.dumps(wanted),
+        "before_json": json.dumps(BEFORE if before is None else before),
+        "after_json": json.dumps({"updated_at": "2026-03-01T00:00:00Z"}),
     }
     return row | facts
+
+
+def undone(world: Any, row: dict[str, Any]) -> Any:
+    (target,) = undo(world.client, [row], facts={}).targets
+    return target
 
 
 @pytest.mark.parametrize(
     ("row", "disabled"),
     [
-        (evidence_row("deactivated"), True),
-        (evidence_row("disabled_after_crash", before_json=None, intent_at=None), True),
-        (evidence_row("unknown"), True),
-        (evidence_row("unverified", after_json="{}"), True),
-        (evidence_row("updated", after_json='{"enabled": false}'), True),
-        (evidence_row("updated", after_json='{"enabled": true}'), False),
-        (evidence_row("unverified", after_json='{"enabled": true}'), False),
-        (evidence_row("failed"), True),
-        (evidence_row("failed", http_status="502"), True),
-        (evidence_row("failed", http_status=422), False),
-        (evidence_row("failed", http_status="200", after_json='{"enabled": true}'), False),
-        (evidence_row("failed", intent_at=None), False),
-        (evidence_row("unknown", before_json='{"enabled": false}'), False),
-        (evidence_row("reactivated", before_json='{"enabled": false}'), False),
-        *((evidence_row(word), False) for word in ("unchanged", "skipped", "blocked", "dry_run")),
+        *((evidence_row(proof), True) for proof in (UNANSWERED, ACKNOWLEDGED, AFTER_CRASH, PROVEN)),
+        (evidence_row(NONE), False),
+        (evidence_row(PROVEN, {"enabled": True}), False),
+        (evidence_row(PROVEN, {"email": "x@b.c"}), False),
+        (evidence_row(UNANSWERED, before={"enabled": False}), False),
+        (evidence_row(UNANSWERED, before_json=None), False),
     ],
 )
-def test_an_undo_looks_at_everybody_whom_the_run_may_have_disabled(row, disabled):
+def test_what_a_run_may_have_done_is_told_by_proof_and_fields_not_by_a_word(row, disabled):
     assert may_have_disabled(row) is disabled
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "back"),
+    [
+        ({"enabled": False}, {}, {"enabled": True}),
+        # It would give all three rights, of which one was held.
+        ({"administrator": False}, {}, {"administrator_roles": {"administer_billing": True}}),
+        (
+            {"administrator_roles": {"administer_billing": False, "administer_account": False}},
+            {},
+            {"administrator_roles": {"administer_billing": True}},
+        ),
+        ({"administrator_roles": {"administer_account": False}, "enabled": False}, {}, {"enabled": True}),
+        ({"email": "x@b.c"}, {}, {"email": "a@b.c"}),
+        ({"email": "A@B.C", "enabled": False}, {}, {"enabled": True}),
+        ({"enabled": False, "first_name": "Zoe"}, {}, {"enabled": True}),
+        ({"enabled": False, "administrator": True}, {"administrator": False}, {"enabled": True}),
+        ({"enabled": False, "email": "x@b.c"}, {"enabled": False}, {"email": "a@b.c"}),
+    ],
+)
+def test_what_was_taken_is_given_back_field_by_field_and_no_more(world, wanted, before, back):
+    target = undone(world, evidence_row(PROVEN, wanted, BEFORE | before))
+    assert (target.changes, target.not_ours) == (back, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (evidence_row(UNANSWERED, outcome="failed"), "nothing proves that the run changed the user .*failed"),
+        (evidence_row(UNANSWERED, outcome="unknown", before_json=None, wanted_json=None, access=None), "nothing"),
+        (evidence_row(PROVEN, after_json="{}"), "didn't say when"),
+        (evidence_row(AFTER_CRASH, after_json=None), "didn't say when"),
+        (evidence_row(PROVEN, {"administrator": False}, {"administrator": True}), "doesn't say what to give back"),
+    ],
+)
+def test_what_cannot_be_told_is_named_and_left(world, row, reason):
+    target = undone(world, row)
+    assert re.match(f".*{reason}", target.not_ours)
+
+
+def test_what_was_acknowledged_only_needs_no_stamp_but_the_undos_own_read(world):
+    target = undone(world, evidence_row(ACKNOWLEDGED, after_json="{}"))
+    assert (target.changes, target.not_ours, target.updated_at) == ({"enabled": True}, None, None)
 
 
 def test_evidence_of_another_account_is_not_undone(world):
     with pytest.raises(AhaConfigurationError, match="of account other, the connection is of acme"):
-        undo(world.client, [evidence_row("deactivated", account="other")], facts={})
+        undo(world.client, [evidence_row(PROVEN, account="other")], facts={})
 
 
-@pytest.mark.parametrize("found", [[], [evidence_row("skipped")]])
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [evidence_row(NONE)],
+        [evidence_row(PROVEN, {"enabled": True}, {"enabled": False})],
+        [evidence_row(PROVEN, {"first_name": "Zoe"})],
+        [evidence_row(PROVEN, before={"enabled": False})],
+    ],
+)
 def test_there_may_be_nothing_to_undo(world, found):
-    with pytest.raises(AhaConfigurationError, match="nobody was disabled"):
+    with pytest.raises(AhaConfigurationError, match="nobody's access was taken"):
         undo(world.client, found, facts={})
 
 
-def test_evidence_that_was_written_over_is_not_undone(world):
+@pytest.mark.parametrize(
+    ("column", "body"),
+    [
+        *(
+            (column, body)
+            for column in ("before_json", "after_json", "wanted_json")
+            for body in ("{", "[1]", '"x"')
+        ),
+        ("before_json", '{"administrator_roles": [1]}'),
+        ("before_json", '{"administrator_roles": "x"}'),
+    ],
+)
+def test_evidence_that_was_written_over_is_not_undone(world, column, body):
     with pytest.raises(AhaSnapshotError, match="changed"):
-        undo(world.client, [evidence_row("failed", before_json="{")], facts={})
+        undo(world.client, [evidence_row(PROVEN, {"administrator": False}, **{column: body})], facts={})
     assert world.server.requests == []
 
 

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,10 +19,11 @@ from airflow_provider_aha.datasets.snapshot import snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
 from airflow_provider_aha.record import chain
-from airflow_provider_aha.record.chain import close_try, verify
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.check import check, verify
 from airflow_provider_aha.record.retention import Retention, prune
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.review.records import anchor_reviews, freeze, read_reviews, verify_reviews
+from airflow_provider_aha.review.records import freeze, paths_of, read_reviews
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location, create_once, list_files, sealed, to_json
 
@@ -80,27 +79,37 @@ class Place:
             create_once(self.fs, f"{folder.path}/{name}", to_json({"run": run_id, "name": name}))
         register = f"{folder.account_path}/register/{moment:%Y-%m-%d}/{run_id}.json"
         create_once(self.fs, register, b"{}")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chain, "timestamp", lambda: moment.isoformat())
-            close_try(folder, {"run_id": run_id}, [register])
+        self.close(folder, age, [register])
         return folder
+
+    def close(self, folder: RunFolder, age: timedelta, also: list[str]) -> None:
+        """Leave a manifest of that age."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chain, "timestamp", lambda: (NOW - age).isoformat())
+            close_try(folder, {}, also)
 
     def review(self, review_id: str, age: timedelta) -> str:
         created = (NOW - age).isoformat()
-        files = {"population": ("population.parquet", review_id.encode()), "page": ("page.html", b"<p>")}
+        files = {"population": ("population.parquet", review_id.encode()), "page": ("access_review.html", b"<p>")}
         facts = {"account": "acme", "review_id": review_id, "created_at": created}
         path = freeze(self.location, facts, files).path
-        if not self.location.url.startswith("s3"):
-            for file in list_files(self.fs, path):
-                self.age(file, age)
+        self.close(self.asking(review_id), age, paths_of(self.location, "acme", review_id))
         return path
+
+    def asking(self, review_id: str) -> RunFolder:
+        return RunFolder(self.location, "acme", Run("review", review_id, "t", 1, "ann"))
+
+    def submit(self, review_id: str, age: timedelta) -> None:
+        """Leave a submission of that age."""
+        record = {"submitted_at": (NOW - age).isoformat(), "file_sha256": "ab", "files": {}}
+        create_once(self.fs, f"{self.layout.review(review_id)}/submission.json", sealed(record))
+        self.close(self.asking(review_id), age, paths_of(self.location, "acme", review_id))
 
     def files(self) -> list[str]:
         return [path.removeprefix(f"{self.location.path}/") for path in list_files(self.fs, self.location.path)]
 
     def findings(self) -> list[str]:
-        account = RunFolder(self.location, "acme", RUN).account_path
-        return [*verify(self.fs, account), *verify_reviews(self.location, "acme")]
+        return verify(self.location, "acme")
 
     def half_snapshots(self) -> list[str]:
         """Return the snapshots that look whole, but lack a file."""
@@ -139,13 +148,13 @@ def test_snapshots_go_after_their_days_with_all_datasets_and_the_report(place):
 
 def test_a_dry_run_says_the_same_and_deletes_nothing(place):
     place.snapshot(500), place.snapshot(3)
-    place.run("r1", YEARS + DAY), place.run("r2", DAY)
-    place.review("a", YEARS + DAY), place.review("b", DAY)
+    place.run("r1", YEARS + DAY), place.review("a", YEARS + DAY)
+    place.run("r2", DAY), place.review("b", DAY)
     before = place.files()
     planned = place.prune(dry_run=True)
     assert place.files() == before
     assert planned == place.prune() | {"dry_run": True}
-    assert planned["files"] == 8 + 4 + 3
+    assert planned["files"] == 8 + 4 + 4
 
 
 def test_the_newest_snapshot_stays_however_old_it_is(here):
@@ -257,20 +266,6 @@ def test_a_file_that_a_later_manifest_names_stays_however_old_it_is_itself(here)
     assert here.findings() == []
 
 
-def test_of_two_that_wrote_at_once_none_is_cut_off(here, monkeypatch):
-    """Both manifests follow the same one, where a store has no conditions."""
-    first = here.run("r1", YEARS + 3 * DAY)
-    last, number = chain._last(here.fs, first.account_path), count(1)
-    names = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{next(number):08x}"))
-    monkeypatch.setattr(chain, "creates_conditionally", lambda _: False)
-    monkeypatch.setattr(chain, "_last", lambda *_: last)
-    monkeypatch.setattr(chain, "uuid", names)
-    here.run("r2", YEARS + DAY), here.run("r3", YEARS - DAY)
-    monkeypatch.undo()
-    assert here.prune()["manifests"] == 1
-    assert here.findings() == []
-
-
 @pytest.mark.parametrize("touch", ["change", "remove"])
 def test_a_removed_or_changed_file_of_the_rest_is_still_named(here, touch):
     here.run("r1", YEARS + DAY)
@@ -320,7 +315,7 @@ def test_runs_of_pushes_go_when_nothing_in_them_is_younger(here):
     assert here.fs.exists(sent)
 
 
-def test_reviews_go_from_the_oldest_on_and_the_rest_still_holds(place):
+def test_reviews_go_with_the_manifests_that_vouch_for_them(place):
     old = [place.review("2018-Q1", YEARS + 9 * DAY), place.review("2018-Q2", YEARS + DAY)]
     place.review("2018-Q3", YEARS - DAY), place.review("now", DAY)
     assert place.prune()["reviews"] == ["2018-Q1", "2018-Q2"]
@@ -332,39 +327,22 @@ def test_reviews_go_from_the_oldest_on_and_the_rest_still_holds(place):
     assert place.prune()["reviews"] == []
 
 
-def test_an_anchor_of_reviews_that_no_prune_has_left_is_found(here):
-    for review_id, days in (("a", 3), ("b", 2), ("c", 1)):
-        here.review(review_id, days * DAY)
-    gone = read_reviews(here.location, "acme")[:1]
-    anchor_reviews(here.location, "acme", gone)
-    here.fs.rm(gone[0].path, recursive=True)
-    (finding,) = here.findings()
-    assert "anchor.json is of no prune: no manifest says that reviews up to a were deleted" in finding
-
-
-def test_the_anchor_of_reviews_outlives_the_manifest_that_said_it_first(here):
-    for review_id, age in (("a", YEARS + DAY), ("b", 2 * DAY), ("c", DAY)):
-        here.review(review_id, age)
-    here.prune()
-    assert here.findings() == []
-    here.run("r1", timedelta(0))
-    later = NOW + YEARS + 400 * DAY
-    # Both reviews that are left stay: one is the newest, and the other is submitted then.
-    submitted = {"submitted_at": later.isoformat(), "file_sha256": "ab", "files": {}}
-    create_once(here.fs, f"{here.layout.review('b')}/submission.json", sealed(submitted))
-    prune(here.location, "acme", RUN, Retention(400 * DAY, YEARS), dry_run=False, now=later)
-    assert here.findings() == []
-
-
-def test_the_newest_review_stays_and_so_does_one_that_was_submitted_lately(here):
-    here.review("a", YEARS + 3 * DAY)
-    folder = here.review("b", YEARS + 2 * DAY)
-    here.review("c", YEARS + DAY)
-    submitted = {"submitted_at": (NOW - DAY).isoformat(), "file_sha256": "ab", "files": {}}
-    create_once(here.fs, f"{folder}/submission.json", sealed(submitted))
+def test_a_review_is_as_old_as_its_submission(here):
+    here.review("a", YEARS + 3 * DAY), here.review("b", YEARS + 2 * DAY)
+    here.submit("b", YEARS - DAY)
     assert here.prune()["reviews"] == ["a"]
-    assert [review.review_id for review in read_reviews(here.location, "acme")] == ["b", "c"]
+    assert [review.review_id for review in read_reviews(here.location, "acme")] == ["b"]
+    assert here.half_reviews() == []
     assert here.findings() == []
+
+
+def test_what_a_dead_task_left_of_a_review_goes_by_its_own_age(here):
+    here.review("a", DAY)
+    old = here.put(f"{here.layout.review('dead')}/population.parquet", YEARS + DAY)
+    young = here.put(f"{here.layout.review('dying')}/population.parquet", YEARS - DAY)
+    result = here.prune()
+    assert (result["reviews"], result["files"]) == ([], 1)
+    assert (here.fs.exists(old), here.fs.exists(young)) == (False, True)
 
 
 def test_a_review_that_was_taken_away_by_hand_is_still_named(here):
@@ -373,7 +351,8 @@ def test_a_review_that_was_taken_away_by_hand_is_still_named(here):
         here.review(review_id, days * DAY)
     here.prune()
     here.fs.rm(f"{here.layout.reviews}/review=b", recursive=True)
-    assert len(here.findings()) == 1
+    names = ("access_review.html", "population.parquet", "review.json")
+    assert here.findings() == [f"reviews/review=b/{name} was removed." for name in names]
 
 
 # --- dying in the middle -------------------------------------------------------------------------
@@ -405,7 +384,6 @@ def dies(original):
 fs.rm_file = dies(fs.rm_file)
 retention.close_try = dies(retention.close_try)
 retention.anchor_at = dies(retention.anchor_at)
-retention.anchor_reviews = dies(retention.anchor_reviews)
 retention.prune(
     Location(fs, given["base"], given["base"]), "acme", Run("prune", "r8", "prune", 1, "schedule"),
     retention.Retention(timedelta(days=400), timedelta(days=given["days"])),
@@ -418,13 +396,14 @@ def furnish(place: Place) -> None:
     """Two snapshots, two reviews and two runs too old."""
     for days in (900, 800, 1):
         place.snapshot(days)
-    for review_id, age in (("a", YEARS + 2 * DAY), ("b", YEARS + DAY), ("c", DAY)):
-        place.review(review_id, age)
-    place.run("r1", YEARS + 2 * DAY), place.run("r2", YEARS + DAY), place.run("r3", DAY)
+    place.review("a", YEARS + 2 * DAY), place.run("r1", YEARS + 2 * DAY)
+    place.review("b", YEARS + DAY), place.run("r2", YEARS + DAY)
+    place.review("c", DAY), place.run("r3", DAY)
 
 
-# Files of snapshots; manifest, anchor (its temporary file is removed, too) and files of reviews; the same of runs.
-STEPS = 2 * 8 + (1 + 2 + 2 * 3) + (1 + 2 + 2 * 4)
+# Files of snapshots; manifest and anchor (its temporary file is removed, too); files of two reviews and two runs,
+# each with its manifest.
+STEPS = 2 * 8 + (1 + 2) + 2 * (3 + 1) + 2 * (3 + 1)
 
 
 def kill_a_prune(place: Place, passes: int) -> None:
@@ -474,7 +453,7 @@ def test_wherever_it_dies_nothing_is_half_and_the_next_try_ends_it(here, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(type(here.fs), "rm_file", dies(type(here.fs).rm_file))
-        for name in ("close_try", "anchor_at", "anchor_reviews"):
+        for name in ("close_try", "anchor_at"):
             original = getattr(sys.modules["airflow_provider_aha.record.retention"], name)
             patch.setattr(f"airflow_provider_aha.record.retention.{name}", dies(original))
         with pytest.raises(DiedError):
@@ -570,5 +549,40 @@ def test_the_command_verifies_what_is_left(here, capsys):
     # Airflow 2 prints what is logged.
     capsys.readouterr()
     assert command.main([here.location.path]) == 0
-    deleted = f"{here.layout.deactivations}: manifests up to 00000001.json, and what they named, were deleted"
-    assert capsys.readouterr().out == f"{deleted} by a prune.\n1 account(s), 0 finding(s).\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(
+        "acme: Manifests up to 00000001.json, and what they named, were deleted by a prune: manifests/00000003.json"
+    )
+    assert said[-1] == "1 account(s), 0 finding(s)."
+
+
+def test_no_prune_may_take_what_the_operator_would_not(here):
+    """What is younger than 90 days is missed, though manifest and anchor agree."""
+    here.run("r1", 80 * DAY), here.run("r2", DAY)
+    here.prune(retention=Retention(400 * DAY, 70 * DAY))
+    (finding,) = here.findings()
+    assert finding.startswith("manifests/anchor.json is of a prune that may not be")
+
+
+def test_a_hash_that_was_kept_before_a_prune_is_still_known(here):
+    here.run("r1", YEARS + 2 * DAY), here.run("r2", YEARS + DAY), here.run("r3", DAY)
+    hashes = [one.sha256 for one in check(here.location, "acme").manifests]
+    here.prune()
+    chain = check(here.location, "acme")
+    assert chain.pruned_hashes() == set(hashes[:2])
+    assert chain.manifests[0].sha256 == hashes[2]
+
+
+def test_an_anchor_never_moves_back(here):
+    """A rule of the store's own has deleted manifests in another order than the prune that was cut off."""
+    folders = [here.run(f"r{number}", YEARS + (9 - number) * DAY) for number in range(4)]
+    here.run("now", DAY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow_provider_aha.record.retention._Prune._delete", lambda *_: None)
+        here.prune()
+    Path(here.layout.deactivations, "manifests/00000004.json").unlink()
+    here.fs.rm(folders[3].path, recursive=True)
+    (entry,) = Path(here.layout.deactivations).glob("register/*/r3.json")
+    entry.unlink()
+    here.prune()
+    assert here.findings() == []

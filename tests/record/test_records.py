@@ -15,7 +15,6 @@ from airflow_provider_aha.record.run import Run, RunFolder, path_part, run_path
 from airflow_provider_aha.store.store import (
     Location,
     create_once,
-    creates_conditionally,
     list_files,
     read_all,
     read_record,
@@ -203,8 +202,3 @@ def test_an_address_is_written_as_its_user_writes_it() -> None:
     location = Location(MemoryFileSystem(), "/bucket/aha", "s3://conn@bucket/aha")
     url = RunFolder(location, "acme", Run("d", "r", "t", 1, "x")).url("evidence.parquet")
     assert url == "s3://conn@bucket/aha/deactivations/account=acme/dag=d/run=r/task=t/evidence.parquet"
-
-
-def test_the_module_knows_which_stores_have_conditions(location: Location) -> None:
-    assert creates_conditionally(location.fs)
-    assert not creates_conditionally(MemoryFileSystem())

@@ -7,7 +7,9 @@ import pytest
 
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
-from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.chain import close_try
+from airflow_provider_aha.record.evidence import FILE, rows, write_evidence
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, NONE, PROVEN, UNANSWERED, Journal
 from airflow_provider_aha.record.register import (
     changed_within,
     entered,
@@ -28,8 +30,9 @@ def folder(location: Location, run_id: str = "r", task_id: str = "t") -> RunFold
     return RunFolder(location, "acme", Run("d", run_id, task_id, 1, "ann"))
 
 
-def outcome(where: RunFolder, user_id: str, word: str, at: datetime, **facts: Any) -> None:
-    Journal(where, 1).outcome(user_id, {"answered_at": timestamp(at), "outcome": word, **facts})
+def outcome(where: RunFolder, user_id: str, at: datetime, proof: int = PROVEN, **facts: Any) -> None:
+    facts = {"outcome": "deactivated", "access": "taken", "answered_at": timestamp(at), **facts}
+    Journal(where, 1).outcome(user_id, {**facts, "proof": proof})
 
 
 def intent(where: RunFolder, user_id: str, at: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,51 +52,141 @@ def ended(where: RunFolder, at: datetime, access: str | None = "taken", ids: tup
 def test_seven_days_count_and_no_more(location: Location) -> None:
     where = folder(location)
     ended(where, NOW - 7 * DAY)
-    outcome(where, "1", "deactivated", NOW - 7 * DAY + HOUR)
-    outcome(where, "2", "deactivated", NOW - 7 * DAY - HOUR)
+    outcome(where, "1", NOW - 7 * DAY + HOUR)
+    outcome(where, "2", NOW - 7 * DAY - HOUR)
     assert changed(location) == {"1"}
 
 
 def test_a_try_that_lasted_over_midnight_is_found(local: Location) -> None:
     where = folder(local)
     ended(where, NOW - 7 * DAY - HOUR)
-    outcome(where, "1", "deactivated", NOW - 7 * DAY + HOUR)
+    outcome(where, "1", NOW - 7 * DAY + HOUR)
     assert changed(local) == {"1"}
 
 
-@pytest.mark.parametrize(
-    ("word", "counts"),
-    [
-        ("deactivated", True),
-        ("disabled_after_crash", True),
-        ("updated", True),
-        ("unverified", True),
-        ("unchanged", False),
-        ("skipped", False),
-        ("blocked", False),
-        ("failed", False),
-        ("dry_run", False),
-    ],
-)
-def test_what_may_have_changed_access_counts(local: Location, word: str, counts: bool) -> None:
+@pytest.mark.parametrize("proof", [NONE, UNANSWERED, ACKNOWLEDGED, AFTER_CRASH, PROVEN])
+def test_what_may_have_changed_access_counts_whatever_its_word(local: Location, proof: int) -> None:
     ended(folder(local), NOW - DAY)
-    outcome(folder(local), "1", word, NOW - DAY)
-    assert changed(local) == ({"1"} if counts else set())
+    outcome(folder(local), "1", NOW - DAY, proof, outcome="failed")
+    assert changed(local) == (set() if proof == NONE else {"1"})
 
 
-def test_an_intent_without_outcome_and_a_lost_answer_count(local: Location, monkeypatch) -> None:
+def test_an_intent_without_outcome_counts(local: Location, monkeypatch) -> None:
     ended(folder(local), NOW - DAY)
     intent(folder(local), "1", NOW - DAY, monkeypatch)
-    outcome(folder(local), "2", "failed", NOW - DAY, unsettled=True)
-    assert changed(local) == {"1", "2"}
+    assert changed(local) == {"1"}
+
+
+def test_half_an_intent_counts_by_what_its_task_was_to_do_or_else_for_both(local: Location) -> None:
+    for run_id in ("a", "b"):
+        Journal(folder(local, run_id), 1).intent("1" if run_id == "a" else "2", {})
+    for path in local.fs.find(local.path):
+        local.fs.pipe_file(path, b"{")
+    ended(folder(local, "a"), NOW, "taken")
+    assert changed(local, "taken") == {"1", "2"}
+    assert changed(local, "given") == {"2"}
 
 
 def test_taking_and_giving_are_counted_apart(local: Location) -> None:
-    for run_id, user_id, access in (("a", "1", "taken"), ("b", "2", "given"), ("c", "3", None)):
-        ended(folder(local, run_id), NOW - DAY, access)
-        outcome(folder(local, run_id), user_id, "updated", NOW - DAY)
+    for run_id, user_id, access in (("a", "1", "taken"), ("b", "2", "given"), ("c", "3", "none")):
+        ended(folder(local, run_id), NOW - DAY, "taken")
+        outcome(folder(local, run_id), user_id, NOW - DAY, access=access)
     assert changed(local, "taken") == {"1"}
     assert changed(local, "given") == {"2"}
+
+
+def test_who_left_is_counted_apart(local: Location) -> None:
+    register(folder(local, "alive"), NOW - HOUR / 2, ["1", "2"], "taken", left_ids=["1"])
+    for run_id, user_id, user_class in (("a", "3", "left"), ("b", "4", "unused"), ("c", "5", "named")):
+        facts: dict[str, Any] = {"class": user_class}
+        outcome(folder(local, run_id), user_id, NOW - DAY, **facts)
+    mine = folder(local, "mine")
+    assert changed_within(mine, NOW, 7, "taken", left=True) == {"1", "3"}
+    assert changed_within(mine, NOW, 7, "taken", left=False) == {"2", "4", "5"}
+    assert changed_within(mine, NOW, 7, "taken") == {"1", "2", "3", "4", "5"}
+
+
+# --- records that are gone -----------------------------------------------------------------------
+
+
+def written(location: Location, *, manifest: bool = True) -> RunFolder:
+    """Let a task disable two users, as it ends: events, evidence, an entry in the register and a manifest."""
+    where = folder(location)
+    entry = register(where, NOW - DAY, ["1", "2"], "taken")
+    journal = Journal(where, 1)
+    for user_id in ("1", "2"):
+        facts = {"access": "taken", "class": "unused", "answered_at": timestamp(NOW - DAY)}
+        intent_id = journal.intent(user_id, facts)["intent"]
+        journal.outcome(user_id, {**facts, "intent": intent_id, "outcome": "deactivated", "proof": PROVEN})
+    write_evidence(where.fs, f"{where.path}/{FILE}", rows(journal.histories()))
+    sign_off(where, entry)
+    if manifest:
+        close_try(where, {}, [])
+    return where
+
+
+@pytest.mark.parametrize(
+    "lost", [["register"], [FILE], ["events"], ["register", FILE], ["register", "events"], [FILE, "events"]]
+)
+def test_whatever_is_lost_of_register_events_and_evidence_the_rest_is_counted(
+    location: Location, lost: Any
+) -> None:
+    where = written(location)
+    for name in lost:
+        location.fs.rm(f"{where.account_path if name == 'register' else where.path}/{name}", recursive=True)
+    now = datetime.now(UTC)
+    if {FILE, "events"} <= set(lost):
+        with pytest.raises(AhaSnapshotError, match=r"can't be counted.*run=r.*Nothing was done"):
+            changed_within(folder(location, "mine"), now, 10**3, "taken")
+    else:
+        assert changed_within(folder(location, "mine"), now, 10**3, "taken") == {"1", "2"}
+
+
+def test_a_lost_run_of_which_its_manifest_tells_is_not_counted_as_nothing(location: Location) -> None:
+    where = written(location)
+    for path in (f"{where.account_path}/register", where.run_path):
+        location.fs.rm(path, recursive=True)
+    with pytest.raises(AhaSnapshotError, match="can't be counted"):
+        changed_within(folder(location, "mine"), datetime.now(UTC), 7, "taken")
+    # After seven days it counts for nothing any more.
+    later = datetime.now(UTC) + 8 * DAY
+    assert changed_within(folder(location, "mine"), later, 7, "taken") == set()
+
+
+def test_events_count_without_register_evidence_and_manifest(location: Location) -> None:
+    """A task that died, and then the register was lost."""
+    where = written(location, manifest=False)
+    location.fs.rm(f"{where.account_path}/register", recursive=True)
+    location.fs.rm(f"{where.path}/{FILE}")
+    assert changed(location) == {"1", "2"}
+
+
+def test_evidence_that_cannot_be_read_is_passed_over_only_where_its_events_are(local: Location) -> None:
+    where = written(local)
+    local.fs.pipe_file(f"{where.path}/{FILE}", b"PAR1")
+    assert changed(local) == {"1", "2"}
+    local.fs.rm(f"{where.path}/events", recursive=True)
+    with pytest.raises(AhaSnapshotError, match="cut short or changed"):
+        changed(local)
+
+
+def test_another_run_is_seen_writing_though_the_register_is_lost(location: Location) -> None:
+    Journal(folder(location, "other"), 1).intent("1", {})
+    with pytest.raises(AhaError, match="Another run of this account is writing"):
+        refuse_beside_another(folder(location, "mine"), datetime.now(UTC))
+
+
+def test_a_worker_that_goes_on_after_its_task_has_ended_is_seen(local: Location) -> None:
+    """The retry has signed off; the first worker wakes up and writes an intent."""
+    other, now = folder(local, "other"), datetime.now(UTC)
+    register(other, now, ["1"], "taken")
+    ended(other, now, "taken", ("1",))
+    Journal(other, 1).intent("1", {})
+    with pytest.raises(AhaError, match="Another run of this account is writing"):
+        refuse_beside_another(folder(local, "mine"), now)
+
+
+# --- tasks under way -----------------------------------------------------------------------------
 
 
 def test_whom_a_run_under_way_may_still_change_counts(local: Location) -> None:
@@ -117,13 +210,13 @@ def test_a_later_try_takes_the_place_of_one_that_died(local: Location) -> None:
 
 def test_a_task_does_not_count_itself(local: Location) -> None:
     register(folder(local, "mine"), NOW, ["1"], "taken")
-    outcome(folder(local, "mine"), "2", "deactivated", NOW)
+    outcome(folder(local, "mine"), "2", NOW)
     assert changed(local) == under_way(folder(local, "mine"), NOW) == set()
 
 
 def test_an_outcome_without_a_moment_counts_as_recent(local: Location) -> None:
     ended(folder(local), NOW - DAY)
-    Journal(folder(local), 1).outcome("1", {"answered_at": "soon", "outcome": "deactivated"})
+    outcome(folder(local), "1", NOW, answered_at="soon")
     assert changed(local) == {"1"}
 
 
@@ -141,7 +234,7 @@ def test_an_answered_intent_of_another_run_refuses_nothing(local: Location) -> N
     other = folder(local, "other")
     register(other, NOW, ["1"], "taken")
     event = Journal(other, 1).intent("1", {})
-    outcome(other, "1", "deactivated", NOW, event_id=event["event_id"])
+    outcome(other, "1", NOW, intent=event["intent"])
     refuse_beside_another(folder(local, "mine"), NOW)
 
 

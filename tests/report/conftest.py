@@ -21,6 +21,7 @@ from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
+from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.report.build import Asked, make_report
 from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
@@ -84,9 +85,7 @@ class Desk:
     def asked(self, review_id: str | None = None, run_id: str = "r1", **terms: Any) -> Asked:
         return Asked(
             account=ACCOUNT,
-            dag_id="aha_access_review",
-            run_id=run_id,
-            requested_by="ann",
+            run=Run("aha_access_review", run_id, "report", 1, "ann"),
             terms=Terms.read({**PRICES, **terms}),
             review_id=review_id,
             **self.given,

@@ -150,7 +150,7 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
             facts = {"approved_by_name": "carla"}
             decision = decide(client, people, {"enabled": False}, action="deactivate", facts=facts)
             left = [(datetime.now(UTC) - timedelta(hours=hours)).isoformat() for hours in (6, 30, 100)]
-            targets = [replace(target, leave_date=day) for target, day in zip(decision.targets, left, strict=True)]
+            targets = [replace(target, left_at=day) for target, day in zip(decision.targets, left, strict=True)]
             decision = replace(decision, targets=targets)
             folder = RunFolder(desk.location, "acme", run)
             owner = str(client.me()["id"])
@@ -166,3 +166,54 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
     assert summary["attention"]["came_back"] == 1
     html = (desk.folder / "aha/reports/account=acme").glob("*/access_review.html")
     assert "Came back after being disabled" in next(html).read_text("utf-8")
+
+
+def test_what_was_done_by_updates_is_counted_the_administrator_grant_included(small):
+    """A form may disable, enable, rename, and give the account to another mailbox or an administrator right."""
+    account = Account.generate(60)
+    desk = small([])
+    users = list(account.users())
+    people = [user["id"] for user in users if user["enabled"] and not user["administrator"]]
+    boss = [user["id"] for user in users if user["enabled"] and user["administrator"]][-1]
+    off = next(user["id"] for user in users if not user["enabled"])
+    changes = {
+        people[0]: {"administrator": True},
+        people[1]: {"administrator_roles": {"administer_billing": True}, "email": "new@example.com"},
+        people[2]: {"enabled": False},
+        people[3]: {"first_name": "Zoe"},
+        off: {"enabled": True},
+        boss: {"administrator": False},
+    }
+    with SandboxServer(account=account) as server:
+        config = ClientConfig(server.url, "acme", server.key, requests_per_second=10**5, requests_per_minute=10**6)
+        with AhaClient(config) as client:
+            owner = str(client.me()["id"])
+            assert owner != boss
+            for number, (user_id, wanted) in enumerate(changes.items()):
+                run = Run("aha_update_user", f"r{number}", "carry_out", 1, "alice")
+                facts = {"approved_by_name": "carol"}
+                decision = decide(client, [user_id], wanted, action="update", facts=facts)
+                folder = RunFolder(desk.location, "acme", run)
+                carry_out(client, folder, run, decision, caps=Caps(), protection=Protection(owner), dry_run=False)
+            desk.now = datetime.now(UTC) + timedelta(hours=1)
+            extract(client, desk.location, datasets=DATASETS, connection_id="aha", now=lambda: desk.now)
+    actions = desk.report()["actions"]
+    expected = {
+        "planned": 6,
+        "disabled": 1,
+        "reactivated": 1,
+        "rights_granted": 2,
+        "rights_revoked": 1,
+        "emails_changed": 1,
+        "others": 1,
+        "verified": 1,
+        "failed": 0,
+        "blocked": 0,
+        "came_back": 0,
+    }
+    assert {name: actions[name] for name in expected} == expected
+    (page,) = (desk.folder / "aha/reports/account=acme").glob("*/access_review.html")
+    text = page.read_text("utf-8")
+    assert "<dt>Administrator rights granted</dt><dd>2</dd>" in text
+    assert "<dt>Asked for by</dt><dd>alice</dd>" in text
+    assert "<dt>Approved by</dt><dd>carol</dd>" in text

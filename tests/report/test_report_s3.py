@@ -104,6 +104,6 @@ def test_a_review_on_s3_from_the_page_to_its_decisions(store, capsys):
     assert verify([path]) == 0
     location.fs.pipe_file(f"{folder}/{TABLE}", b"another")
     assert verify([path]) == 1
-    assert f"{folder}/{TABLE} is missing, or is not the file" in capsys.readouterr().out
+    assert f"acme: reviews/review=2026-Q4/{TABLE} was changed.\n" in capsys.readouterr().out
     with pytest.raises(AhaSnapshotError):
         read_published(location, "acme", "review", "2026-Q4", TABLE)

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.review import records as reviews
 from airflow_provider_aha.review.submission import read_lines, submit
 from airflow_provider_aha.review.worklist import CHOICES
 from airflow_provider_aha.store.store import create_once, sealed
-from airflow_provider_aha.verify import main as verify
+from airflow_provider_aha.verify import main as command
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
 
@@ -102,74 +103,118 @@ def test_a_try_that_died_while_freezing_is_finished_by_the_next_one(desk, monkey
     assert Sheet(desk).submit()["reviewed"] > 1000
 
 
-def test_what_was_frozen_and_then_changed_is_found(desk, sheet):
+def manifests(desk):
+    """The manifests of the account's chain, oldest first."""
+    return [json.loads(path.read_text()) for path in sorted(desk.folder.glob("aha/deactivations/**/0*.json"))]
+
+
+def findings(desk):
+    return verify(desk.location, "acme")
+
+
+FOLDER = "reviews/review=2026-Q4"
+IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is still running, or died."
+
+
+def test_opening_and_submitting_a_review_are_tries_of_the_account_s_one_chain(desk, sheet):
     sheet.submit()
-    assert list(reviews.verify_reviews(desk.location, "acme")) == []
-    folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
-    for name in ("population.parquet", "decisions.parquet", "access_review.html"):
-        path = folder / name
-        whole = path.read_bytes()
-        path.write_bytes(whole + b" ")
-        (finding,) = reviews.verify_reviews(desk.location, "acme")
-        assert name in finding
-        path.write_bytes(whole)
+    opened, submitted = manifests(desk)
+    assert (opened["action"], opened["ended"], opened["review_id"]) == ("open_review", "completed", "2026-Q4")
+    assert (opened["dag_id"], opened["run_id"], opened["requested_by"]) == ("aha_access_review", "r1", "ann")
+    assert (submitted["action"], submitted["ended"], submitted["requested_by"]) == (
+        "submit_review",
+        "completed",
+        "carla",
+    )
+    assert submitted["previous"] == "00000001.json"
+    frozen = {"review.json", "population.parquet", "manifest.json"}
+    frozen |= {f"access_{name}" for name in ("review.html", "review.csv", "summary.json")}
+    assert opened["files"].keys() == {f"{FOLDER}/{name}" for name in frozen}
+    added = {"submission.json", "submitted.csv", "decisions.parquet"}
+    assert submitted["files"].keys() == {f"{FOLDER}/{name}" for name in frozen | added}
+    assert findings(desk) == []
 
 
-@pytest.mark.parametrize("name", ["review.json", "submission.json"])
-def test_a_record_that_was_changed_is_found_though_nothing_came_after_it(desk, sheet, name):
+def test_a_report_without_a_review_is_in_no_chain(desk):
+    desk.report()
+    assert manifests(desk) == []
+
+
+def test_a_try_that_is_refused_leaves_a_manifest_that_says_why(desk, sheet):
+    with pytest.raises(AhaConfigurationError):
+        desk.report("2026-Q4", run_id="r2")
+    sheet.rows.pop()
+    with pytest.raises(AhaConfigurationError):
+        sheet.submit()
+    assert [(one["action"], one["ended"], one["files"]) for one in manifests(desk)[1:]] == [
+        ("open_review", "failed", {}),
+        ("submit_review", "failed", {}),
+    ]
+    assert "frozen already" in manifests(desk)[1]["reason"]
+    assert "missing from the file" in manifests(desk)[2]["reason"]
+    assert findings(desk) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["population.parquet", "decisions.parquet", "access_review.html", "review.json", "submission.json"],
+)
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_what_was_frozen_or_decided_and_then_changed_is_found(desk, sheet, name, how):
     sheet.submit()
     (path,) = desk.folder.glob(f"aha/reviews/**/{name}")
-    path.write_text(path.read_text().replace("acme", "acmf"))
-    (finding,) = reviews.verify_reviews(desk.location, "acme")
-    assert finding == f"{path} was changed."
+    path.unlink() if how == "removed" else path.write_bytes(path.read_bytes() + b" ")
+    assert findings(desk) == [f"{FOLDER}/{name} was {how}."]
 
 
-@pytest.mark.parametrize("how", ["forged with care", "removed"])
-def test_a_later_review_vouches_for_the_decisions_of_the_ones_before_it(desk, sheet, how):
+def test_a_submission_that_was_forged_with_care_is_found(desk, sheet):
     sheet.submit()
-    desk.now += timedelta(minutes=1)
-    desk.report("later")
     (path,) = desk.folder.glob("aha/reviews/**/submission.json")
-    if how == "removed":
-        path.unlink()
-    else:
-        record = json.loads(path.read_text()) | {"submitted_by": "dora"}
-        del record["content_sha256"]
-        path.write_bytes(sealed(record))
-    findings = list(reviews.verify_reviews(desk.location, "acme"))
-    assert any("The submission of the review 2026-Q4 was changed or removed" in finding for finding in findings)
+    record = json.loads(path.read_text()) | {"submitted_by": "dora"}
+    del record["content_sha256"]
+    path.write_bytes(sealed(record))
+    assert findings(desk) == [f"{FOLDER}/submission.json was changed."]
+
+
+def test_a_population_that_was_changed_before_decisions_were_submitted_is_found(desk, sheet):
+    (path,) = desk.folder.glob("aha/reviews/**/access_review.html")
+    path.write_bytes(b"")
+    sheet.submit()
+    assert findings(desk) == [f"{FOLDER}/access_review.html was changed between two tries."]
 
 
 def test_a_file_that_was_added_to_a_review_is_named(desk, sheet):
     folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
-    (folder / "decisions.parquet").write_bytes(b"")
-    (finding,) = reviews.verify_reviews(desk.location, "acme")
-    assert finding.startswith(f"{folder}/decisions.parquet is in no record of a review")
+    (folder / "submission-2.json").write_bytes(b"{}")
+    assert findings(desk) == [f"{FOLDER}/submission-2.json {IN_NO_MANIFEST}"]
+    # No later try vouches for it.
+    sheet.submit()
+    assert findings(desk) == [f"{FOLDER}/submission-2.json {IN_NO_MANIFEST}"]
 
 
-def test_what_tries_that_died_have_left_is_named_by_the_one_that_ended(desk):
+def test_what_tries_that_died_have_left_is_vouched_for_by_the_one_that_ended(desk):
     folder = desk.folder / "aha" / "reviews" / "account=acme" / "review=2026-Q4"
     folder.mkdir(parents=True)
     (folder / "population.parquet").write_bytes(b"half")
-    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 1
+    assert findings(desk) == [f"{FOLDER}/population.parquet {IN_NO_MANIFEST}"]
     desk.report("2026-Q4")
     (folder / "decisions.parquet").write_bytes(b"half")
     Sheet(desk).submit()
-    assert list(reviews.verify_reviews(desk.location, "acme")) == []
+    assert findings(desk) == []
 
 
-def test_a_review_that_was_taken_away_is_missed_by_the_next_one(desk):
+def test_a_review_that_was_taken_away_is_missed(desk):
     for number in (1, 2, 3):
-        desk.report(f"r{number}")
+        desk.report(f"r{number}", run_id=f"r{number}")
         desk.now += timedelta(minutes=1)
     shutil.rmtree(desk.folder / "aha/reviews/account=acme/review=r2")
-    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 1
-
-
-def test_the_newest_review_cannot_be_made_none_by_taking_its_record_away(desk, sheet):
-    (path,) = desk.folder.glob("aha/reviews/**/review.json")
-    path.unlink()
-    assert len(list(reviews.verify_reviews(desk.location, "acme"))) == 5
+    assert len(findings(desk)) == 6
+    for path in desk.folder.glob("aha/deactivations/**/00000002.json"):
+        path.unlink()
+    assert findings(desk) == [
+        "manifests/00000002.json was removed.",
+        "manifests/00000003.json comes after manifests/00000002.json, which isn't there.",
+    ]
 
 
 @pytest.mark.parametrize(("days", "is_overdue"), [(29, True), (30, False)])
@@ -353,14 +398,13 @@ def test_every_choice_can_be_submitted(sheet):
     assert record["reviewed"] == len(sheet.rows) - 1
 
 
-def test_verify_looks_at_reviews_too(desk, sheet, capsys):
+def test_the_command_looks_at_reviews_too(desk, sheet, capsys):
     sheet.submit()
-    assert verify([str(desk.folder / "aha")]) == 0
-    assert capsys.readouterr().out == "1 account(s), 0 finding(s).\n"
+    assert command([str(desk.folder / "aha")]) == 0
     (path,) = desk.folder.glob("aha/reviews/**/decisions.parquet")
     path.unlink()
-    assert verify([str(desk.folder / "aha")]) == 1
-    assert "decisions.parquet is missing" in capsys.readouterr().out
+    assert command([str(desk.folder / "aha")]) == 1
+    assert "acme: reviews/review=2026-Q4/decisions.parquet was removed.\n" in capsys.readouterr().out
 
 
 # --- a real spreadsheet program ------------------------------------------------------------------

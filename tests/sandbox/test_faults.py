@@ -268,8 +268,9 @@ def test_truncated_json(api, fault):
         answer.json()
 
 
-def test_dripped_body(api, fault):
-    fault("dripped_body", pause=0.0, times=1)
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+def test_dripped_body(api, fault, size):
+    fault("dripped_body", size=size, pause=0.0, times=1)
     with api.get("/users", params={"per_page": 1}, stream=True) as answer:
         pieces = list(answer.raw.stream(100_000))
     assert json.loads(b"".join(pieces))["users"]

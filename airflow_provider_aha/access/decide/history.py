@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.operations.user_fields import enables
-from airflow_provider_aha.access.plan.plan import load_beside, load_decisions
+from airflow_provider_aha.access.operations.user_fields import may_have_enabled
+from airflow_provider_aha.access.plan.plan import POSTPONED, load_beside, load_decisions
 from airflow_provider_aha.common.arrow import array_of, literal, milliseconds, values_of, whole
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Known, Load
-from airflow_provider_aha.record.journal import histories
-from airflow_provider_aha.record.register import entries
-from airflow_provider_aha.record.run import START, account_path
+from airflow_provider_aha.record.register import recent_folders, written_rows
+from airflow_provider_aha.record.run import account_path
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import (
     Location,
@@ -28,7 +27,6 @@ from airflow_provider_aha.store.store import (
     parse_record,
     read_bytes,
     read_files,
-    read_record,
     sha256,
     to_json,
 )
@@ -98,23 +96,17 @@ def enabled_again(location: Location, account: str, *, as_of: datetime, days: in
 
 
 def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -> Iterator[tuple[str, datetime]]:
-    """Read the journals, which evidence is made of: a run that died may have left no more than that."""
-    fs = location.fs
-    for entry in entries(fs, account_path(location, account), as_of, days):
-        if entry.access == "taken" and not _is_update(fs, entry.folder):
-            continue
-        for user_id, history in histories(fs, f"{entry.folder}/events").items():
-            for event in history.outcomes:
-                if enables(event):
-                    yield user_id, _moment(event.get("answered_at"))
-            unsettled = history.unsettled if entry.access == "given" else None
-            if unsettled is not None:
-                yield user_id, _moment(unsettled.get("answered_at") or unsettled["intent_at"])
-
-
-def _is_update(fs: AbstractFileSystem, folder: str) -> bool:
-    """Tell whether a task that took access may have given some, too: an update sets several fields at once."""
-    return (read_record(fs, f"{folder}/{START}") or {}).get("action") == "update"
+    """Read journals and evidence: a run that died may have left the one, a store that lost files the other."""
+    for folder in recent_folders(location.fs, account_path(location, account), as_of, days):
+        for row in written_rows(location.fs, folder):
+            try:
+                enabled = may_have_enabled(row)
+            except (AttributeError, TypeError, ValueError):
+                raise AhaSnapshotError(
+                    f"{folder} holds a record that was changed: a column of JSON is none."
+                ) from None
+            if enabled:
+                yield str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
 
 
 def _from_snapshot(
@@ -158,11 +150,15 @@ class Carried:
     :param flagged_since: since when users have been flagged.
     :param loads: the last accepted load of each roster, by its name.
     :param known: what the loads of each roster so far say about addresses, by its name.
+    :param postponed: users whom the last plan has postponed, since the caps left no room for them.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the last plan was made.
     """
 
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
     loads: Mapping[str, Load] = field(default_factory=dict)
     known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
+    postponed: frozenset[str] = frozenset()
+    guards_were_set: bool = False
 
 
 def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan_sha256: str, header: Any) -> None:
@@ -182,6 +178,7 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
         "plan_sha256": plan_sha256,
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
         "rosters": [roster["name"] for roster in header["rosters"]],
+        "guards_set": bool(header["policy"].get("guards_set")),
     }
     path = f"{account_folder}/plans/{moment:%Y%m%dT%H%M%S%f}-{plan_sha256[:16]}.json"
     create_once(fs, path, to_json(entry))
@@ -202,9 +199,13 @@ def carried(
     """
     fs, folder = location.fs, account_path(location, account)
     flagged: dict[str, datetime] | None = None if unused_rules else {}
+    postponed: frozenset[str] = frozenset()
+    guards_were_set: bool | None = None
     loads: dict[str, Load] = {}
     known: dict[str, dict[str, Known]] = {}
     for entry in _entries(fs, folder, as_of):
+        if guards_were_set is None:
+            guards_were_set = bool(entry.get("guards_set"))
         if flagged is None and as_of - _moment(entry["as_of"]) > _FLAGGED_FOR:
             flagged = {}
         if flagged is not None and loads.keys() >= set(rosters):
@@ -219,10 +220,11 @@ def carried(
         header, decisions = plan
         if use_flags:
             flagged = _moments(decisions, "first_flagged_at")
+            postponed = _postponed(decisions)
         if use_loads:
             loads |= {load.name: load for load in _loads(header) if load.name in use_loads}
             known |= _read_known(fs, f"{folder}/{entry['plan']}", header, use_loads)
-    return Carried(flagged or {}, loads, known)
+    return Carried(flagged or {}, loads, known, postponed, bool(guards_were_set))
 
 
 def _loads(header: Mapping[str, Any]) -> Iterator[Load]:
@@ -274,6 +276,11 @@ def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dic
         )
     header = parse_record(body, path)
     return header, load_decisions(fs, path, header)
+
+
+def _postponed(decisions: pa.Table) -> frozenset[str]:
+    those = pc.equal(decisions.column("decision"), literal(POSTPONED, pa.string()))
+    return frozenset(decisions.filter(those).column("user_id").to_pylist())
 
 
 def _moments(decisions: pa.Table, name: str) -> dict[str, datetime]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_aha.access.operations.base import GIVEN
-from airflow_provider_aha.access.operations.user_fields import access_of, is_administrator, may_have_disabled
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.user_fields import access_of, compare, gives_back, is_administrator
 from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
+from airflow_provider_aha.api.records import readable
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
@@ -19,6 +20,7 @@ from airflow_provider_aha.exceptions import (
     AhaNotFoundError,
     AhaSnapshotError,
 )
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED
 
 
 def decide(
@@ -50,7 +52,8 @@ def decide(
     access = access_of(changes)
     by_id: dict[str, dict[str, Any]] = {}
     if named and (access or any("@" in user for user in named)):
-        by_id = {user["id"]: user for user in client.iter_users()}
+        # One odd record of somebody else must not keep all others from being decided about.
+        by_id = {user["id"]: readable(user)[0] for user in client.iter_users()}
     asked = _resolve(client, named, by_id, known or {})
     ids = list(dict.fromkeys(asked.get(user, user) for user in named))
     enabled = [user for user in by_id.values() if user.get("enabled")]
@@ -68,41 +71,77 @@ def decide(
 
 
 def undo(client: AhaClient, found: Sequence[Mapping[str, Any]], *, facts: Mapping[str, Any]) -> Decision:
-    """Decide to enable exactly those again whom a run disabled, crash cases included.
+    """Decide to give back exactly the access that a run took, field by field, crash cases included.
 
     :param client: client of the account.
     :param found: the evidence of that run.
     :param facts: columns of the evidence that are the same for every user.
-    :return: the decision; users who were changed since they were disabled will be refused.
-    :raises AhaConfigurationError: when the evidence is of another account, or nobody was disabled.
+    :return: the decision. Users who were changed since will be refused. Those of whom the evidence doesn't prove
+        that the run did it stay in the decision, so that its evidence names them.
+    :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
-    accounts = {row["account"] for row in found} - {client.config.account}
+    known = to_give_back(found, client.config.account)
+    plans = {row["plan_sha256"] for row in found if str(row["user_id"]) in known}
+    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
+    decision = decide(client, list(known), {"enabled": True}, action="reactivate", facts=facts)
+    return replace(decision, targets=list(known.values()))
+
+
+def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, Target]:
+    """Find out whose access a run took, and what they had before.
+
+    :param found: the evidence of that run.
+    :param account: the account of the connection.
+    :return: what is to be given back, by user id. Users of whom the evidence doesn't prove that the run did it are
+        in it, with the reason as ``not_ours``.
+    :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
+    :raises AhaSnapshotError: when the evidence holds something else than this package writes.
+    """
+    # Of an intent that can't be read nothing is known but its user.
+    told = [row for row in found if not (row["account"] is None and row["proof"] == UNANSWERED)]
+    accounts = {row["account"] for row in told} - {account}
     if accounts:
         raise AhaConfigurationError(
-            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of "
-            f"{client.config.account}."
+            f"This evidence is of account {', '.join(map(str, accounts))}, the connection is of {account}."
         )
     try:
-        disabled = {str(row["user_id"]): row for row in found if may_have_disabled(row)}
-    except ValueError:
+        taken = [one for row in found if (one := _taken(row)) is not None]
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise AhaSnapshotError("This evidence was changed: a column of JSON holds something else.") from None
-    if not disabled:
-        raise AhaConfigurationError("By this evidence nobody was disabled, so there is nothing to undo.")
-    plans = {row["plan_sha256"] for row in disabled.values()}
-    facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
-    decision = decide(client, list(disabled), {"enabled": True}, action="reactivate", facts=facts)
-    return replace(decision, targets=[_as_it_was(target, disabled[target.user_id]) for target in decision.targets])
+    if not taken:
+        raise AhaConfigurationError("By this evidence nobody's access was taken, so there is nothing to undo.")
+    return {one.user_id: one for one in taken}
 
 
-def _as_it_was(target: Target, row: Mapping[str, Any]) -> Target:
-    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
-    return replace(
-        target,
-        email=before.get("email"),
+def _taken(row: Mapping[str, Any]) -> Target | None:
+    """Turn a row of evidence into what is to be given back; None: it took nothing."""
+    wanted, before, after = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json", "after_json"))
+    is_lost = row["before_json"] is None
+    if (
+        row["proof"] < UNANSWERED
+        or row["access"] not in (TAKEN, None)
+        or (compare(wanted, before).done and not is_lost)
+    ):
+        return None
+    back, not_ours = gives_back(wanted, before), None
+    if row["proof"] == UNANSWERED:
+        not_ours = f"nothing proves that the run changed the user (its evidence says {row['outcome']})"
+    elif row["proof"] > ACKNOWLEDGED and after.get("updated_at") is None:
+        not_ours = (
+            "Aha!'s answer to the run didn't say when it changed the user, so nobody knows who changed it since"
+        )
+    elif not back:
+        not_ours = f"the evidence doesn't say what to give back for {', '.join(wanted) or 'it'}"
+    return Target(
+        user_id=str(row["user_id"]),
+        changes=back,
+        email=wanted.get("email") or before.get("email"),
         is_administrator=is_administrator(before),
-        updated_at=after.get("updated_at"),
+        # What Aha! acknowledged only is given back once the read before it shows that it was done.
+        updated_at=after.get("updated_at") if row["proof"] > ACKNOWLEDGED else None,
         detail=f"undo of event {row['event_id']}",
+        not_ours=not_ours,
     )
 
 

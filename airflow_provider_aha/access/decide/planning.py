@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.access.decide.fit import Budget, postponed
 from airflow_provider_aha.access.decide.history import (
     KNOWN_FILE,
     Carried,
@@ -26,28 +27,48 @@ from airflow_provider_aha.access.decide.history import (
 )
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
+    FORM,
     LISTED,
     NEWS_FOR_DAYS,
+    RECORD,
+    RULES,
+    TO_DISABLE,
     Circumstances,
+    NamedRule,
     Policy,
+    Recorded,
     Subject,
     Verdict,
     judge,
     seen_after_leave,
 )
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.user_fields import (
+    ADMINISTRATOR_ROLES,
+    access_of,
+    compare,
+    shown_by_snapshot,
+)
 from airflow_provider_aha.access.plan.approval import FEW
+from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import (
+    AS_WANTED,
     CLASSES,
+    DEACTIVATE,
     DECISIONS,
     FILE,
+    GONE,
     LEFT,
     NAMED,
+    NOT_OURS,
     PLAN_VERSION,
     PLANNED,
+    POSTPONED,
     SPARED,
     UNUSED,
     Plan,
     PlanRow,
+    action_of,
     load_plan,
 )
 from airflow_provider_aha.access.plan.words import summary
@@ -57,8 +78,8 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotEr
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
-from airflow_provider_aha.record.register import passed_by_policy
-from airflow_provider_aha.record.run import account_path, run_path
+from airflow_provider_aha.record.register import CAP_DAYS, changed_within, passed_by_policy
+from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
 from airflow_provider_aha.version import package_version
 
@@ -67,9 +88,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Why a name means nobody, or nobody knows whom.
+_NOBODY = ("unknown", "ambiguous", "look_alike")
 # Python objects are made for so many users at a time.
 _BATCH = 10_000
 _RIGHTS = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
+_SHOWN_COLUMNS = ("id", "email", "is_enabled", *_RIGHTS)
 _FALSE = literal(False, pa.bool_())
 _UNKNOWN = literal("unknown", pa.string())
 # So many people may have left in one plan, however few users the roster covers.
@@ -100,8 +124,13 @@ class Request:
     :param policy: the rules.
     :param as_given: the policy as it was given, for the record.
     :param max_snapshot_age: an older snapshot is refused.
+    :param reason: why, in the words of who asked.
+    :param ticket: the ticket that asked for it.
+    :param asked_by: who asked for it, where that is another than who started the run.
     :param roster: reads the rosters; None when there is none.
     :param exclusions: the exclusion files.
+    :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
+    :param fit_to_caps: whether the plan is made to fit them.
     :param limits: how much may be taken by the roster.
     """
 
@@ -111,8 +140,13 @@ class Request:
     policy: Policy
     as_given: Mapping[str, Any]
     max_snapshot_age: timedelta
+    reason: str | None = None
+    ticket: str | None = None
+    asked_by: str | None = None
     roster: Callable[[], Rosters] | None = None
     exclusions: Sequence[Location] = ()
+    caps: Caps | None = None
+    fit_to_caps: bool = True
     limits: Limits = field(default_factory=Limits)
 
 
@@ -185,6 +219,12 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         unused_rules=[rule.name for rule in unused],
         rosters=[one.spec.name for one in roster.each] if roster else [],
     )
+    if before.guards_were_set and not request.as_given.get("guards_set"):
+        # Airflow takes a secrets backend that fails for one that doesn't have the Variable.
+        raise AhaConfigurationError(
+            "The Variable aha_guards was set when the last plan was made, and isn't found now: it was deleted, or "
+            "Airflow can't read it. No plan was made. If nobody is to be protected any more, set it to {}."
+        )
     for one in roster.each if roster else ():
         one.check(before.loads.get(one.spec.name), moment)
     days = [max(rule.min_age_days, rule.grace_days) for rule in unused]
@@ -197,8 +237,9 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         exclusions=exclusions,
         before=before,
         again=again,
+        budget=_budget(location, request, before, moment),
         limits=request.limits,
-        passed=passed_by_policy(location.fs, account_path(location, request.account), moment) if roster else (),
+        passed=passed_by_policy(_folder(location, request), moment) if roster else (),
     )
 
     fs = location.fs
@@ -225,6 +266,9 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
             "sha256": population.sha256,
         },
         "policy": request.as_given,
+        "reason": request.reason,
+        "ticket": request.ticket,
+        "asked_by": request.asked_by,
         **draft.header,
         # Of several, one after the other.
         "roster_sha256": " ".join(one.sha256 for one in roster.each) if roster else None,
@@ -242,8 +286,24 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     return load_plan(fs, path)
 
 
+def _folder(location: Location, request: Request) -> RunFolder:
+    """Return a folder of a task that writes nothing, by which others are counted."""
+    return RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
+
+
 def _numbered(name: str, number: int, suffix: str) -> str:
     return f"{name}{f'-{number}' if number > 1 else ''}.{suffix}"
+
+
+def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
+    """Return how many users the plan may have; None where no cap counts them."""
+    named = request.policy.of_class(NAMED)
+    access = access_of(named[0].to) if named else TAKEN
+    if request.caps is None or access is None:
+        return None
+    folder = _folder(location, request)
+    recent, left = (changed_within(folder, now, CAP_DAYS, access, left=left) for left in (False, True))
+    return Budget(request.caps, recent, left, before.postponed, request.fit_to_caps)
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -263,6 +323,7 @@ def build_plan(
     again: EnabledAgain | None = None,
     limits: Limits | None = None,
     passed: Collection[str] = (),
+    budget: Budget | None = None,
 ) -> Draft:
     """Judge every enabled user.
 
@@ -274,31 +335,45 @@ def build_plan(
     :param again: who was enabled again lately.
     :param limits: how much may be taken by the roster.
     :param passed: ids of users whom policy let pass within the last 24 hours.
+    :param budget: how many users the plan may have; None: as many as the rules say.
     :return: decisions, rows and the header's counts; nothing is written.
     :raises AhaSnapshotError: when the roster knows too few of the users, or too many of them have left.
     """
     again, limits, before = again or EnabledAgain(), limits or Limits(), before or Carried()
     judging = _Judging(population, policy, roster, exclusions, before, again, limits)
-    enabled, is_administrator = judging.users, judging.is_administrator
+    enabled, is_administrator = judging.enabled, _any_right(judging.enabled)
     owners = _sole_owners(population.roles, enabled)
     judged = list(judging)
     _ask_about_many(judged, limits, passed)
     verdicts = [verdict for _, _, verdict in judged]
-    rows = [
-        _plan_row(subject, email, verdict, owners)
-        for subject, email, verdict in judged
-        if verdict.spared_by is None
-    ]
-    decisions = _decisions(enabled, is_administrator, verdicts, owners)
+    planned = [one for one in judged if one[2].spared_by is None]
+    for subject, _, verdict in judged:
+        if verdict.spared_by is not None:
+            judging.names.note_spared(subject.user_id, verdict)
+    facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
+    rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
+    # What is given back is measured by what there is afterwards, as at the write.
+    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
+    later = postponed(rows, budget, enabled.num_rows + back) if budget else frozenset()
+    rows = [row for row in rows if row.user_id not in later]
+    decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
     listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
-    notes = [*population.notes, *_notes(enabled.column("id").to_pylist(), verdicts, judging.circumstances, again)]
+    notes = [
+        *population.notes,
+        *_notes(judging.users.column("id").to_pylist(), verdicts, judging.circumstances, again),
+    ]
     return Draft(
         decisions,
         tuple(rows),
         {
-            "counts": _counts(population, enabled, is_administrator, verdicts, rows),
+            "action": _action(policy),
+            "counts": {
+                **_counts(population, enabled, is_administrator, verdicts, rows),
+                "postponed": len(later),
+            },
+            "caps": budget and budget.header(rows, enabled.num_rows + back),
             "enabled_users": enabled.num_rows,
             "policy_max": limits.policy_max,
             "administrators": _administrators(enabled, is_administrator),
@@ -366,7 +441,10 @@ def judge_users(
 
 
 class _Judging:
-    """Enabled users, and what they are judged by; iterating gives subject, email as it is written, and verdict."""
+    """Who is judged: enabled users, and named ones; iterating gives subject, email as it is written, and verdict.
+
+    A disabled user is judged where a rule wants something else of it than to be disabled.
+    """
 
     def __init__(
         self,
@@ -380,9 +458,11 @@ class _Judging:
     ) -> None:
         enabled, users = population.users.column("is_enabled"), population.users
         # A copy of a large table only where it is another one.
-        self.users = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
+        self.enabled = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
+        self.names = _Names(users, policy)
+        more = self.names.disabled
+        self.users = users.filter(pc.or_(enabled, _is_among(users, more))) if more else self.enabled
         self.is_administrator = _any_right(self.users)
-        self.names = _Names(population.users, policy)
         self.circumstances = Circumstances(
             as_of=population.synced_at,
             policy=policy,
@@ -390,6 +470,7 @@ class _Judging:
             exclusions=exclusions,
             roster=roster,
             named_by=self.names.named_by,
+            settled=self.names.settled,
             enabled_again=again.moments,
             enabled_unknown=again.unread,
             flagged_since=before.flagged_since,
@@ -417,7 +498,7 @@ class _Judging:
         """Check that the rosters are about these users, and return what the header says of them."""
         covered, matched = Counter[str](), Counter[str]()
         everything = ""
-        for _, email, folded in _addresses(self.users):
+        for _, email, folded in _addresses(self.enabled):
             address = spelled(email)
             for roster in rosters.each:
                 if roster.covers(folded):
@@ -484,69 +565,222 @@ def _everybody(users: pa.Table) -> Iterator[Who]:
 
 
 class _Names:
-    """Who is meant by the emails and ids of rules of class ``named``."""
+    """Who is meant by the emails and ids of rules of class ``named``, and what stands against changing them."""
 
     def __init__(self, users: pa.Table, policy: Policy) -> None:
-        self._rules = policy.of_class(NAMED)
-        self._enabled: dict[str, bool] = {}
+        self._rules: list[NamedRule] = policy.of_class(NAMED)
         self._by_email: dict[str, list[tuple[str, str]]] = {}
-        if not self._rules:
-            return
+        self._shown: dict[str, dict[str, Any]] = {}
+        self._spared: dict[str, str] = {}
+        if self._rules:
+            self._find(users)
+        self.settled = {
+            user_id: reason
+            for rule in self._rules
+            for user_id in self._ids(rule)
+            if user_id in self._shown and (reason := self._settled(rule, user_id)) is not None
+        }
+
+    def _find(self, users: pa.Table) -> None:
         wanted = {fold(email) for rule in self._rules for email in rule.emails}
-        columns = (users.column(name).to_pylist() for name in ("id", "email", "is_enabled"))
-        for user_id, email, enabled in zip(*columns, strict=True):
-            self._enabled[user_id] = enabled
-            if wanted and (folded := fold(email)) in wanted:
+        wanted |= {fold(rule.to["email"]) for rule in self._rules if "email" in rule.to}
+        ids, emails = (users.column(name).to_pylist() for name in ("id", "email"))
+        for user_id, email in zip(ids, emails, strict=True) if wanted else ():
+            if (folded := fold(email)) in wanted:
                 self._by_email.setdefault(folded, []).append((user_id, spelled(email)))
+        named = {user_id for rule in self._rules for user_id in self._ids(rule)}
+        found = users.filter(_is_among(users, named))
+        moments = milliseconds(found.column("updated_at"))
+        rows = found.select([*_SHOWN_COLUMNS]).to_pylist()
+        self._shown = {row["id"]: {**row, "updated_at": at} for row, at in zip(rows, moments, strict=True)}
+
+    def _ids(self, rule: NamedRule) -> list[str]:
+        """Return the ids of a rule, those included that are meant by an email."""
+        emails = (self._by_email.get(fold(email), []) for email in rule.emails)
+        return [*rule.ids, *(found[0][0] for found in emails if len(found) == 1)]
 
     @property
     def named_by(self) -> dict[str, str]:
-        return {user_id: email for found in self._by_email.values() if len(found) == 1 for user_id, email in found}
+        named = {fold(email) for rule in self._rules for email in rule.emails}
+        return {
+            user_id: email
+            for folded, found in self._by_email.items()
+            if folded in named and len(found) == 1
+            for user_id, email in found
+        }
 
-    def unresolved(self) -> list[dict[str, str]]:
-        """Return who was asked for, but can't be planned: unknown, ambiguous, look-alikes, already disabled."""
+    @property
+    def disabled(self) -> set[str]:
+        """Ids of users who are disabled and are to be something else than that."""
+        asked = {user_id for rule in self._rules if rule.to != TO_DISABLE for user_id in self._ids(rule)}
+        return {user_id for user_id in asked & self._shown.keys() if not self._shown[user_id]["is_enabled"]}
+
+    def _settled(self, rule: NamedRule, user_id: str) -> str | None:
+        """Say why a user needs no change, or can't be changed, or None."""
+        row = self._shown[user_id]
+        user = shown_by_snapshot(row)
+        known = rule.known.get(user_id)
+        if known is not None and known.not_ours:
+            return NOT_OURS
+        if compare(rule.wanted(user_id), user).done:
+            return AS_WANTED
+        if known is not None and _has_changed(known, user, row["updated_at"]):
+            return "changed_since"
+        holders = self._by_email.get(fold(rule.to.get("email")), [])
+        return "email_taken" if "email" in rule.to and any(one != user_id for one, _ in holders) else None
+
+    def wanted(self, user_id: str, verdict: Verdict) -> _Wanted:
+        """Return what a planned user is to be, what it is, and what the rule knows of it."""
+        rule = next((one for one in self._rules if one.name == verdict.rule), None)
+        if rule is None:
+            return _Wanted(TO_DISABLE, {"enabled": True}, None)
+        user = shown_by_snapshot(self._shown[user_id])
+        to = rule.wanted(user_id)
+        names = [*to, *(["administrator_roles"] if "administrator" in to else [])]
+        return _Wanted(to, {name: user[name] for name in names if name in user}, rule.known.get(user_id))
+
+    def note_spared(self, user_id: str, verdict: Verdict) -> None:
+        """Remember what speaks for a user who was named."""
+        if user_id in self._shown:
+            self._spared[user_id] = str(verdict.spared_by)
+
+    def unresolved(self) -> list[dict[str, Any]]:
+        """Return who was asked for, but isn't planned, with the reason, and whether a person must put it right."""
         found = []
         for rule in self._rules:
-            asked = [(user_id, self._reason(user_id)) for user_id in rule.ids]
-            asked += [(email, self._reason_of_email(email)) for email in rule.emails]
-            found += [{"rule": rule.name, "asked": who, "reason": reason} for who, reason in asked if reason]
+            asked = [(user_id, self._reason(rule, user_id), [user_id]) for user_id in rule.ids]
+            asked += [(email, *self._reason_of_email(rule, email)) for email in rule.emails]
+            found += [
+                {
+                    "rule": rule.name,
+                    "asked": who,
+                    "reason": reason,
+                    "ids": ids,
+                    "must_fix": _must_fix(rule, reason),
+                }
+                for who, reason, ids in asked
+                if reason
+            ]
         return found
 
-    def _reason_of_email(self, email: str) -> str | None:
-        found = self._by_email.get(fold(email), [("", email)])
-        if len(found) > 1:
-            return "ambiguous"
+    def _reason_of_email(self, rule: NamedRule, email: str) -> tuple[str | None, list[str]]:
+        found = self._by_email.get(fold(email), [])
+        ids = [user_id for user_id, _ in found]
+        if len(found) != 1:
+            return "ambiguous" if found else "unknown", ids
         ((user_id, written),) = found
-        return self._reason(user_id) if written == email else "look_alike"
+        return self._reason(rule, user_id) if written == email else "look_alike", ids
 
-    def _reason(self, user_id: str) -> str | None:
-        if user_id not in self._enabled:
-            return "unknown"
-        return None if self._enabled[user_id] else "already_disabled"
+    def _reason(self, rule: NamedRule, user_id: str) -> str | None:
+        if user_id not in self._shown:
+            return GONE if rule.origin == RECORD else "unknown"
+        return self.settled.get(user_id) or self._spared.get(user_id)
 
 
-def _sole_owners(roles: pa.Table | None, enabled: pa.Table) -> Counter[str] | None:
-    """Count, by user, the workspaces that have no other enabled owner."""
+def _must_fix(rule: NamedRule, reason: str) -> bool:
+    """Tell whether a person must put a name right before anything is done."""
+    if rule.origin == FORM:
+        return reason not in (AS_WANTED, GONE)
+    return rule.origin == RULES and reason in _NOBODY
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a planned user is to be, what the snapshot shows of it, and what a review or evidence says."""
+
+    to: Mapping[str, Any]
+    before: Mapping[str, Any]
+    known: Recorded | None
+
+
+def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | None) -> bool:
+    """Tell whether a user is not any more what a review or evidence says; ``updated_at`` in ms since 1970."""
+    if not compare(known.unless, user).done:
+        return True
+    if known.updated_at is None:
+        return False
+    then = datetime.fromisoformat(known.updated_at).timestamp() * 1000
+    return updated_at is None or updated_at > then
+
+
+def _is_among(users: pa.Table, ids: Collection[str]) -> Any:
+    return pc.is_in(users.column("id"), value_set=json_array(sorted(ids), pa.string()))
+
+
+def _action(policy: Policy) -> str:
+    """Name what the plan does: all rules of a policy want the same, but for what a person asks for at a form."""
+    named = policy.of_class(NAMED)
+    return action_of(named[0].to) if named else DEACTIVATE
+
+
+def _sole_owners(roles: pa.Table | None, enabled: pa.Table) -> dict[str, list[str]] | None:
+    """Return, by user, the names of the workspaces that have no other enabled owner."""
     if roles is None:
         return None
-    owners = roles.select(["user_id", "workspace_id", "role"])
+    owners = roles.select(["user_id", "workspace_id", "workspace_name", "role"])
     owners = owners.filter(
         pc.fill_null(pc.equal(owners.column("role"), literal("product_owner", pa.string())), _FALSE)
     )
     owners = owners.filter(pc.is_valid(pc.index_in(owners.column("user_id"), value_set=enabled.column("id"))))
     by_workspace: dict[str, set[str]] = {}
-    for user_id, workspace_id in zip(
-        owners.column("user_id").to_pylist(), owners.column("workspace_id").to_pylist(), strict=True
-    ):
-        by_workspace.setdefault(workspace_id, set()).add(user_id)
-    return Counter(next(iter(users)) for users in by_workspace.values() if len(users) == 1)
+    names: dict[str, str] = {}
+    for row in owners.to_pylist():
+        by_workspace.setdefault(row["workspace_id"], set()).add(row["user_id"])
+        names[row["workspace_id"]] = row["workspace_name"] or str(row["workspace_id"])
+    found: dict[str, list[str]] = {}
+    for workspace_id, users in by_workspace.items():
+        if len(users) == 1:
+            found.setdefault(next(iter(users)), []).append(names[workspace_id])
+    return found
 
 
-def _plan_row(subject: Subject, email: str | None, verdict: Verdict, owners: Counter[str] | None) -> PlanRow:
-    departure = verdict.departure
+@dataclass(frozen=True)
+class _Facts:
+    """What a person who approves has to know of planned users, by id."""
+
+    rights: Mapping[str, list[str]]
+    roles: Mapping[str, list[dict[str, Any]]] | None
+    owners: Mapping[str, list[str]] | None
+
+
+def _facts(
+    users: pa.Table, roles: pa.Table | None, owners: Mapping[str, list[str]] | None, ids: Collection[str]
+) -> _Facts:
+    found = users.filter(_is_among(users, ids)) if ids else users.slice(0, 0)
+    columns = [found.column(name).to_pylist() for name in ("id", *_RIGHTS[1:])]
+    rights = {
+        user_id: [name for name, held in zip(ADMINISTRATOR_ROLES, flags, strict=True) if held]
+        for user_id, *flags in zip(*columns, strict=True)
+    }
+    return _Facts(rights, _roles_of(roles, ids) if roles is not None else None, owners)
+
+
+def _roles_of(roles: pa.Table, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the roles of some users, the highest first, each with its workspaces."""
+    if not ids:
+        return {}
+    of_them = pc.is_in(roles.column("user_id"), value_set=json_array(sorted(ids), pa.string()))
+    found: dict[str, dict[tuple[int, str], list[str]]] = {}
+    for row in roles.filter(of_them).to_pylist():
+        if row["role"] != "none":
+            role = (row["role_rank"] or 0, row["role_name"] or row["role"] or str(row["role_id"]))
+            place = row["workspace_name"] or row["workspace_id"]
+            places = found.setdefault(row["user_id"], {}).setdefault(role, [])
+            places.extend([place] if place else [])
+    return {
+        user_id: [{"role": role, "workspaces": sorted(places)} for (_, role), places in sorted(by_role.items())]
+        for user_id, by_role in found.items()
+    }
+
+
+def _plan_row(subject: Subject, email: str | None, verdict: Verdict, wanted: _Wanted, facts: _Facts) -> PlanRow:
+    departure, known = verdict.departure, wanted.known
     return PlanRow(
         user_id=subject.user_id,
+        name=subject.name,
         email=email,
+        wanted=wanted.to,
+        before=wanted.before,
         user_class=str(verdict.user_class),
         rule=str(verdict.rule),
         detail=verdict.detail,
@@ -558,19 +792,31 @@ def _plan_row(subject: Subject, email: str | None, verdict: Verdict, owners: Cou
         leave_date=departure.leave_date.isoformat() if departure and departure.leave_date else None,
         left_at=_iso_or_none(departure.left_at if departure else None),
         seen_after_leave=seen_after_leave(subject.accessed_at, departure),
-        sole_owner_of=None if owners is None else owners[subject.user_id],
+        rights=facts.rights.get(subject.user_id, []),
+        roles=None if facts.roles is None else facts.roles.get(subject.user_id, []),
+        sole_owner_of=None if facts.owners is None else facts.owners.get(subject.user_id, []),
+        updated_at=known.updated_at if known else None,
+        reviewer=known.reviewer if known else None,
+        note=known.note if known else None,
         asked_because=verdict.asked_because,
     )
 
 
 def _decisions(
-    enabled: pa.Table, is_administrator: Any, verdicts: Sequence[Verdict], owners: Counter[str] | None
+    users: pa.Table,
+    is_administrator: Any,
+    verdicts: Sequence[Verdict],
+    owners: Mapping[str, list[str]] | None,
+    later: frozenset[str],
 ) -> pa.Table:
-    ids = enabled.column("id").to_pylist()
-    accessed = milliseconds(enabled.column("accessed_at"))
+    ids = users.column("id").to_pylist()
+    accessed = milliseconds(users.column("accessed_at"))
     dates = [v.departure.leave_date if v.departure else None for v in verdicts]
     made: dict[str, Sequence[Any]] = {
-        "decision": [SPARED if v.spared_by else PLANNED for v in verdicts],
+        "decision": [
+            SPARED if v.spared_by else POSTPONED if user_id in later else PLANNED
+            for user_id, v in zip(ids, verdicts, strict=True)
+        ],
         "class": [v.user_class for v in verdicts],
         "rule": [v.rule for v in verdicts],
         "detail": [v.detail for v in verdicts],
@@ -581,16 +827,16 @@ def _decisions(
         "seen_after_leave": [
             seen_after_leave(moment, v.departure) for moment, v in zip(accessed, verdicts, strict=True)
         ],
-        "sole_owner_of": [None if owners is None else owners[user_id] for user_id in ids],
+        "sole_owner_of": [None if owners is None else len(owners.get(user_id, ())) for user_id in ids],
         "asked_because": [v.asked_because for v in verdicts],
     }
     columns = {
-        "user_id": enabled.column("id"),
-        "email": enabled.column("email"),
-        "accessed_at": enabled.column("accessed_at"),
-        "created_at": enabled.column("created_at"),
+        "user_id": users.column("id"),
+        "email": users.column("email"),
+        "accessed_at": users.column("accessed_at"),
+        "created_at": users.column("created_at"),
         "is_administrator": is_administrator,
-        "is_paid_seat": enabled.column("is_paid_seat"),
+        "is_paid_seat": users.column("is_paid_seat"),
         **{name: json_array(values, DECISIONS.field(name).type) for name, values in made.items()},
     }
     return pa.Table.from_arrays([columns[name] for name in DECISIONS.names], schema=DECISIONS)

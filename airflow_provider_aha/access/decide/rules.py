@@ -6,11 +6,13 @@ decided user by user in :func:`judge`, from the snapshot and never from the cloc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.user_fields import access_of
 from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, NAMED, UNUSED
 from airflow_provider_aha.common.addresses import is_id, read_address
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
@@ -30,6 +32,11 @@ LISTED = {
 # Policy takes access for news, not for what has been so for long.
 NEWS_FOR_DAYS = 30
 _READ_ALWAYS = frozenset({"enabled", "email", "administrator", "administrator_roles"})
+# Where the names of a rule come from. A wrong one must be put right, but for what was right once, in a record; who
+# is protected is spared by rules, and refused to a person who asks.
+RULES, FORM, RECORD = "rules", "form", "record"
+# What a rule that doesn't say otherwise wants of its users.
+TO_DISABLE = {"enabled": False}
 
 
 @dataclass(frozen=True)
@@ -71,19 +78,55 @@ class LeftRule:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a review or evidence says of a user who is named by it.
+
+    :param detail: the facts, in words without a name.
+    :param reviewer: who decided it, where a review asks.
+    :param note: why, in the reviewer's words.
+    :param unless: what must not have changed since: values by field, as Aha! shows them.
+    :param updated_at: when the user was last changed then; None when later changes don't matter.
+    :param to: what this user is to be; None: what the rule says.
+    :param not_ours: why evidence can't tell that its run took the access, so that the user is left as it is.
+    """
+
+    detail: str
+    reviewer: str | None = None
+    note: str | None = None
+    unless: Mapping[str, Any] = field(default_factory=dict)
+    updated_at: str | None = None
+    to: Mapping[str, Any] | None = None
+    not_ours: str | None = None
+
+
+@dataclass(frozen=True)
 class NamedRule:
     """Users whom somebody asked for, one by one.
 
     :param name: what the rule is called.
     :param ids: their ids.
     :param emails: their addresses, as :func:`spelled`; each must belong to one user.
+    :param to: what they are to be: fields of the ``user`` object.
+    :param origin: where the names come from: ``rules``, a ``form``, or a ``record`` (a review, evidence).
+    :param known: what a review or evidence says of users, by id; see :class:`Recorded`.
     """
 
     name: str
     ids: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
+    to: Mapping[str, Any] = field(default_factory=lambda: dict(TO_DISABLE))
+    origin: str = RULES
+    known: Mapping[str, Recorded] = field(default_factory=dict, repr=False)
     user_class: str = field(default=NAMED, init=False)
     reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
+
+    def wanted(self, user_id: str) -> Mapping[str, Any]:
+        """Return what a user is to be.
+
+        :param user_id: the user.
+        """
+        known = self.known.get(user_id)
+        return known.to if known is not None and known.to is not None else self.to
 
 
 Rule = UnusedRule | LeftRule | NamedRule
@@ -160,6 +203,24 @@ def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
     return NamedRule(name, ids, emails)
 
 
+def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule:
+    """Make the rule of what a person asked for at a form.
+
+    :param name: what the rule is called: the reason.
+    :param users: ids and emails.
+    :param to: what the users are to be.
+    :raises AhaConfigurationError: when nobody is named, or something is neither id nor email.
+    """
+    named = list(users)
+    given = {
+        "class": NAMED,
+        "ids": [user for user in named if "@" not in user],
+        "emails": [user for user in named if "@" in user],
+    }
+    rule = _read_named(name, given, "users")
+    return replace(rule, to=dict(to), origin=FORM)
+
+
 @dataclass(frozen=True)
 class Policy:
     """What a plan goes by.
@@ -233,6 +294,7 @@ class Circumstances:
     :param exclusions: the exclusion file.
     :param roster: the rosters, for rules of class ``left``.
     :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
+    :param settled: why users who were named need no change, or can't be changed, by user id.
     :param enabled_again: when users were last enabled again, as far as that is known.
     :param enabled_unknown: days whose snapshots should say who was enabled again, but can't be read.
     :param flagged_since: since when users have been flagged by plan after plan.
@@ -245,6 +307,7 @@ class Circumstances:
     exclusions: Exclusions | None = None
     roster: Rosters | None = None
     named_by: Mapping[str, str] = field(default_factory=dict)
+    settled: Mapping[str, str] = field(default_factory=dict)
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
     enabled_unknown: Sequence[str] = ()
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -297,8 +360,8 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
     if any(verdict.spared_by is None for _, verdict in found):
         why = _spared_everywhere(user, on)
         for rule, verdict in found:
-            if verdict.spared_by is None and why is not None:
-                verdict.spared_by, verdict.detail = why[0], verdict.detail + why[1]
+            if verdict.spared_by is None and (here := _spared_by(rule, user, on, why)) is not None:
+                verdict.spared_by, verdict.detail = here[0], verdict.detail + here[1]
             elif verdict.spared_by is None and isinstance(rule, UnusedRule):
                 _grant_grace(verdict, user, rule, on)
     best = min((verdict for _, verdict in found), key=_rank)
@@ -473,10 +536,29 @@ def _ms(moment: datetime) -> float:
 
 def _named(rule: NamedRule, user: Subject, on: Circumstances) -> Verdict | None:
     if user.user_id in rule.ids:
-        return Verdict(NAMED, rule.name, "named by id", None)
+        known = rule.known.get(user.user_id)
+        return Verdict(NAMED, rule.name, known.detail if known else "named by id", None)
     if on.named_by.get(user.user_id) in rule.emails:
         return Verdict(NAMED, rule.name, "named by email", None)
     return None
+
+
+def _spared_by(
+    rule: Rule, user: Subject, on: Circumstances, everywhere: tuple[str, str] | None
+) -> tuple[str, str] | None:
+    """Return what speaks for a user under a rule, and what to add to the facts."""
+    if not isinstance(rule, NamedRule):
+        return everywhere
+    if user.user_id in on.settled:
+        return on.settled[user.user_id], ""
+    access = access_of(rule.wanted(user.user_id))
+    if access is not None and user.user_id == on.key_owner_id:
+        return "key_owner", ""
+    if access != TAKEN:
+        # Exclusions and the look of a service account keep access from being taken, not from being given.
+        protected = on.policy.protected.match(user.user_id, user.email, user.name)
+        return (protected.replace(" ", "_"), "") if protected else None
+    return everywhere
 
 
 def _spared_everywhere(user: Subject, on: Circumstances) -> tuple[str, str] | None:

@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
-from airflow_provider_aha.common.addresses import spelled
-from airflow_provider_aha.record.journal import FAILED, UNKNOWN
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
+from airflow_provider_aha.common.addresses import read_address, spelled
+from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
+from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.record.journal import UNANSWERED
 
 # Fields that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
+# The fields that somebody may ask for by name.
+FIELDS = ("first_name", "last_name", *PRIVILEGED)
 
 
 # An email may be null; of these, a null is no answer.
@@ -27,6 +32,59 @@ LAST_RIGHTS = {
 # Outcomes after which the user's access was taken by the run, whoever saw it happen.
 DISABLED = ("deactivated", "disabled_after_crash")
 ENABLED = ("reactivated", "enabled_after_crash")
+
+
+def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
+    """Read what a user is to be, as a form or DAG code gives it; what is not set stays as it is.
+
+    :param given: values by field; text counts as what it says.
+    :return: fields of the ``user`` object to set.
+    :raises AhaConfigurationError: when a field doesn't exist, or a value can't be right.
+    """
+    if unknown := [name for name in given if name not in FIELDS]:
+        raise AhaConfigurationError(
+            f"There is no field {', '.join(sorted(unknown))} that could be changed; there are {', '.join(FIELDS)}."
+        )
+    texts = {name: to_text(given.get(name), name) for name in ("first_name", "last_name", "email")}
+    wanted: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    if "email" in wanted:
+        try:
+            wanted["email"] = read_address(wanted["email"])
+        except ValueError as error:
+            raise AhaConfigurationError(f"email {error}; give one, such as ann@example.com.") from None
+    for name in ("enabled", "administrator"):
+        if not is_unset(value := given.get(name)):
+            wanted[name] = to_bool(value, name, default=False)
+    if roles := to_dict(given.get("administrator_roles"), "administrator_roles"):
+        wanted["administrator_roles"] = _roles(roles)
+    return wanted
+
+
+def _roles(roles: Mapping[str, Any]) -> dict[str, bool]:
+    if unknown := [name for name in roles if name not in ADMINISTRATOR_ROLES]:
+        raise AhaConfigurationError(
+            f"administrator_roles has {', '.join(unknown)}; there are {', '.join(ADMINISTRATOR_ROLES)}."
+        )
+    found = {name: to_bool(value, name, default=False) for name, value in roles.items() if not is_unset(value)}
+    if not found:
+        raise AhaConfigurationError("administrator_roles sets nothing.")
+    return found
+
+
+def shown_by_snapshot(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the ``users`` dataset as Aha! would show the user.
+
+    :param row: the row.
+    """
+    return {
+        "id": row["id"],
+        "email": row["email"],
+        "enabled": row["is_enabled"],
+        "administrator": row["is_administrator"],
+        "administrator_roles": {
+            name: row[f"administers_{name.removeprefix('administer_')}"] for name in ADMINISTRATOR_ROLES
+        },
+    }
 
 
 def access_of(changes: Mapping[str, Any]) -> str | None:
@@ -88,62 +146,105 @@ def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]
     return {name for name in held if roles.get(name) is False}
 
 
-def differences(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields in which a user is not as wanted; what the user object doesn't show counts as different.
+def compare(wanted: Mapping[str, Any], shown: Mapping[str, Any]) -> Compared:
+    """Compare a user with what is wanted: a read, an answer, or what evidence holds of either.
 
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
+    :param wanted: fields to set.
+    :param shown: the user as Aha! shows it; a name that isn't in it wasn't shown.
     """
-    found = set()
-    for name, wanted in changes.items():
-        shown = user.get(name)
-        if name == "administrator_roles" and isinstance(shown, Mapping):
-            shown = {key: shown.get(key) for key in wanted}
-        if name == "email":
-            shown, wanted = spelled(shown), spelled(wanted)
-        if shown != wanted or name not in user:
-            found.add(name)
-    return found
+    states = {name: _state(name, value, shown) for name, value in wanted.items()}
+    wrong = frozenset(name for name, state in states.items() if state is False)
+    return Compared(wrong, frozenset(name for name, state in states.items() if state is None))
 
 
-def unseen(changes: Mapping[str, Any], user: Mapping[str, Any]) -> set[str]:
-    """Return the fields to set that a user object doesn't show (first and last name, for one).
+def _state(name: str, wanted: Any, shown: Mapping[str, Any]) -> bool | None:
+    """Tell whether a field is as wanted; None: it isn't shown."""
+    now = shown.get(name)
+    if name not in shown or (now is None and name in _NEVER_NULL):
+        return None
+    if name == "administrator_roles" and isinstance(now, Mapping):
+        now = {key: now.get(key) for key in wanted}
+        if None in now.values():
+            return None
+    if name == "email" and isinstance(now, str | None):
+        return spelled(now) == spelled(wanted)
+    # Else 0 would be false.
+    return now == wanted and type(now) is type(wanted)
 
-    :param changes: fields to set.
-    :param user: the user as Aha! shows it.
+
+def gives_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what would give back exactly the access that a change took; empty: none that could be.
+
+    ``administrator: true`` would give all three rights, so each comes back by its own name.
+
+    :param wanted: the fields that were set.
+    :param before: the user as it was before.
     """
-    found = {name for name in changes if name not in user}
-    roles = changes.get("administrator_roles") or {}
-    if not roles.keys() <= (user.get("administrator_roles") or {}).keys():
-        found.add("administrator_roles")
-    return found
+    back: dict[str, Any] = {}
+    if wanted.get("enabled") is False and before.get("enabled") is True:
+        back["enabled"] = True
+    if "email" in wanted and before.get("email") and not compare({"email": wanted["email"]}, before).done:
+        back["email"] = before["email"]
+    roles = wanted.get("administrator_roles") or {}
+    held = [name for name, has in (before.get("administrator_roles") or {}).items() if has is True]
+    lost = {name: True for name in held if wanted.get("administrator") is False or roles.get(name) is False}
+    return {**back, "administrator_roles": lost} if lost else back
+
+
+def before_all(wanted: Mapping[str, Any], now: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a user was before the first of several requests, as far as they have changed it.
+
+    :param wanted: the fields that each of them was to set.
+    :param now: the user as it is, after requests that Aha! acknowledged.
+    :param earlier: the user as it was before them.
+    """
+    done = {name for name, value in wanted.items() if compare({name: value}, now).done}
+    before = {**now, **{name: earlier[name] for name in done if name in earlier}}
+    roles = now.get("administrator_roles") or {}
+    taken = {name for name, value in (wanted.get("administrator_roles") or {}).items() if roles.get(name) is value}
+    taken |= set(roles) if "administrator" in done else set()
+    held = earlier.get("administrator_roles") or {}
+    if taken & held.keys():
+        before["administrator_roles"] = {**roles, **{name: held[name] for name in taken if name in held}}
+    return before
 
 
 def may_have_disabled(row: Mapping[str, Any]) -> bool:
-    """Tell whether a run disabled a user, or may have done it: what an undo looks at.
+    """Tell whether a run disabled a user, or may have done it.
 
     :param row: a row of evidence.
     :raises ValueError: when the row holds no JSON where it should.
     """
-    outcome = row["outcome"]
-    if outcome in DISABLED:
-        return True
-    before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
-    if before.get("enabled") is not True or after.get("enabled") is True or row["intent_at"] is None:
-        return False
-    # A request whose answer was lost may have arrived; one that Aha! refused has not.
-    status = int(row["http_status"] or 0)
-    return outcome in ("updated", "unverified", UNKNOWN) or (
-        outcome == FAILED and (status in (0, 200) or status >= 500)
-    )
+    wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
+    return row["proof"] >= UNANSWERED and "enabled" in gives_back(wanted, before)
 
 
-def enables(event: Mapping[str, Any]) -> bool:
-    """Tell whether an event says that this package enabled the user, by an update of any kind.
+def may_have_enabled(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run enabled a user, or may have done it, by an update of any kind.
 
-    :param event: an outcome of a journal.
+    :param row: a row of evidence.
+    :raises ValueError: when the row holds no JSON where it should.
     """
-    if event["outcome"] in ENABLED:
-        return True
-    before, after = (json.loads(event.get(name) or "{}").get("enabled") for name in ("before_json", "after_json"))
-    return before is False and after is True
+    wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
+    return row["proof"] >= UNANSWERED and wanted is True and before is not True
+
+
+def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Say what a write did to somebody's access, by what Aha! showed before and after it.
+
+    :param before: the user before.
+    :param after: the user after; what isn't shown says nothing.
+    :return: some of ``disabled``, ``enabled``, ``email_changed``, ``rights_granted`` and ``rights_revoked``.
+    """
+    found = set()
+    if (was := before.get("enabled")) in (True, False) and after.get("enabled") == (not was):
+        found.add("disabled" if was else "enabled")
+    if "email" in before and "email" in after and spelled(before["email"]) != spelled(after["email"]):
+        found.add("email_changed")
+    if not not_shown(before, ("administrator_roles",)) and not not_shown(after, ("administrator_roles",)):
+        held, now = (
+            {name for name, given in user["administrator_roles"].items() if given} for user in (before, after)
+        )
+        found |= {"rights_granted"} if now - held else set()
+        found |= {"rights_revoked"} if held - now else set()
+    return found

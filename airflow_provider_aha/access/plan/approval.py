@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
+from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import PlanRow
+    from airflow_provider_aha.access.plan.plan import Plan, PlanRow
 
 FILE = "approval.json"
 REQUEST_FILE = "approval_request.json"
@@ -19,6 +21,7 @@ APPROVE, REJECT = "Approve", "Reject"
 FEW = 5
 _VALID_FOR = timedelta(hours=24)
 _CLOCKS_DIFFER = timedelta(minutes=5)
+_ANONYMOUS = "anonymous"
 
 
 def policy_allows(rows: Sequence[PlanRow]) -> bool:
@@ -31,22 +34,50 @@ def policy_allows(rows: Sequence[PlanRow]) -> bool:
     )
 
 
+def person_of(value: object) -> str:
+    """Return a login, a name or an id of Airflow's as people are compared; empty for what names nobody.
+
+    Case, blanks, characters that show nothing and other widths of a letter make no second person.
+
+    :param value: what Airflow, a list or a form says.
+    """
+    text = "" if is_unset(value) else str(value)
+    seen = legible(unicodedata.normalize("NFKC", text)).replace(" ", "")
+    folded = unicodedata.normalize("NFKC", seen.casefold())
+    return "" if is_unset(folded) else folded
+
+
+def check_approvers(approvers: Sequence[str]) -> set[str]:
+    """Read who may approve.
+
+    :param approvers: ids or names; empty: everybody but who asked.
+    :return: them, as :func:`person_of`.
+    :raises AhaApprovalError: when one of them names nobody: a list of nobody must never mean everybody.
+    """
+    found = {person_of(one) for one in approvers}
+    if "" in found or _ANONYMOUS in found:
+        raise AhaApprovalError(
+            "approvers has an entry that names nobody. Nothing was done; put it right in the DAG."
+        )
+    return found
+
+
 def check_approval(
     record: Mapping[str, Any] | None,
     *,
-    plan_sha256: str,
+    plan: Plan,
     approvers: Sequence[str],
     requested_by: str,
     now: datetime,
     anonymous_counts: bool,
 ) -> dict[str, Any]:
-    """Find out whether a person has approved exactly this plan.
+    """Find out whether a second person has approved exactly this plan.
 
     :param record: ``approval.json`` from beside the plan, as the approval operator wrote it; None when there
         is none.
-    :param plan_sha256: SHA-256 of the plan that is about to be carried out.
+    :param plan: the plan that is about to be carried out.
     :param approvers: ids or names of those who may approve; empty: those whom the record names, else everybody
-        but the requester.
+        but who asked for the change and who is on the plan.
     :param requested_by: who triggered the run.
     :param now: this moment; UTC.
     :param anonymous_counts: whether an Airflow without login may approve (sandbox only).
@@ -57,38 +88,66 @@ def check_approval(
         raise AhaApprovalError("This plan was not approved: there is no approval.json beside it. Nothing was done.")
     if record.get("choice") != APPROVE:
         raise AhaApprovalError("This plan was rejected, or nobody answered in time. Nothing was done.")
-    if record.get("plan_sha256") != plan_sha256:
+    if record.get("plan_sha256") != plan.sha256:
         raise AhaApprovalError("The plan was changed after it had been approved. Nothing was done.")
     if not -_CLOCKS_DIFFER <= now - _moment(record.get("responded_at")) <= _VALID_FOR:
         raise AhaApprovalError(
             "The approval is older than 24 hours, or dated in the future. Nothing was done; plan and ask again."
         )
     allowed = approvers or record.get("approvers") or []
-    if not isinstance(allowed, Sequence) or not all(isinstance(one, str) for one in allowed):
+    if not isinstance(allowed, (list, tuple)) or not all(isinstance(one, str) for one in allowed):
         raise AhaApprovalError("The approval doesn't say who may approve: it was changed. Nothing was done.")
-    return _check_person(record, allowed, requested_by, anonymous_counts=anonymous_counts)
+    _check_person(record, plan, check_approvers(allowed), requested_by, anonymous_counts=anonymous_counts)
+    person, name = (record.get(f"responded_by_{what}") for what in ("id", "name"))
+    return {
+        "approved_by_id": str(person) if person_of(person) else None,
+        "approved_by_name": str(name) if person_of(name) else None,
+        "approved_at": record["responded_at"],
+        "approval_mode": _ANONYMOUS if is_anonymous(record) else "person",
+    }
+
+
+def is_anonymous(record: Mapping[str, Any]) -> bool:
+    """Tell whether an answer came from nobody in particular: an Airflow without login, or a blank name.
+
+    :param record: an answer, as the approval operator wrote it.
+    """
+    known = _known(record)
+    return not known or _ANONYMOUS in known
+
+
+def _known(record: Mapping[str, Any]) -> set[str]:
+    return {person_of(record.get(f"responded_by_{what}")) for what in ("id", "name")} - {""}
 
 
 def _check_person(
-    record: Mapping[str, Any], approvers: Sequence[str], requested_by: str, *, anonymous_counts: bool
-) -> dict[str, Any]:
-    person, name = record.get("responded_by_id"), record.get("responded_by_name")
-    known = {str(value).casefold() for value in (person, name) if value}
-    anonymous = not known or "anonymous" in known
-    if anonymous and not anonymous_counts:
-        raise AhaApprovalError("The approval has no named person: Airflow runs without login. Nothing was done.")
-    if not anonymous and approvers and not known & {approver.casefold() for approver in approvers}:
+    record: Mapping[str, Any], plan: Plan, approvers: Collection[str], requested_by: str, *, anonymous_counts: bool
+) -> None:
+    if is_anonymous(record):
+        if not anonymous_counts:
+            raise AhaApprovalError(
+                "The approval has no named person, because Airflow runs without login or the name is blank; that "
+                "counts only where Aha! is the sandbox on this machine. Nothing was done."
+            )
+        return
+    known = _known(record)
+    if approvers and not known & approvers:
         raise AhaApprovalError("The person who approved is not among the approvers. Nothing was done.")
-    if not anonymous and requested_by.casefold() in known:
+    if known & {person_of(requested_by), person_of(plan.header["asked_by"])}:
         raise AhaApprovalError(
-            "The person who triggered the run approved it: a second person must. Nothing was done."
+            "The person who asked for the change, or triggered the run, approved it: a second person must. "
+            "Nothing was done."
         )
-    return {
-        "approved_by_id": str(person) if person else None,
-        "approved_by_name": str(name) if name else None,
-        "approved_at": record["responded_at"],
-        "approval_mode": "anonymous" if anonymous else "person",
-    }
+    if known & _people(plan.rows):
+        raise AhaApprovalError(
+            "The person who approved is on the plan: somebody else must decide about it. Nothing was done."
+        )
+
+
+def _people(rows: Sequence[PlanRow]) -> set[str]:
+    """Return what the logins of a plan's users may be: email, what stands before its @, and name."""
+    texts = [text for row in rows for text in (row.email, (row.email or "").partition("@")[0], row.name)]
+    return {person_of(text) for text in texts} - {""}
 
 
 def _moment(text: object) -> datetime:

@@ -1,4 +1,4 @@
-"""A plan: who should lose access and why, in two write-once files of a run's folder.
+"""A plan: who should lose, get or change which access, and why, in two write-once files of a run's folder.
 
 ``plan.json`` names what is to be done and everything that was looked at, by SHA-256; its own SHA-256 is what a
 person approves. ``plan.parquet`` has every enabled user, also those that nothing was found about.
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_aha.access.operations.base import TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.datasets import schemas
@@ -28,9 +28,9 @@ from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 FILE = "plan.json"
-PLANNED, SPARED = "planned", "spared"
+PLANNED, SPARED, POSTPONED = "planned", "spared", "postponed"
 
 DECISIONS = pa.schema(
     [
@@ -62,12 +62,31 @@ _FRESH_FOR = timedelta(hours=48)
 _CLOCKS_DIFFER = timedelta(minutes=10)
 
 
+# What a plan does to its users; the words of the evidence go by it.
+DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
+# Of somebody who was named: nothing is left to do.
+AS_WANTED, GONE, NOT_OURS = "already_as_wanted", "gone", "not_proven"
+
+
+def action_of(wanted: Mapping[str, Any]) -> str:
+    """Name what a change of fields is.
+
+    :param wanted: fields of the ``user`` object to set.
+    """
+    if set(wanted) != {"enabled"}:
+        return UPDATE
+    return REACTIVATE if wanted["enabled"] else DEACTIVATE
+
+
 @dataclass(frozen=True)
 class PlanRow:
-    """A user whose access is to be taken.
+    """A user whose access is to be changed.
 
     :param user_id: the user.
+    :param name: the name in the snapshot.
     :param email: the email in the snapshot.
+    :param wanted: what the user is to be: fields of the ``user`` object.
+    :param before: what the snapshot shows of these fields.
     :param user_class: ``unused``, ``left`` or ``named``; ``class`` in the file.
     :param rule: name of the rule that put the user there.
     :param detail: the facts, in words without a name.
@@ -79,13 +98,21 @@ class PlanRow:
     :param leave_date: the last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, in the roster's time zone.
     :param seen_after_leave: whether the user was seen after that moment.
-    :param sole_owner_of: how many workspaces have this user as their only enabled owner; None when the
+    :param rights: the administrator rights.
+    :param roles: roles as ``{"role": ..., "workspaces": [...]}``, by name; None when the snapshot doesn't say.
+    :param sole_owner_of: names of the workspaces that have this user as their only enabled owner; None when the
         snapshot doesn't say.
+    :param updated_at: when the user was last changed, where a later change is to stop the write.
+    :param reviewer: who decided it, where a review asks.
+    :param note: why, in the reviewer's words.
     :param asked_because: why a person must be asked, in words without a name; None: policy lets the row pass.
     """
 
     user_id: str
+    name: str | None
     email: str | None
+    wanted: Mapping[str, Any]
+    before: Mapping[str, Any]
     user_class: str
     rule: str
     detail: str
@@ -97,8 +124,18 @@ class PlanRow:
     leave_date: str | None
     left_at: str | None
     seen_after_leave: bool
-    sole_owner_of: int | None
-    asked_because: str | None
+    rights: Sequence[str]
+    roles: Sequence[Mapping[str, Any]] | None
+    sole_owner_of: Sequence[str] | None
+    updated_at: str | None = None
+    reviewer: str | None = None
+    note: str | None = None
+    asked_because: str | None = None
+
+    @property
+    def access(self) -> str | None:
+        """Whether the change may take access (``taken``), only gives it (``given``), or does neither (None)."""
+        return access_of(self.wanted)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file holds it."""
@@ -139,6 +176,26 @@ class Plan:
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
         return _moment(self.header["as_of"])
+
+    @property
+    def action(self) -> str:
+        """What it does to its users: ``deactivate``, ``reactivate`` or ``update``."""
+        return str(self.header["action"])
+
+    @property
+    def ticket(self) -> str | None:
+        """The ticket that asked for it."""
+        return self.header["ticket"]
+
+    @property
+    def decides_access(self) -> bool:
+        """Whether it changes anybody's access: then it needs a second person."""
+        return any(row.access is not None for row in self.rows)
+
+    @property
+    def wrong_names(self) -> list[Mapping[str, Any]]:
+        """Entries of ``unresolved`` that a person must put right before anything is done."""
+        return [entry for entry in self.header["unresolved"] if entry["must_fix"]]
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -227,12 +284,14 @@ def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], na
         return whole(file)
 
 
-_TEXT, _NUMBER, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
+_TEXT, _NUMBER, _LIST, _OBJECT, _MAYBE = (str,), (int,), (list,), (dict,), (str, type(None))
 _HEADER: dict[str, tuple[type, ...]] = {
     "account": _TEXT,
     "sandbox": (bool,),
     "created_at": _TEXT,
     "as_of": _TEXT,
+    "action": _TEXT,
+    **dict.fromkeys(("reason", "ticket", "asked_by"), _MAYBE),
     "snapshot": _OBJECT,
     "policy": _OBJECT,
     "counts": _OBJECT,
@@ -240,27 +299,30 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "policy_max": _NUMBER,
     "administrators": _LIST,
     "rosters": _LIST,
-    "roster_known": (str, type(None)),
-    "roster_sha256": (str, type(None)),
-    "exclusions_sha256": (str, type(None)),
+    "roster_known": _MAYBE,
+    "roster_sha256": _MAYBE,
+    "exclusions_sha256": _MAYBE,
     "decisions": _TEXT,
     "files": _OBJECT,
     "unresolved": _LIST,
     "blocked": _LIST,
     "notes": _LIST,
     "protects_nobody": _LIST,
+    "caps": (dict, type(None)),
 }
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
-    **dict.fromkeys(
-        ("email", "accessed_at", "created_at", "first_flagged_at", "leave_date", "left_at", "asked_because"),
-        (str, type(None)),
-    ),
+    **dict.fromkeys(("name", "email", "accessed_at", "created_at", "first_flagged_at"), _MAYBE),
+    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note", "asked_because"), _MAYBE),
+    **dict.fromkeys(("wanted", "before"), _OBJECT),
     **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
     "is_paid_seat": (bool, type(None)),
-    "sole_owner_of": (int, type(None)),
+    "rights": _LIST,
+    **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
+_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
 def _check_header(header: Mapping[str, Any], path: str) -> None:
@@ -274,8 +336,14 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
+    for entry in header["unresolved"]:
+        _check_types(entry, _UNRESOLVED, path, "list of unresolved names")
+    if header["action"] not in (DEACTIVATE, REACTIVATE, UPDATE):
+        raise _broken(path, "it has an action that doesn't exist")
     if header["enabled_users"] < 0 or not isinstance(header["counts"].get("planned"), dict):
         raise _broken(path, "its counts can't be right")
+    if not isinstance(header["snapshot"].get("sha256", {}), dict):
+        raise _broken(path, "its snapshot has no hashes")
 
 
 def _check_types(content: Any, types: Mapping[str, tuple[type, ...]], path: str, where: str) -> None:
@@ -286,9 +354,17 @@ def _check_types(content: Any, types: Mapping[str, tuple[type, ...]], path: str,
 
 def _row(content: Any, path: str) -> PlanRow:
     _check_types(content, _ROW, path, "rows")
+    for role in content["roles"] or ():
+        _check_types(role, _ROLE, path, "roles")
     row = PlanRow(**{("user_class" if name == "class" else name): content[name] for name in _ROW})
     if not is_id(row.user_id) or row.user_class not in CLASSES:
         raise _broken(path, "a row has no user id, or a class that doesn't exist")
+    try:
+        wanted = read_wanted(row.wanted)
+    except AhaConfigurationError:
+        wanted = {}
+    if not wanted or wanted != row.wanted:
+        raise _broken(path, "a row wants something that no plan sets")
     return row
 
 
@@ -296,8 +372,11 @@ def _check_rows(plan: Plan) -> None:
     if len({row.user_id for row in plan.rows}) != len(plan.rows):
         raise _broken(plan.path, "a user is in it twice")
     found = Counter(row.user_class for row in plan.rows)
-    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > plan.enabled_users:
+    users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
+    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
+    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+        raise _broken(plan.path, "its rows don't agree with its action")
 
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
@@ -323,9 +402,10 @@ class Target:
     :param detail: the facts, in words without a name.
     :param accessed_at: when the user was last seen, at the decision.
     :param is_administrator: whether the user was one, at the decision; None when it wasn't looked at.
-    :param leave_date: the person's last day, ISO 8601.
-    :param left_at: the moment at which that day ended, ISO 8601.
+    :param leave_date: the person's last day by the roster, ISO 8601.
+    :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
+    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
     """
 
     user_id: str
@@ -339,6 +419,7 @@ class Target:
     leave_date: str | None = None
     left_at: str | None = None
     updated_at: str | None = None
+    not_ours: str | None = None
 
 
 @dataclass(frozen=True)
@@ -352,8 +433,10 @@ class Decision:
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
     :param policy_max: where no person was asked, how many users of the account may be changed so within 24 hours.
+    :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
     action: str
@@ -363,7 +446,9 @@ class Decision:
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
     policy_max: int | None = None
+    planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    guards_were_set: bool = False
 
     @cached_property
     def access(self) -> str | None:
@@ -406,10 +491,14 @@ def decision_of(
             f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
+    rows = [row for row in plan.rows if row.user_id not in strike_out]
+    # What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
+    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
     return Decision(
-        action="deactivate",
-        targets=[_target(row) for row in plan.rows if row.user_id not in strike_out],
-        enabled_users=plan.enabled_users,
+        action=plan.action,
+        targets=[_target(row) for row in rows],
+        enabled_users=plan.enabled_users + back,
+        planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],
         facts={
             **facts,
@@ -420,6 +509,7 @@ def decision_of(
         },
         policy_max=plan.header["policy_max"] if facts.get("approval_mode") == "policy" else None,
         users=users,
+        guards_were_set=bool(plan.header["policy"].get("guards_set")),
     )
 
 
@@ -427,7 +517,7 @@ def _target(row: PlanRow) -> Target:
     seen = ", seen_after_leave" if row.seen_after_leave else ""
     return Target(
         user_id=row.user_id,
-        changes={"enabled": False},
+        changes=row.wanted,
         email=row.email,
         user_class=row.user_class,
         rule=row.rule,
@@ -436,4 +526,5 @@ def _target(row: PlanRow) -> Target:
         is_administrator=row.is_administrator,
         leave_date=row.leave_date,
         left_at=row.left_at,
+        updated_at=row.updated_at,
     )

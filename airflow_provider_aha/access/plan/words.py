@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from airflow_provider_aha.access.plan.plan import CLASSES, Plan, PlanRow
+from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES
+from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
 
-_WORDS = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
-_COLUMNS = ("User id", "Email", "Class", "Why", "Administrator", "Sole owner of", "Seen after leaving")
+_CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
+_TITLES = {
+    DEACTIVATE: "are planned to lose access",
+    REACTIVATE: "are planned to get access again",
+}
+_EFFECTS = {
+    DEACTIVATE: "disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and they "
+    "can be enabled again",
+    REACTIVATE: "enables these users in Aha! again: they can log in, with the roles and rights that the table "
+    "shows. Aha! may bill for each paid seat at once",
+}
+_UPDATE = "changes these users in Aha! as the table says"
+_COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last seen", "Loses its owner")
+# So many workspaces of one role, and so many roles, are named in a cell; the plan has all of them.
+_PLACES, _ROLES = 5, 4
+_REASONS = {
+    "unknown": "no user of the account",
+    "ambiguous": "several users have this email: name the one you mean by its id",
+    "look_alike": "only looks like the email of a user: name the user by id",
+    "already_as_wanted": "already as wanted, nothing to do",
+    "gone": "not in the account any more",
+    "not_proven": "nothing proves that the run took the access: look who did",
+    "changed_since": "was changed since, so it is left alone",
+    "email_taken": "another user has the new email",
+    "key_owner": "owns the API key of the connection",
+    "excluded": "is in the exclusion file",
+    "service_account": "looks like a service account: name it by id if you mean it",
+}
 
 
 def question(plan: Plan, requested_by: str) -> str:
@@ -15,13 +43,21 @@ def question(plan: Plan, requested_by: str) -> str:
 
     :param plan: the plan.
     :param requested_by: who, or what, started the run.
-    :return: Markdown with emails in it.
+    :return: Markdown with names and emails in it.
     """
     return (
-        "**Approve** disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and "
-        "they can be enabled again. **Reject**, or no answer in time, changes nothing.\n\n"
+        f"**Approve** {_EFFECTS.get(plan.action, _UPDATE)}. **Reject**, or no answer in time, changes nothing.\n\n"
         f"Started by: {_plain(requested_by)}. Another person has to approve it.\n\n{summary(plan)}"
     )
+
+
+def subject(plan: Plan) -> str:
+    """Say in one line what a person is asked.
+
+    :param plan: the plan.
+    """
+    verb = {DEACTIVATE: "Disable", REACTIVATE: "Enable"}.get(plan.action, "Change")
+    return f"{verb} {_users(len(plan.rows))} of {_plain(plan.account)} in Aha!?"
 
 
 def summary(plan: Plan, limit: int = 50) -> str:
@@ -29,44 +65,79 @@ def summary(plan: Plan, limit: int = 50) -> str:
 
     :param plan: the plan.
     :param limit: at most so many users are listed, those that need a second look first.
-    :return: Markdown with emails in it.
+    :return: Markdown with names and emails in it.
     """
     return "\n".join(_lines(plan, limit)) + "\n"
 
 
 def _lines(plan: Plan, limit: int) -> Iterator[str]:
-    counts = plan.counts
+    counts, header = plan.counts, plan.header
     if plan.sandbox:
         yield "**SANDBOX DATA**\n"
-    planned = f"{len(plan.rows)} of {plan.enabled_users} enabled users"
-    yield f"# {planned} of {_plain(plan.account)} are planned to lose access\n"
+    of = f"{plan.enabled_users} enabled users" if plan.action == DEACTIVATE else f"{counts['users']} users"
+    title = _TITLES.get(plan.action, "are planned to be changed")
+    yield f"# {len(plan.rows)} of {of} of {_plain(plan.account)} {title}\n"
+    yield from _unresolved(header["unresolved"])
     for sentence in plan.header["protects_nobody"]:
         yield f"**{_plain(sentence)}**\n"
+    yield from _caps(plan)
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
-    yield "| Class | Users |\n| --- | ---: |"
+    asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
+    yield from (f"- {word}: {_plain(header[name])}" for word, name in asked if header[name])
+    yield "\n| Class | Users |\n| --- | ---: |"
     for name in CLASSES:
-        yield f"| {name}: {_WORDS[name]} | {counts['planned'][name]} |"
+        yield f"| {name}: {_CLASSES[name]} | {counts['planned'][name]} |"
     yield f"| of these, administrators | {counts['planned_administrators']} |"
     yield f"| of these, only owners of a workspace | {counts['planned_sole_owners']} |\n"
-    for entry in plan.header["unresolved"]:
-        yield f"- {_plain(entry['rule'])} asks for {_plain(entry['asked'])}: {_plain(entry['reason'])}"
-    yield ""
     yield from _table(plan.rows, limit)
     yield ""
-    for note in plan.header["notes"]:
+    for note in header["notes"]:
         yield f"- {_plain(note)}"
     if counts["spared"]:
         spared = ", ".join(
             f"{_plain(reason.replace('_', ' '))} {count}" for reason, count in counts["spared"].items()
         )
         yield f"\nLeft alone: {spared}."
-    yield f"\nFacts as of {plan.header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
+    yield f"\nFacts as of {header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
+
+
+def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not entries:
+        return
+    yield f"**{len(entries)} of those who were named are not on the plan:**\n"
+    for entry in entries:
+        reason = str(entry["reason"])
+        ids = [f"id {_plain(one)}" for one in entry["ids"] if one != entry["asked"]]
+        who = ", ".join([_plain(entry["asked"]), *ids])
+        yield f"- {who}: {_plain(_REASONS.get(reason, reason.replace('_', ' ')))}"
+    yield ""
+
+
+def _caps(plan: Plan) -> Iterator[str]:
+    """Say whom the caps postpone, and whether the plan can be carried out."""
+    caps, more = plan.header["caps"], plan.counts["postponed"]
+    if not caps:
+        return
+    held = (
+        f"{caps['max_users']} users and {caps['max_percent']:g} % of the enabled users may be changed within seven "
+        f"days, so {caps['allowed']}; {caps['recent']} were changed already"
+    )
+    if more:
+        yield (
+            f"**{more} more are postponed.** {held}. Who hasn't been seen for longest goes first; those who are "
+            "postponed come first in the next plan, and those who were named have to be named again.\n"
+        )
+    if caps["over"]:
+        yield (
+            f"**{caps['over']} users too many to be carried out.** {held}. The writing task does nothing unless "
+            "the DAG's code passes the SHA-256 of this plan as `approved_plan_sha256`.\n"
+        )
 
 
 def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
     if not rows:
-        yield "Nobody is to lose access."
+        yield "Nobody's access is to change."
         return
     first = sorted(
         rows, key=lambda row: (not row.seen_after_leave, not row.is_administrator, not row.sole_owner_of)
@@ -75,16 +146,111 @@ def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
     for row in first[:limit]:
         cells = (
             row.user_id,
+            row.name,
             row.email,
-            row.user_class,
-            row.detail if row.rule == row.user_class else f"{row.rule}: {row.detail}",
-            "yes" if row.is_administrator else "",
-            row.sole_owner_of or "",
-            "yes" if row.seen_after_leave else "",
+            effect(row),
+            _why(row),
+            standing(row),
+            row.accessed_at or "never",
+            _owned(row),
         )
         yield f"| {' | '.join(_plain(cell) for cell in cells)} |"
     if len(rows) > limit:
         yield f"\n{len(rows) - limit} more are in the plan."
+
+
+def _why(row: PlanRow) -> str:
+    parts = [row.detail if row.rule == row.user_class else f"{row.rule}: {row.detail}"]
+    if row.seen_after_leave:
+        parts.append("seen after leaving")
+    if row.reviewer:
+        parts.append(f"decided by {row.reviewer}")
+    if row.note:
+        parts.append(f"note: {row.note}")
+    return "; ".join(parts)
+
+
+def effect(row: PlanRow) -> str:
+    """Say what a row of a plan does to its user, without the user's name.
+
+    :param row: the row.
+    :return: plain text; an email that is set is in it.
+    """
+    return "; ".join(_effects(row))
+
+
+def _effects(row: PlanRow) -> Iterator[str]:
+    wanted, before = row.wanted, row.before
+    if wanted.get("enabled") is False:
+        yield "disable: no login any more"
+    if wanted.get("enabled") is True:
+        yield f"enable: {standing(row)} come back" if _has_any(row) else "enable: no role and no right comes back"
+    if "email" in wanted:
+        yield (
+            f"email from {before.get('email') or 'none'} to {wanted['email']}: whoever reads that mailbox has the "
+            "account"
+        )
+    if "administrator" in wanted:
+        verb = "give" if wanted["administrator"] else "take"
+        yield f"{verb} all administrator rights ({_rights(ADMINISTRATOR_ROLES)})"
+    for name, given in (wanted.get("administrator_roles") or {}).items():
+        yield f"{'give' if given else 'take'} the administrator right for {_right(name)}"
+    for name in ("first_name", "last_name"):
+        if name in wanted:
+            yield f"{name.replace('_', ' ')} to {wanted[name]}"
+
+
+def standing(row: PlanRow) -> str:
+    """Say which rights, roles and seat a user of a plan has.
+
+    :param row: the row.
+    """
+    parts = [f"administrator for {_rights(row.rights)}"] if row.rights else []
+    if not row.rights and row.is_administrator:
+        parts.append("administrator")
+    if row.roles is None:
+        parts.append("roles not known")
+    else:
+        parts += [_role(role) for role in row.roles[:_ROLES]]
+        if len(row.roles) > _ROLES:
+            parts.append(f"{len(row.roles) - _ROLES} more roles")
+    parts.append({True: "paid seat", False: "free seat", None: "seat not known"}[row.is_paid_seat])
+    return ", ".join(parts)
+
+
+def _has_any(row: PlanRow) -> bool:
+    return bool(row.is_administrator or row.roles is None or row.roles or row.is_paid_seat)
+
+
+def _role(role: Mapping[str, Any]) -> str:
+    places = [str(place) for place in role["workspaces"]]
+    if not places:
+        return str(role["role"])
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return f"{role['role']} in {', '.join(places[:_PLACES])}{more}"
+
+
+def _owned(row: PlanRow) -> str:
+    """Name the workspaces that nobody would own any more."""
+    if row.wanted.get("enabled") is not False:
+        return ""
+    if row.sole_owner_of is None:
+        return "not known"
+    places = [str(place) for place in row.sole_owner_of]
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return f"{', '.join(places[:_PLACES])}{more}"
+
+
+def _rights(names: Sequence[str]) -> str:
+    return ", ".join(map(_right, names))
+
+
+def _right(name: str) -> str:
+    return name.removeprefix("administer_")
+
+
+def _users(count: int) -> str:
+    return f"{count} user" if count == 1 else f"{count} users"
 
 
 def _plain(value: object) -> str:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.base import TAKEN, Compared
 from airflow_provider_aha.access.operations.user_fields import (
+    DISABLED,
+    LAST_RIGHTS,
     PRIVILEGED,
     access_of,
-    differences,
+    before_all,
+    compare,
     is_administrator,
     not_shown,
     rights_lost,
-    unseen,
 )
-from airflow_provider_aha.access.plan.plan import NAMED, UNUSED, Decision, Target
+from airflow_provider_aha.access.plan.plan import LEFT, NAMED, UNUSED, Decision, Target
+from airflow_provider_aha.access.write.author import Look, is_ours, longest_call
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.addresses import spelled
@@ -32,9 +37,21 @@ from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
     AhaNotFoundError,
+    AhaStorageError,
 )
 from airflow_provider_aha.record import evidence
-from airflow_provider_aha.record.journal import FAILED, UNKNOWN, History, Journal
+from airflow_provider_aha.record.journal import (
+    ACKNOWLEDGED,
+    AFTER_CRASH,
+    FAILED,
+    NONE,
+    PROVEN,
+    UNANSWERED,
+    UNKNOWN,
+    UNVERIFIED,
+    History,
+    Journal,
+)
 from airflow_provider_aha.record.register import (
     CAP_DAYS,
     changed_within,
@@ -54,6 +71,14 @@ log = logging.getLogger(__name__)
 _SHOWN = (*PRIVILEGED, "paid_seat", "accessed_at", "updated_at", "name")
 # Columns of the evidence that tell of a request; a try that finds out what became of it carries them on.
 _REQUEST = ("event_id", "intent_at", "sent_at", "before_json", "http_status", "request_id")
+# What Aha! acknowledged without showing it is read again after so many seconds each, at the end of the try.
+_REREAD_AFTER = (2.0, 5.0, 15.0)
+
+T = TypeVar("T")
+
+
+class _OvertakenError(AhaError):
+    """A later try of the task has begun."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +107,8 @@ def carry_out(
 ) -> list[dict[str, Any]]:
     """Change the users of a decision, as far as the guards let it, and write the evidence.
 
-    A try that follows a crashed or failed one goes on where that one ended: only ``failed`` users, and those
-    that it hadn't reached, are touched.
+    A try that follows a crashed or failed one goes on where that one ended: only users are touched who failed, whom
+    it hadn't reached, or of whom nobody knows what became. A worker of the earlier try that is still alive stops.
 
     :param client: client of the account.
     :param folder: the task's folder.
@@ -95,14 +120,17 @@ def carry_out(
     :param now: the clock; UTC.
     :return: the evidence, one row per user.
     :raises AhaGuardError: when a cap holds the run back; nothing was done.
-    :raises AhaError: when another run is writing, the journal can't be written, or the key was refused.
+    :raises AhaError: when another run is writing, a later try of this task has begun, the journal can't be written,
+        or the key was refused.
     """
     journal = Journal(folder, run.try_number)
     ids = [target.user_id for target in decision.targets]
+    left_ids = [target.user_id for target in decision.targets if target.user_class == LEFT]
     by_policy = decision.policy_max is not None
-    entry = None if dry_run else register(folder, now(), ids, decision.access, by_policy=by_policy)
+    entry = None if dry_run else register(folder, now(), ids, decision.access, left_ids, by_policy=by_policy)
     try:
         if not dry_run:
+            journal.begin()
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
         reserved = under_way(folder, now()) if decision.access == TAKEN else set()
@@ -128,12 +156,17 @@ def unfinished(found: Iterable[Mapping[str, Any]]) -> list[str]:
 
     :param found: evidence rows.
     """
-    return [str(row["user_id"]) for row in found if row["outcome"] in (FAILED, "blocked", UNKNOWN) or _hides(row)]
+    return [
+        str(row["user_id"]) for row in found if row["outcome"] in (FAILED, "blocked", UNKNOWN) or _leaves_open(row)
+    ]
 
 
-def _hides(row: Mapping[str, Any]) -> bool:
-    """Tell whether an answer left open whether access was changed; a name that isn't shown is nobody's risk."""
-    return row["outcome"] == "unverified" and not set(PRIVILEGED) <= json.loads(row["after_json"]).keys()
+def _leaves_open(row: Mapping[str, Any]) -> bool:
+    """Tell whether nobody knows whether access was changed; a name that isn't shown is nobody's risk."""
+    if row["outcome"] != UNVERIFIED:
+        return False
+    wanted, after = (json.loads(row[name] or "{}") for name in ("wanted_json", "after_json"))
+    return not compare({name: value for name, value in wanted.items() if name in PRIVILEGED}, after).done
 
 
 def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_run: bool, now: datetime) -> None:
@@ -149,11 +182,16 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         return
     recent: set[str] = set()
     if decision.access is not None:
-        recent = changed_within(folder, now, CAP_DAYS, decision.access)
-        caps.check(len(ids), len(recent - set(ids)), decision.enabled_users, decision.plan_sha256)
+        # Reclaimed seats must never hold up somebody's leaving, nor the other way round.
+        for left in (True, False):
+            wanted = {one.user_id for one in decision.targets if (one.user_class == LEFT) is left}
+            if wanted:
+                counted = changed_within(folder, now, CAP_DAYS, decision.access, left=left)
+                caps.check(len(wanted), len(counted - set(ids)), decision.enabled_users, decision.plan_sha256)
+                recent |= counted
     if decision.policy_max is not None and not dry_run:
         _check_policy(folder, ids, decision.policy_max, now)
-    if decision.action == "deactivate" and not dry_run:
+    if decision.planned and not dry_run:
         _claim_plan(folder, decision.plan_sha256)
     start = {
         "action": decision.action,
@@ -175,7 +213,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
 
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
     """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
-    passed = passed_by_policy(folder.fs, folder.account_path, now, besides=folder.path)
+    passed = passed_by_policy(folder, now)
     if len(passed | set(ids)) > most:
         raise AhaGuardError(
             f"{len(passed)} users of this account lost access within the last 24 hours without asking anybody; "
@@ -198,12 +236,29 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
 
 def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dict[str, Any]]:
     """Write the evidence of all tries so far, and sign this one off where it left nothing open."""
-    histories = journal.histories()
-    found = evidence.rows(histories)
-    evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
-    if entry and not any(history.open_intent for history in histories.values()):
+    names: list[str] | None = None
+    # Another worker of the task may have written since: of two that compact at once, the later one has it all.
+    while names != (names := journal.names()):
+        histories = journal.histories()
+        found = evidence.rows(histories)
+        evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
+    if entry and not any(history.open_intents for history in histories.values()):
         sign_off(folder, entry)
     return found
+
+
+@dataclass
+class _Acknowledged:
+    """A write that Aha! acknowledged without showing it.
+
+    :param target: the user.
+    :param event: its outcome.
+    :param shown: what the answer showed as wanted; no later read takes that back.
+    """
+
+    target: Target
+    event: dict[str, Any]
+    shown: Mapping[str, Any]
 
 
 class _Task:
@@ -224,12 +279,13 @@ class _Task:
         self._decision = decision
         self._protection = protection
         self._dry_run = dry_run
-        self._words = _ACTIONS[decision.action]
         self._last_administrators: dict[str, str] = {}
+        self._unread_administrators: list[str] = []
+        self._acknowledged: dict[str, _Acknowledged] = {}
         self._stopped = False
+        self._planned = decision.planned
         wanted = {target.user_id for target in decision.targets}
         self._names = {user_id: name for user_id, _, name in decision.users if user_id in wanted}
-        self._planned = decision.action == "deactivate" and decision.plan_sha256 is not None
         self._facts = {
             **decision.facts,
             "account": client.config.account,
@@ -237,7 +293,6 @@ class _Task:
             "actor_user_id": protection.key_owner_id,
             "dag_id": run.dag_id,
             "run_id": run.run_id,
-            "try_number": run.try_number,
             "provider_version": package_version(),
         }
 
@@ -248,9 +303,20 @@ class _Task:
             if not (history := histories.get(target.user_id) or History()).is_final
         ]
         self._last_administrators = self._find_last_administrators([target for target, _ in todo], administrators)
+        self._at_once(self._one, todo)
+        for seconds in _REREAD_AFTER:
+            if self._acknowledged:
+                self._client.clock.sleep(seconds)
+                self._at_once(self._reread, list(self._acknowledged.values()))
+        for one in self._acknowledged.values():
+            reason = f"{one.event['reason']}; {len(_REREAD_AFTER)} reads after that didn't show it either"
+            self._journal.outcome(one.target.user_id, {**one.event, "intent": None, "reason": reason})
+
+    def _at_once(self, work: Callable[[T], None], items: Sequence[T]) -> None:
+        """Do a work for several users at a time."""
         pool = ThreadPoolExecutor(self._client.config.max_in_flight, thread_name_prefix="aha-user")
         try:
-            futures = [pool.submit(self._one, target, history) for target, history in todo]
+            futures = [pool.submit(self._unless_stopped, work, item) for item in items]
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             # A refused key, a cancelled task or a journal that can't be written ends the whole try.
@@ -259,48 +325,78 @@ class _Task:
             if not future.cancelled():
                 future.result()
 
-    def _find_last_administrators(self, targets: Sequence[Target], administrators: Sequence[str]) -> dict[str, str]:
-        losing: dict[str, set[str]] = {}
-        for target in targets:
-            if access_of(target.changes) == TAKEN and target.is_administrator is not False:
-                try:
-                    user = self._client.get_user(target.user_id)
-                except AhaNotFoundError:
-                    continue
-                losing[target.user_id] = rights_lost(user, target.changes)
-        return last_administrators(losing, administrators, self._client.get_user)
-
-    def _one(self, target: Target, history: History) -> None:
+    def _unless_stopped(self, work: Callable[[T], None], item: T) -> None:
         if self._stopped:
             return
         try:
-            self._judge(target, history)
+            work(item)
         except BaseException:
             # Before the pool hears of it, its next user would be on the way.
             self._stopped = True
             raise
 
+    def _find_last_administrators(self, targets: Sequence[Target], administrators: Sequence[str]) -> dict[str, str]:
+        losing: dict[str, set[str]] = {}
+        for target in targets:
+            if access_of(target.changes) == TAKEN and target.is_administrator is not False:
+                try:
+                    losing[target.user_id] = rights_lost(self._client.get_user(target.user_id), target.changes)
+                except (AhaAuthenticationError, AhaCancelledError):
+                    raise
+                except AhaNotFoundError:
+                    continue
+                except AhaError:
+                    # What isn't shown may be any right.
+                    losing[target.user_id] = set(LAST_RIGHTS)
+        return last_administrators(losing, administrators, self._holder)
+
+    def _holder(self, user_id: str) -> Mapping[str, Any]:
+        """Read an administrator who stays; one who can't be read stays for nobody."""
+        try:
+            return self._client.get_user(user_id)
+        except (AhaAuthenticationError, AhaCancelledError, AhaNotFoundError):
+            raise
+        except AhaError:
+            self._unread_administrators.append(user_id)
+            return {}
+
+    def _one(self, job: tuple[Target, History]) -> None:
+        """Work one user off: what goes wrong with one is that one's failure."""
+        target, history = job
+        try:
+            self._judge(target, history)
+        except (AhaAuthenticationError, AhaCancelledError, AhaStorageError, _OvertakenError):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others are done)
+            self._write(self._about(target), FAILED, _unexpected(target, error))
+
     def _judge(self, target: Target, history: History) -> None:
         facts = self._about(target)
+        receipt: dict[str, Any] = {}
+        asked_at = self._client.clock.monotonic()
         try:
-            user = self._client.get_user(target.user_id)
+            user = self._client.get_user(target.user_id, receipt)
         except AhaCancelledError:
             raise
         except AhaNotFoundError:
             self._stop(target, facts, "Aha! has no such user")
             return
         except AhaError as error:
-            self._fail({**facts, **_carried(history)}, error)
+            self._fail(facts, error)
             return
-        facts |= {"before_json": _shown(user), "note": _note(target, user)}
-        if not differences(target.changes, user):
-            self._settle(facts, user, history)
-        elif (hindrance := self._hindrance(target, user)) is not None:
-            self._stop(target, facts, hindrance)
+        compared = compare(target.changes, user)
+        facts |= {"before_json": _before(target, user, history), "note": _note(target, user)}
+        if compared.done and target.changes:
+            self._settle(target, facts, user, history)
+        elif (hindrance := target.not_ours or self._hindrance(target, user)) is not None:
+            self._hold(target, facts, hindrance)
         elif self._dry_run:
             self._write(facts, "dry_run", "a dry run changes nothing")
+        elif history.proof == ACKNOWLEDGED and not compared.wrong:
+            reason = f"Aha! acknowledged it, and doesn't show {_listed(compared.hidden)}"
+            self._write({**facts, **_request(history)}, UNVERIFIED, reason, user, proof=ACKNOWLEDGED)
         else:
-            self._send(target, facts)
+            self._send(target, facts, Look(user, receipt.get("date"), asked_at))
 
     def _about(self, target: Target) -> dict[str, Any]:
         return {
@@ -312,6 +408,8 @@ class _Task:
             "detail": target.detail,
             "leave_date": target.leave_date,
             "left_at": target.left_at,
+            "access": access_of(target.changes) or "none",
+            "wanted_json": json.dumps(dict(target.changes), ensure_ascii=False),
         }
 
     # ---- what stands against it ----------------------------------------------------------------------
@@ -347,8 +445,11 @@ class _Task:
             return self._since("another email")
         if target.is_administrator is False and is_administrator(user):
             return self._since("an administrator now")
-        if target.updated_at is not None and _is_later(user.get("updated_at"), target.updated_at):
-            return self._since("somebody has edited the user")
+        if target.updated_at is not None:
+            if user.get("updated_at") is None:
+                return "Aha! doesn't show when the user was edited, so it can't be said whether somebody has since"
+            if _is_later(user["updated_at"], target.updated_at):
+                return self._since("somebody has edited the user")
         if self._decision.policy_max is not None and _may_be_here(target, user):
             return self._since("perhaps seen after the last day, and no person was asked")
         if target.user_class != UNUSED:
@@ -361,6 +462,14 @@ class _Task:
         when = "plan" if self._planned else "evidence" if self._decision.action == "reactivate" else "decision"
         return f"changed since {when}: {what}"
 
+    def _hold(self, target: Target, facts: Mapping[str, Any], hindrance: str) -> None:
+        """Leave a user as it is; where another try may find nothing against it any more, let there be one."""
+        if self._unread_administrators and hindrance == self._last_administrators.get(target.user_id):
+            unread = ", ".join(self._unread_administrators)
+            self._write(facts, FAILED, f"{hindrance}, as far as is known: administrator {unread} can't be read")
+        else:
+            self._stop(target, facts, hindrance)
+
     def _stop(self, target: Target, facts: Mapping[str, Any], reason: str) -> None:
         # Access that stays with somebody who left, or whom somebody named, must be seen by a person.
         may_pass = target.user_class == UNUSED or (
@@ -370,90 +479,142 @@ class _Task:
 
     # ---- the request and what became of it -----------------------------------------------------------
 
-    def _settle(self, facts: Mapping[str, Any], user: Mapping[str, Any], history: History) -> None:
-        """Note that the user is already as wanted, and whose doing that may be."""
-        if history.unsettled is None:
-            self._write(facts, "unchanged", "already as wanted", user)
-            return
-        reason = "an earlier try sent the request, and its answer is not known"
-        carried = {name: value for name, value in _carried(history).items() if name != "unsettled"}
-        self._write({**facts, **carried, "verified_by": "read"}, self._words.after_crash, reason, user)
+    def _words(self, target: Target) -> _Words:
+        # An undo may give back something else than that a user may sign in.
+        is_update = self._decision.action == "reactivate" and "enabled" not in target.changes
+        return _ACTIONS["update" if is_update else self._decision.action]
 
-    def _send(self, target: Target, facts: Mapping[str, Any]) -> None:
-        sent = self._journal.intent(target.user_id, facts)
+    def _settle(self, target: Target, facts: Mapping[str, Any], user: Mapping[str, Any], history: History) -> None:
+        """Note that the user is already as wanted, and whose doing that is."""
+        words = self._words(target)
+        if history.proof == NONE:
+            self._write(facts, "unchanged", "already as wanted", user)
+        elif history.proof == ACKNOWLEDGED:
+            facts = {**facts, **_request(history), "verified_by": "read"}
+            self._write(facts, words.done, "Aha! had acknowledged it; a later read shows it", user, proof=PROVEN)
+        elif ours := next((one for one in history.requests if is_ours(one, user)), None):
+            reason = "an earlier try sent the request, and its answer is not known"
+            facts = {**facts, **_columns(ours), "verified_by": "read"}
+            self._write(facts, words.after_crash, reason, user, proof=AFTER_CRASH)
+        else:
+            reason = "the user is as wanted, but Aha! doesn't show whether an earlier try of this run did it"
+            self._write({**facts, **_request(history)}, FAILED, reason, user, proof=UNANSWERED)
+
+    def _send(self, target: Target, facts: Mapping[str, Any], look: Look) -> None:
+        clock, config = self._client.clock, self._client.config
+        if self._journal.is_overtaken():
+            raise _OvertakenError(
+                "A later try of this task has begun, so this one stopped: nothing more was sent by it. What it had "
+                "sent is in the evidence."
+            )
+        lands_by = look.latest(clock.monotonic(), longest_call(config))
+        sent = self._journal.intent(target.user_id, {**facts, "lands_by": lands_by})
         sent["sent_at"] = timestamp()
         receipt: dict[str, Any] = {}
         try:
             answer = self._client.update_user(target.user_id, target.changes, receipt)
+            compared = compare(target.changes, answer)
         except AhaCancelledError:
             raise
         except AhaError as error:
-            self._look_after(target, sent, error)
+            # A refusal says nothing of an earlier attempt that no answer came to.
+            proof = UNANSWERED if receipt.get("unanswered") else NONE
+            self._fail({**sent, "lands_by": look.latest(clock.monotonic())}, error, proof=proof)
+        except Exception as error:  # noqa: BLE001 (the request was sent, whatever came of it)
+            self._write(sent, FAILED, _unexpected(target, error), proof=UNANSWERED)
         else:
-            self._believe(target, {**sent, **receipt}, answer)
+            answered = {name: receipt.get(name) for name in ("http_status", "request_id")}
+            self._believe(target, {**sent, **answered}, answer, compared, look)
 
-    def _believe(self, target: Target, facts: dict[str, Any], user: Mapping[str, Any]) -> None:
+    def _believe(
+        self,
+        target: Target,
+        facts: Mapping[str, Any],
+        answer: Mapping[str, Any],
+        compared: Compared,
+        look: Look,
+    ) -> None:
         """Success is what the answer shows, not its status."""
-        hidden = unseen(target.changes, user)
-        if wrong := differences(target.changes, user) - hidden:
-            # A null is no answer: the next try has to find out whether it was this request that changed the user.
-            facts["unsettled"] = bool(not_shown(user, wrong))
-            self._write(facts, FAILED, f"Aha! answered, but left {', '.join(sorted(wrong))} as it was", user)
-        elif hidden:
-            self._write(facts, "unverified", f"not shown by the answer: {', '.join(sorted(hidden))}", user)
-        else:
-            self._write({**facts, "verified_by": "answer"}, self._words.done, "", user)
-
-    def _look_after(self, target: Target, facts: dict[str, Any], error: AhaError) -> None:
-        """After a request without a usable answer, look whether it arrived all the same."""
-        # A refusal says nothing of an earlier attempt whose answer was lost.
-        if error.attempts == 1 and error.status not in (None, 200) and error.status < 500:
-            self._fail(facts, error)
+        if compared.done:
+            self._write({**facts, "verified_by": "answer"}, self._words(target).done, "", answer, proof=PROVEN)
             return
-        facts["unsettled"] = True
+        left = [f"shows {_listed(compared.wrong)} otherwise"] if compared.wrong else []
+        hidden = [f"doesn't show {_listed(compared.hidden)}"] if compared.hidden else []
+        reason = f"Aha! answered {facts['http_status']}, but {' and '.join(left + hidden)}"
+        event = self._write(facts, UNVERIFIED, reason, answer, proof=ACKNOWLEDGED)
+        # What no read shows, a name for one, needs no further one.
+        if not (compared.wrong | compared.hidden).isdisjoint(look.user):
+            shown = {name: answer[name] for name in target.changes if name not in compared.wrong | compared.hidden}
+            self._acknowledged[target.user_id] = _Acknowledged(target, event, shown)
+
+    def _reread(self, one: _Acknowledged) -> None:
+        """Look once more whether what Aha! acknowledged shows."""
+        target = one.target
         try:
             user = self._client.get_user(target.user_id)
+        except (AhaAuthenticationError, AhaCancelledError):
+            raise
         except AhaError:
-            self._fail(facts, error)
             return
-        if differences(target.changes, user):
-            # Reads may be stale: another try looks again.
-            self._fail(facts, error)
-            return
-        facts |= {"http_status": error.status, "request_id": error.request_id, "unsettled": False}
-        reason = "the answer was lost; a read shows the user as wanted"
-        self._write({**facts, "verified_by": "read"}, self._words.after_crash, reason, user)
+        one.event["after_json"] = _shown({**user, **one.shown}, target.changes)
+        if compare(target.changes, user).done:
+            del self._acknowledged[target.user_id]
+            reason = "Aha! acknowledged it; a read after that shows it"
+            facts = {**one.event, "intent": None, "verified_by": "read"}
+            self._write(facts, self._words(target).done, reason, user, proof=PROVEN)
 
-    def _fail(self, facts: Mapping[str, Any], error: AhaError) -> None:
-        status = error.status
-        if facts.get("unsettled") and status is not None and 200 < status < 500:
-            # It is that of a later attempt, or of a read: the undo must not take it for a refusal.
-            status = None
-        self._write({**facts, "http_status": status, "request_id": error.request_id}, FAILED, str(error))
+    def _fail(self, facts: Mapping[str, Any], error: AhaError, *, proof: int = NONE) -> None:
+        facts = {**facts, "http_status": error.status, "request_id": error.request_id}
+        self._write(facts, FAILED, str(error), proof=proof)
         if isinstance(error, AhaAuthenticationError):
             raise error
 
     def _write(
-        self, facts: Mapping[str, Any], outcome: str, reason: str, after: Mapping[str, Any] | None = None
-    ) -> None:
+        self,
+        facts: Mapping[str, Any],
+        outcome: str,
+        reason: str,
+        after: Mapping[str, Any] | None = None,
+        *,
+        proof: int = NONE,
+    ) -> dict[str, Any]:
         answered_at = timestamp()
-        is_disabled = outcome in ("deactivated", "disabled_after_crash")
         event = {
             **facts,
             "answered_at": answered_at,
             "outcome": outcome,
+            "proof": proof,
             "reason": "; ".join(filter(None, (reason, facts.get("note")))),
-            "after_json": _shown(after) if after is not None else None,
-            "hours_to_disable": _hours(facts["left_at"], answered_at) if is_disabled else None,
+            "after_json": None if after is None else _shown(after, json.loads(facts["wanted_json"])),
+            "hours_to_disable": _hours(facts["left_at"], answered_at) if outcome in DISABLED else None,
         }
-        self._journal.outcome(str(facts["user_id"]), event)
+        return self._journal.outcome(str(facts["user_id"]), event)
 
 
-def _carried(history: History) -> dict[str, Any]:
-    """Take over from an earlier try what is known of a request of which nobody knows whether it arrived."""
-    if (event := history.unsettled) is None:
-        return {}
-    return {**{name: event[name] for name in _REQUEST if name in event}, "unsettled": True}
+def _request(history: History) -> dict[str, Any]:
+    """Take over from an earlier try what is known of a request of which nobody knows what became."""
+    return _columns(history.strongest or {})
+
+
+def _columns(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: event[name] for name in _REQUEST if name in event}
+
+
+def _listed(fields: Iterable[str]) -> str:
+    return ", ".join(sorted(fields))
+
+
+def _unexpected(target: Target, error: Exception) -> str:
+    """Say what went wrong with a user where nobody foresaw it, without what the record holds."""
+    if isinstance(error, AhaError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    sentence = (
+        f"this user's record could not be handled ({type(error).__name__} in {Path(place.filename).name}, line "
+        f"{place.lineno}): look at the user in Aha!, and report it"
+    )
+    log.warning("User %s: %s.", target.user_id, sentence)
+    return sentence
 
 
 def _note(target: Target, user: Mapping[str, Any]) -> str | None:
@@ -469,8 +630,17 @@ def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
     return seen_at is None or left_at is None or seen_at >= left_at
 
 
-def _shown(user: Mapping[str, Any]) -> str:
-    return json.dumps({name: user[name] for name in _SHOWN if name in user}, ensure_ascii=False)
+def _before(target: Target, user: Mapping[str, Any], history: History) -> str:
+    """Return what the user was before this task: a request that Aha! acknowledged may have changed some of it."""
+    if history.proof == ACKNOWLEDGED and history.strongest:
+        earlier = json.loads(history.strongest.get("before_json") or "{}")
+        user = before_all(target.changes, user, earlier)
+    return _shown(user, target.changes)
+
+
+def _shown(user: Mapping[str, Any], wanted: Iterable[str]) -> str:
+    names = dict.fromkeys((*_SHOWN, *wanted))
+    return json.dumps({name: user[name] for name in names if name in user}, ensure_ascii=False)
 
 
 def _is_later(text: object, other: object) -> bool:
@@ -491,6 +661,4 @@ def _moment(text: object) -> datetime | None:
 
 def _hours(left_at: object, answered_at: str) -> float | None:
     moment = _moment(left_at)
-    if moment is None:
-        return None
-    return round((datetime.fromisoformat(answered_at) - moment) / timedelta(hours=1), 2)
+    return None if moment is None else round((datetime.fromisoformat(answered_at) - moment) / timedelta(hours=1), 2)

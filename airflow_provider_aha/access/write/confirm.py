@@ -1,4 +1,4 @@
-"""What the next extract says of those whose access was taken: still disabled, or back.
+"""What the next extract says of those whose access was taken, or may have been: disabled, back, or never disabled.
 
 Evidence is written once, so each answer is a record of its own, in the folder of the task that looked: it has the
 ``event_id`` of the deactivation that it is about, and is in the chain like any other.
@@ -16,15 +16,29 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.operations.user_fields import DISABLED, enables, may_have_disabled
+from airflow_provider_aha.access.operations.user_fields import may_have_disabled, may_have_enabled
 from airflow_provider_aha.common.arrow import json_array, whole
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
-from airflow_provider_aha.record.journal import CAME_BACK, CONFIRMED, Journal, histories
-from airflow_provider_aha.record.register import entries, files_elsewhere, register, sign_off
+from airflow_provider_aha.record.journal import (
+    AFTER_CRASH,
+    CAME_BACK,
+    CONFIRMED,
+    NONE,
+    NOT_DONE,
+    Journal,
+    histories,
+)
+from airflow_provider_aha.record.register import (
+    files_elsewhere,
+    recent_folders,
+    register,
+    sign_off,
+    written_rows,
+)
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Location
@@ -53,8 +67,8 @@ class _Taken:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the user was seen disabled; of a lost answer nobody knows."""
-        return self.row["outcome"] in (*DISABLED, "updated")
+        """Whether it is proven that the run disabled the user."""
+        return int(self.row["proof"]) >= AFTER_CRASH
 
 
 @dataclass
@@ -69,15 +83,17 @@ class _Known:
 def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
     """Look those up in the newest snapshot whose access was taken before it was read, and record what it says.
 
-    Who is disabled, or not in the account any more, is ``confirmed``; who is enabled, though this package hasn't
-    enabled them, ``came_back``. Each is recorded once for each deactivation.
+    Who is disabled, or not in the account any more, is ``confirmed``. Who is enabled, though this package hasn't
+    enabled them, ``came_back`` where the deactivation was proven; else it was ``not_done``. Each is recorded once
+    for each deactivation.
 
     :param location: the base path.
     :param account: the account.
     :param run: the task instance.
     :param now: this moment; UTC.
     :return: ``account``, ``snapshot``, and what this task has recorded, in all of its tries: how many
-        ``confirmed``, the ids of those who ``came_back``; ``looked_up`` counts everybody.
+        ``confirmed``, the ids of those who ``came_back`` and of whom it was ``not_done``; ``looked_up`` counts
+        everybody.
     :raises AhaSnapshotError: when there is no snapshot, or it isn't whole.
     :raises AhaStorageError: when the records can't be read or written.
     """
@@ -97,13 +113,13 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
         enabled = _enabled(fs, layout, manifest, list(waiting))
         _record(folder, run, waiting, enabled, known, snapshot_sha256=entry.get("sha256"), now=now)
     rows = evidence.rows(histories(fs, f"{folder.path}/events"))
-    came_back = [row["user_id"] for row in rows if row["outcome"] == CAME_BACK]
+    named = {word: [row["user_id"] for row in rows if row["outcome"] == word] for word in (CAME_BACK, NOT_DONE)}
     result = {
         "account": account,
         "snapshot": manifest["snapshot"],
         "looked_up": len(waiting),
         CONFIRMED: sum(row["outcome"] == CONFIRMED for row in rows),
-        CAME_BACK: came_back,
+        **named,
     }
     if waiting or rows:
         about = {"action": "confirm", "ended": "completed", "sandbox": bool(manifest.get("sandbox")), **result}
@@ -114,28 +130,25 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
 
 def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
     known = _Known()
-    for entry in entries(fs, account_path, now, WATCHED_DAYS):
-        found = histories(fs, f"{entry.folder}/events")
-        for user_id, history in found.items():
-            for event in history.outcomes:
-                if event["outcome"] in (CONFIRMED, CAME_BACK):
-                    known.answers.add((event["event_id"], event["outcome"]))
-                elif enables(event):
-                    _note_given(known, user_id, event)
-            if entry.access == "given" and history.unsettled is not None:
-                _note_given(known, user_id, history.unsettled)
-        for row in evidence.rows(found):
-            if may_have_disabled(row):
-                taken = _Taken(row, _moment(row["answered_at"] or row["intent_at"]), entry.folder)
-                before = known.taken.get(row["user_id"])
-                if before is None or before.moment < taken.moment:
-                    known.taken[row["user_id"]] = taken
+    for folder in recent_folders(fs, account_path, now, WATCHED_DAYS):
+        for row in written_rows(fs, folder):
+            if row["outcome"] in (CONFIRMED, CAME_BACK, NOT_DONE):
+                known.answers.add((row["event_id"], row["outcome"]))
+                continue
+            try:
+                disabled, enabled = may_have_disabled(row), may_have_enabled(row)
+            except (AttributeError, TypeError, ValueError):
+                raise AhaSnapshotError(
+                    f"{folder} holds a record that was changed: a column of JSON is none."
+                ) from None
+            if not (disabled or enabled):
+                continue
+            user_id, moment = str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
+            if enabled:
+                known.given[user_id] = max(moment, known.given.get(user_id, moment))
+            elif user_id not in known.taken or known.taken[user_id].moment < moment:
+                known.taken[user_id] = _Taken(row, moment, folder)
     return known
-
-
-def _note_given(known: _Known, user_id: str, event: Mapping[str, Any]) -> None:
-    moment = _moment(event.get("answered_at") or event["intent_at"])
-    known.given[user_id] = max(moment, known.given.get(user_id, moment))
 
 
 def _is_watched(user_id: str, taken: _Taken, known: _Known, read_at: datetime) -> bool:
@@ -168,6 +181,9 @@ def _record(
         "run_id": run.run_id,
         "provider_version": package_version(),
         "hours_to_disable": None,
+        # It proves nothing of its own, so that no cap counts it.
+        "proof": NONE,
+        "intent": None,
     }
     new = []
     for user_id, taken in waiting.items():
@@ -193,10 +209,12 @@ def _answer(taken: _Taken, is_listed: bool, is_enabled: bool | None) -> dict[str
     after = json.dumps({"enabled": is_enabled})
     if is_enabled is False:
         return {"outcome": CONFIRMED, "reason": "", "verified_by": "next_extract", "after_json": after}
-    if is_enabled and taken.is_certain:
-        reason = "enabled again, and not by this package"
-        return {"outcome": CAME_BACK, "reason": reason, "verified_by": None, "after_json": after}
-    return None
+    if not is_enabled:
+        return None
+    word, reason = CAME_BACK, "enabled again, and not by this package"
+    if not taken.is_certain:
+        word, reason = NOT_DONE, f"still enabled: Aha! has not done what was asked for ({taken.row['outcome']})"
+    return {"outcome": word, "reason": reason, "verified_by": None, "after_json": after}
 
 
 def _moment(text: object) -> datetime:

@@ -9,8 +9,9 @@ from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
 from airflow_provider_aha.push.mapping.spec import MappingSpec, read_spec
-from airflow_provider_aha.store.store import ANY_ERROR, Location, storage_errors
+from airflow_provider_aha.store.store import Location, read_limited
 
+_LARGEST = 1024 * 1024
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _PATH = re.compile(r"(?:/|[a-z][a-z0-9+]*://)[^\n]*")
 
@@ -52,10 +53,7 @@ def _ready(name: str) -> str:
 
 
 def _file(location: Location) -> str:
-    with storage_errors(location.url, ANY_ERROR):
-        location.fs.invalidate_cache()
-        body: bytes = location.fs.cat_file(location.path)
     try:
-        return body.decode("utf-8-sig")
+        return read_limited(location, "The mapping", _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise AhaStorageError(f"{location.url} is not UTF-8 text.") from None

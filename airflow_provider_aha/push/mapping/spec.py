@@ -183,6 +183,8 @@ def _faults_of_shape(given: Any) -> list[str]:
         plain = json.loads(json.dumps(given))
     except (TypeError, ValueError) as error:
         return [f"(all): not what JSON can hold: {error}"]
+    except RecursionError:
+        return ["(all): values are nested too deep"]
     errors = sorted(Draft202012Validator(schema()).iter_errors(plain), key=lambda e: [str(p) for p in e.path])
     return [f"{_path(error.absolute_path)}: {_sentence(error)}" for error in errors]
 

@@ -19,7 +19,7 @@ Any of them, wrapped in :class:`BrokenOffError`, is about the record that follow
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,19 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class SameKeys:
+    """Sync keys that a target doesn't tell apart, though they are spelled differently.
+
+    :param groups: numbers of records that it takes for the same.
+    :param there: number of a record, and how the target spells the key of what it takes for the same: the fields
+        of the sync key that are text there.
+    """
+
+    groups: Sequence[Sequence[int]] = ()
+    there: Sequence[tuple[int, Mapping[str, str]]] = ()
+
+
+@dataclass(frozen=True)
 class TargetField:
     """A field that a target has.
 
@@ -218,6 +231,13 @@ class Target(ABC):
     def fields(self) -> list[TargetField] | None:
         """Return the fields of the target, or None when it doesn't say or takes any."""
         return None
+
+    def same_keys(self, batches: Iterable[Batch]) -> SameKeys:
+        """Say which sync keys the target doesn't tell apart; asked before anything is sent.
+
+        :param batches: the records, numbered from 0 through all batches, that may be sent or are invalid.
+        """
+        return SameKeys()
 
     def expect(self, batch: Batch) -> Sequence[str] | None:
         """Say what :meth:`send` would do, without doing it.

@@ -6,7 +6,8 @@ statements. So the database itself decides, with its own collation, which keys i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,23 @@ import pyarrow.csv as pcsv
 from airflow_provider_aha.common.arrow import array_of, values_of
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.push.mapping.spec import INSERT, OMIT, UPDATE, MappingSpec
-from airflow_provider_aha.push.targets.base import TargetField
+from airflow_provider_aha.push.targets.base import BatchRefusedError, TargetField
 
 ROW = "aha_row"
 STAGE = "aha_stage"
+KEYS = "aha_keys"
+# Why a table can't be written by the sync key.
+NOTHING_UNIQUE = "nothing keeps it unique there, so rows could double: create a unique index on the sync key"
+DEFERRABLE = "its unique constraint is deferrable, and an upsert takes no such constraint: make it NOT DEFERRABLE"
+PREFIX = (
+    "its unique index holds only the first {} characters, so that two keys that begin alike would be one: create a "
+    "unique index on the whole column"
+)
+NOT_WRITABLE = (
+    "{} is none of the databases that a push writes to: PostgreSQL, MySQL, MariaDB and SQLite. Load the landed "
+    'Parquet files into it: the page "Into your warehouse" (docs/push/warehouse.md) says how.'
+)
+_NOT_WRITTEN = "the database wrote no row and gave no reason: a trigger, a rule or a policy keeps it out"
 
 
 @dataclass(frozen=True)
@@ -46,22 +60,49 @@ def parse_table(text: str) -> Table:
     return Table(name, schema or None)
 
 
-class Dialect:
-    """What any SQL database can do, row by row; the base of those that can do better.
+@dataclass(frozen=True)
+class KeyFacts:
+    """How a table tells one sync key from another.
+
+    :param fault: why nothing keeps the sync key unique, as the end of a sentence; None: the table does.
+    :param comparisons: the ways in which it compares keys, each as SQL expressions of the columns of the sync key:
+        equal in all of one, two keys are the same.
+    :param spelled: the columns in which equal values may be spelled differently.
+    """
+
+    fault: str | None
+    comparisons: tuple[tuple[str, ...], ...]
+    spelled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a unique index.
+
+    :param columns: the columns that the whole index is made of, in lower case.
+    :param expression: what it holds, as SQL.
+    :param is_plain: whether that is a whole column, compared as the column itself is.
+    """
+
+    columns: frozenset[str]
+    expression: str
+    is_plain: bool
+
+
+class Dialect(ABC):
+    """A SQL database with temporary tables: a batch is loaded into one, and merged from there.
 
     :param placeholder: how its driver marks a parameter.
     """
 
     quote = '"'
-    types: dict[str, str] = {  # noqa: RUF012 - never changed
-        "string": "VARCHAR(4000)",
-        "integer": "BIGINT",
-        "number": "DOUBLE PRECISION",
-        "boolean": "BOOLEAN",
-        "date": "DATE",
-        "timestamp": "TIMESTAMP",
-        "json": "VARCHAR(4000)",
-    }
+    types: dict[str, str]
+    # Whether rows that are there are always changed by a statement of their own, before others are added.
+    updates_first = False
+    # Whether the driver counts the rows that an UPDATE was about, and not those that it made different.
+    counts_updates = True
+    # What a statement says of a row that breaks a constraint, where a table may have said otherwise.
+    on_conflict = ""
 
     def __init__(self, placeholder: str) -> None:
         self.placeholder = placeholder
@@ -114,11 +155,126 @@ class Dialect:
 
     _table_options = ""
 
-    def connected(self, cursor: Any) -> None:
+    def connected(self, cursor: Any) -> None:  # noqa: B027 - nothing to do for some
         """Set up a new session.
 
         :param cursor: a cursor.
         """
+
+    @abstractmethod
+    def columns(self, cursor: Any, table: Table) -> list[TargetField] | None:
+        """Return the columns of a table, or None when there is no such table.
+
+        :param cursor: a cursor.
+        :param table: the table.
+        """
+
+    @abstractmethod
+    def key_facts(self, cursor: Any, table: Table, columns: Sequence[str]) -> KeyFacts:
+        """Ask the database how the table tells one sync key from another.
+
+        :param cursor: a cursor.
+        :param table: the table.
+        :param columns: the columns of the sync key.
+        """
+
+    def _comparisons(
+        self, columns: Sequence[str], indexes: Iterable[Sequence[_Part]]
+    ) -> tuple[tuple[str, ...], ...]:
+        """Return the columns as they are, and what unique indexes make of nothing but them."""
+        own = _lower(columns)
+        found = [tuple(map(self.name, columns))]
+        for parts in indexes:
+            whole = parts[0].columns == own and all(part.is_plain for part in parts)
+            if parts[0].columns <= own and not whole:
+                found.append(tuple(part.expression for part in parts))
+        return tuple(dict.fromkeys(found))
+
+    # --- keys that the database takes for the same ---------------------------------------------------
+
+    def begin_keys(self, cursor: Any, table: Table, columns: Sequence[str]) -> None:
+        """Empty the temporary table for keys, whose columns compare as those of the table do.
+
+        :param cursor: a cursor.
+        :param table: the table.
+        :param columns: the columns of the sync key.
+        """
+        cursor.execute(f"DELETE FROM {self.name(KEYS)}")
+
+    def load_keys(self, cursor: Any, spec: MappingSpec, keys: pa.Table, start: int) -> None:
+        """Add keys to the temporary table.
+
+        :param cursor: a cursor.
+        :param spec: the mapping.
+        :param keys: the columns of the sync key of some records.
+        :param start: the number of the first of these records.
+        """
+        self._fill(cursor, KEYS, spec, keys, start)
+
+    def same_keys(
+        self, cursor: Any, table: Table, columns: Sequence[str], facts: KeyFacts
+    ) -> Iterator[tuple[int, ...]]:
+        """Yield the numbers of the records whose keys the database takes for the same, a group at a time.
+
+        :param cursor: a cursor.
+        :param table: the table.
+        :param columns: the columns of the sync key.
+        :param facts: how the table compares keys.
+        """
+        source = self._keys_source(table, columns)
+        for comparison in facts.comparisons:
+            by = ", ".join(comparison)
+            # Nearly always there is none, and grouping is cheaper than what finds all of a group.
+            cursor.execute(f"SELECT 1 FROM {source} GROUP BY {by} HAVING COUNT(*) > 1 LIMIT 1")
+            if not cursor.fetchall():
+                continue
+            row = self.name(ROW)
+            cursor.execute(
+                f"SELECT first_row, {row} FROM (SELECT {row}, MIN({row}) OVER (PARTITION BY {by}) AS first_row, "
+                f"COUNT(*) OVER (PARTITION BY {by}) AS rows_alike FROM {source}) AS numbered WHERE rows_alike > 1"
+            )
+            groups: dict[int, list[int]] = {}
+            for first, number in cursor.fetchall():
+                groups.setdefault(int(first), []).append(int(number))
+            yield from map(tuple, groups.values())
+
+    def keys_there(
+        self, cursor: Any, table: Table, columns: Sequence[str], facts: KeyFacts
+    ) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield records whose key the table has with another spelling: number, and the table's spelling.
+
+        :param cursor: a cursor.
+        :param table: the table.
+        :param columns: the columns of the sync key.
+        :param facts: how the table compares keys.
+        """
+        if not facts.spelled:
+            return
+        names = self.names(columns)
+        differs = " OR ".join(
+            f"{self._bytes(f'there.{self.name(one)}')} <> {self._bytes(f'sent.{self.name(one)}')}"
+            for one in facts.spelled
+        )
+        wanted = ", ".join(f"there.{self.name(one)}" for one in facts.spelled)
+        for comparison in facts.comparisons:
+            parts = ", ".join(f"{part} AS part_{number}" for number, part in enumerate(comparison))
+            join = " AND ".join(f"there.part_{n} = sent.part_{n}" for n in range(len(comparison)))
+            cursor.execute(
+                f"SELECT sent.{self.name(ROW)}, {wanted} FROM "
+                f"(SELECT {self.name(ROW)}, {names}, {parts} FROM {self.name(KEYS)}) AS sent JOIN "
+                f"(SELECT {names}, {parts} FROM {self.table(table)}) AS there ON {join} WHERE {differs}"
+            )
+            for number, *spelling in cursor.fetchall():
+                yield int(number), dict(zip(facts.spelled, map(str, spelling), strict=True))
+
+    def _keys_source(self, table: Table, columns: Sequence[str]) -> str:
+        return self.name(KEYS)
+
+    @abstractmethod
+    def _bytes(self, expression: str) -> str:
+        """Return an expression that differs wherever the spelling does."""
+
+    # --- writing -------------------------------------------------------------------------------------
 
     def prepare(self, cursor: Any, table: Table, spec: MappingSpec) -> None:
         """Make in a new session what writing needs.
@@ -127,29 +283,8 @@ class Dialect:
         :param table: the table, which has all fields of the mapping.
         :param spec: the mapping.
         """
-
-    def columns(self, cursor: Any, table: Table) -> list[TargetField] | None:
-        """Return the columns of a table, or None when there is no such table.
-
-        :param cursor: a cursor.
-        :param table: the table.
-        """
-        try:
-            cursor.execute(f"SELECT * FROM {self.table(table)} WHERE 1 = 0")
-        except Exception as error:  # each driver has errors of its own
-            if is_a(error, "DatabaseError", "Error"):
-                return None
-            raise
-        return [TargetField(str(column[0])) for column in cursor.description or ()]
-
-    def is_key(self, cursor: Any, table: Table, columns: Sequence[str]) -> bool:
-        """Tell whether the table itself keeps the columns unique.
-
-        :param cursor: a cursor.
-        :param table: the table.
-        :param columns: the columns of the sync key.
-        """
-        return True
+        cursor.execute(self._create(STAGE, table, [one.name for one in spec.fields]))
+        cursor.execute(self._create(KEYS, table, spec.sync_key))
 
     def existing(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> set[int]:
         """Return the positions of the records whose key the table has.
@@ -159,14 +294,8 @@ class Dialect:
         :param spec: the mapping.
         :param records: the records.
         """
-        where = " AND ".join(f"{self.name(key)} = {self.placeholder}" for key in spec.sync_key)
-        query = f"SELECT 1 FROM {self.table(table)} WHERE {where}"
-        found = set()
-        for position, key in enumerate(self.rows(records.select(list(spec.sync_key)), spec)):
-            cursor.execute(query, key)
-            if cursor.fetchone() is not None:
-                found.add(position)
-        return found
+        self.load(cursor, table, spec, records)
+        return set(self._found(cursor, table, spec))
 
     def write(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> set[int]:
         """Write records as the mode of the mapping says.
@@ -176,65 +305,12 @@ class Dialect:
         :param spec: the mapping.
         :param records: the records.
         :return: the positions of the records whose key the table had before.
+        :raises BatchRefusedError: when the database wrote fewer rows than it was given.
         """
-        there = self.existing(cursor, table, spec, records)
-        names = [one.name for one in spec.fields]
-        others = [name for name in names if name not in spec.sync_key]
-        marks = ", ".join([self.placeholder] * len(names))
-        insert = f"INSERT INTO {self.table(table)} ({self.names(names)}) VALUES ({marks})"
-        where = " AND ".join(f"{self.name(key)} = {self.placeholder}" for key in spec.sync_key)
-        for position, row in enumerate(self.rows(records, spec)):
-            values = dict(zip(names, row, strict=True))
-            if position not in there:
-                if spec.mode != UPDATE:
-                    cursor.execute(insert, row)
-                continue
-            changed = [name for name in others if values[name] is not None or spec.on_null != OMIT]
-            if spec.mode != INSERT and changed:
-                sets = ", ".join(f"{self.name(name)} = {self.placeholder}" for name in changed)
-                cursor.execute(
-                    f"UPDATE {self.table(table)} SET {sets} WHERE {where}",
-                    tuple(values[name] for name in (*changed, *spec.sync_key)),
-                )
-        return there
-
-    def rows(self, records: pa.Table, spec: MappingSpec) -> list[tuple[Any, ...]]:
-        """Return records as the driver takes them.
-
-        :param records: the records.
-        :param spec: the mapping.
-        """
-        columns = [self._values(records.column(name), spec.field(name).type) for name in records.column_names]
-        return list(zip(*columns, strict=True))
-
-    def _values(self, column: Any, kind: str) -> list[Any]:
-        values = values_of(column)
-        # Moments are written in UTC, and without a zone: columns that know no zones are the rule.
-        return [v and v.replace(tzinfo=None) for v in values] if kind == "timestamp" else values
-
-
-class Staged(Dialect):
-    """A database with temporary tables: a batch is loaded into one, and merged from there."""
-
-    def prepare(self, cursor: Any, table: Table, spec: MappingSpec) -> None:
-        """Make the temporary table; see :meth:`Dialect.prepare`."""
-        names = self.names([one.name for one in spec.fields])
-        cursor.execute(
-            f"CREATE TEMPORARY TABLE {self._stage} AS "
-            f"SELECT 0 AS {self.name(ROW)}, {names} FROM {self.table(table)} WHERE 1 = 0"
-        )
-
-    def write(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> set[int]:
-        """Write records as the mode of the mapping says; see :meth:`Dialect.write`."""
         self.load(cursor, table, spec, records)
         there = self._found(cursor, table, spec)
-        self.merge(cursor, table, spec)
-        return there
-
-    def existing(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> set[int]:
-        """Return the positions of the records whose key the table has; see :meth:`Dialect.existing`."""
-        self.load(cursor, table, spec, records)
-        return self._found(cursor, table, spec)
+        self._merge(cursor, table, spec, old=sum(there.values()), new=records.num_rows - len(there))
+        return set(there)
 
     def load(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> None:
         """Put records into the temporary table, which is empty before.
@@ -245,34 +321,68 @@ class Staged(Dialect):
         :param records: the records.
         """
         cursor.execute(f"DELETE FROM {self._stage}")
+        self._fill(cursor, STAGE, spec, records, 0)
+
+    def _create(self, stage: str, table: Table, names: Sequence[str]) -> str:
+        return (
+            f"CREATE TEMPORARY TABLE {self.name(stage)} AS "
+            f"SELECT 0 AS {self.name(ROW)}, {self.names(names)} FROM {self.table(table)} WHERE 1 = 0"
+        )
+
+    def _fill(self, cursor: Any, stage: str, spec: MappingSpec, records: pa.Table, start: int) -> None:
         names = [ROW, *records.column_names]
         marks = ", ".join([self.placeholder] * len(names))
-        rows = [(number, *row) for number, row in enumerate(self.rows(records, spec))]
-        cursor.executemany(f"INSERT INTO {self._stage} ({self.names(names)}) VALUES ({marks})", rows)
+        rows = [(number, *row) for number, row in enumerate(self.rows(records, spec), start)]
+        cursor.executemany(f"INSERT INTO {self.name(stage)} ({self.names(names)}) VALUES ({marks})", rows)
 
-    def merge(self, cursor: Any, table: Table, spec: MappingSpec) -> None:
+    def _merge(self, cursor: Any, table: Table, spec: MappingSpec, old: int, new: int) -> None:
         """Bring what is in the temporary table into the table.
 
-        :param cursor: a cursor.
-        :param table: the table.
-        :param spec: the mapping.
+        :param old: how many rows of the table it is about.
+        :param new: how many of its records the table doesn't have.
         """
         names = [one.name for one in spec.fields]
         others = [name for name in names if name not in spec.sync_key]
+        # A row that lacks a value may not be insertable, and yet be good for changing the one that is there.
+        apart = self.updates_first or spec.on_null == OMIT
+        if others and (spec.mode == UPDATE or (apart and spec.mode != INSERT)):
+            self._write(cursor, self.update(table, spec, others), old if self.counts_updates else 0)
         if spec.mode == UPDATE:
-            if others:
-                cursor.execute(self.update(table, spec, others))
             return
-        insert = (
-            f"INSERT INTO {self.table(table)} ({self.names(names)}) SELECT {self.names(names)} FROM {self._stage}"
+        in_one = not (apart or spec.mode == INSERT) and bool(others)
+        self._write(cursor, self.insert(table, spec, names, others, in_one=in_one), new + old * in_one)
+
+    def _write(self, cursor: Any, statement: str, rows: int) -> None:
+        """Execute a statement that must write so many rows: what a trigger leaves out is no error to a database."""
+        cursor.execute(statement)
+        if cursor.rowcount < rows:
+            raise BatchRefusedError(_NOT_WRITTEN)
+
+    def insert(
+        self, table: Table, spec: MappingSpec, names: Sequence[str], others: Sequence[str], *, in_one: bool
+    ) -> str:
+        """Return the statement that adds what isn't there.
+
+        :param table: the table.
+        :param spec: the mapping.
+        :param names: all fields.
+        :param others: the fields beside the sync key.
+        :param in_one: whether it changes what is there, too.
+        """
+        absent = f"NOT EXISTS (SELECT 1 FROM {self.table(table)} WHERE {self._join(table, spec)})"
+        # SQLite needs a WHERE in any case, to tell ON CONFLICT from the ON of a join.
+        new = "1 = 1" if in_one else absent
+        return (
+            f"INSERT{self.on_conflict} INTO {self.table(table)} ({self.names(names)}) "
+            f"SELECT {self.names(names)} FROM {self._stage} WHERE {new}{self._conflict(table, spec, others)}"
         )
-        conflict = f"ON CONFLICT ({self.names(spec.sync_key)}) DO"
-        # SQLite needs the WHERE to tell this ON from that of a join.
+
+    def _conflict(self, table: Table, spec: MappingSpec, others: Sequence[str]) -> str:
+        """Return what is to be done with a row that is there, or that somebody else adds in this moment."""
+        conflict = f" ON CONFLICT ({self.names(spec.sync_key)}) DO"
         if spec.mode == INSERT or not others:
-            cursor.execute(f"{insert} WHERE 1 = 1 {conflict} NOTHING")
-        else:
-            sets = ", ".join(self._set(table, spec, name, "excluded") for name in others)
-            cursor.execute(f"{insert} WHERE 1 = 1 {conflict} UPDATE SET {sets}")
+            return f"{conflict} NOTHING"
+        return f"{conflict} UPDATE SET {', '.join(self._set(table, spec, name, 'excluded') for name in others)}"
 
     def update(self, table: Table, spec: MappingSpec, others: Sequence[str]) -> str:
         """Return the statement that changes what is there.
@@ -282,7 +392,10 @@ class Staged(Dialect):
         :param others: the fields beside the sync key.
         """
         sets = ", ".join(self._set(table, spec, name, self._stage) for name in others)
-        return f"UPDATE {self.table(table)} SET {sets} FROM {self._stage} WHERE {self._join(table, spec)}"
+        return (
+            f"UPDATE{self.on_conflict} {self.table(table)} SET {sets} FROM {self._stage} "
+            f"WHERE {self._join(table, spec)}"
+        )
 
     @property
     def _stage(self) -> str:
@@ -299,12 +412,14 @@ class Staged(Dialect):
             f"{self.table(table)}.{self.name(key)} = {self._stage}.{self.name(key)}" for key in spec.sync_key
         )
 
-    def _found(self, cursor: Any, table: Table, spec: MappingSpec) -> set[int]:
+    def _found(self, cursor: Any, table: Table, spec: MappingSpec) -> dict[int, int]:
+        """Return how many rows the table has for each record, by its position; those without any are not in it."""
+        row = f"{self._stage}.{self.name(ROW)}"
         cursor.execute(
-            f"SELECT {self.name(ROW)} FROM {self._stage} WHERE EXISTS "
-            f"(SELECT 1 FROM {self.table(table)} WHERE {self._join(table, spec)})"
+            f"SELECT {row}, COUNT(*) FROM {self._stage} JOIN {self.table(table)} ON {self._join(table, spec)} "
+            f"GROUP BY {row}"
         )
-        return {int(row[0]) for row in cursor.fetchall()}
+        return {int(number): int(count) for number, count in cursor.fetchall()}
 
     def _accepts_conflict(self, cursor: Any, table: Table, columns: Sequence[str]) -> bool:
         """Ask the database to plan an upsert, which it refuses where nothing keeps the key unique."""
@@ -323,8 +438,22 @@ class Staged(Dialect):
             raise
         return True
 
+    def rows(self, records: pa.Table, spec: MappingSpec) -> list[tuple[Any, ...]]:
+        """Return records as the driver takes them.
 
-class Postgres(Staged):
+        :param records: the records.
+        :param spec: the mapping.
+        """
+        columns = [self._values(records.column(name), spec.field(name).type) for name in records.column_names]
+        return list(zip(*columns, strict=True))
+
+    def _values(self, column: Any, kind: str) -> list[Any]:
+        values = values_of(column)
+        # Moments are written in UTC, and without a zone: columns that know no zones are the rule.
+        return [v and v.replace(tzinfo=None) for v in values] if kind == "timestamp" else values
+
+
+class Postgres(Dialect):
     """PostgreSQL, and what speaks like it: a batch is loaded by COPY."""
 
     types = {  # noqa: RUF012
@@ -367,29 +496,102 @@ class Postgres(Staged):
         )
         return [TargetField(name, self._kinds.get(kind), required) for name, kind, required in cursor.fetchall()]
 
-    def is_key(self, cursor: Any, table: Table, columns: Sequence[str]) -> bool:
-        """Tell whether a unique index holds the sync key; see :meth:`Dialect.is_key`."""
-        return self._accepts_conflict(cursor, table, columns)
+    def connected(self, cursor: Any) -> None:
+        """Refuse what speaks like PostgreSQL and keeps nothing unique."""
+        cursor.execute("SELECT version()")
+        if "Redshift" in str(cursor.fetchone()[0]):
+            raise AhaConfigurationError(NOT_WRITABLE.format("Amazon Redshift"))
+
+    def key_facts(self, cursor: Any, table: Table, columns: Sequence[str]) -> KeyFacts:
+        """Ask the database how the table tells one sync key from another; see :meth:`Dialect.key_facts`."""
+        cursor.execute(_POSTGRES_INDEXES, (self.table(table),))
+        is_deferrable = False
+        indexes: dict[int, list[_Part]] = {}
+        for index, is_immediate, part_of, expression, is_plain in cursor.fetchall():
+            parts = indexes.setdefault(index, [])
+            parts.append(_Part(frozenset(map(str.lower, part_of)), expression, is_plain))
+            is_deferrable |= not is_immediate and parts[0].columns == _lower(columns)
+        cursor.execute(
+            "SELECT attname, typname IN ('text', 'varchar', 'bpchar') AND collisdeterministic "
+            "FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
+            "JOIN pg_collation ON pg_collation.oid = attcollation "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            (self.table(table),),
+        )
+        is_exact = {str(name).lower(): exact for name, exact in cursor.fetchall()}
+        comparisons = self._comparisons(columns, indexes.values())
+        # Equal texts of these types and collations are the same bytes, by PostgreSQL's own definition.
+        texts = [one for one in columns if one.lower() in is_exact]
+        spelled = [one for one in texts if len(comparisons) > 1 or not is_exact[one.lower()]]
+        # Last, for the transaction is over when the answer is no.
+        fault = None if self._accepts_conflict(cursor, table, columns) else NOTHING_UNIQUE
+        return KeyFacts(DEFERRABLE if is_deferrable else fault, comparisons, tuple(spelled))
+
+    def _bytes(self, expression: str) -> str:
+        return f'{expression}::text COLLATE "C"'
 
     def prepare(self, cursor: Any, table: Table, spec: MappingSpec) -> None:
-        """Do nothing: each batch makes a temporary table of its own."""
+        """Do nothing: each transaction makes temporary tables of its own.
+
+        They go with it, so that a pooler that gives the session to somebody else does no harm.
+        """
+
+    def begin_keys(self, cursor: Any, table: Table, columns: Sequence[str]) -> None:
+        """Make the temporary table for keys; see :meth:`Dialect.begin_keys`."""
+        cursor.execute(self._create(KEYS, table, columns))
 
     def load(self, cursor: Any, table: Table, spec: MappingSpec, records: pa.Table) -> None:
-        """Put records into the temporary table; see :meth:`Staged.load`.
+        """Put records into the temporary table; see :meth:`Dialect.load`."""
+        cursor.execute(self._create(STAGE, table, records.column_names))
+        self._fill(cursor, STAGE, spec, records, 0)
 
-        The table goes with the transaction, so that a pooler that gives the session to somebody else does no harm.
-        """
-        names = records.column_names
-        cursor.execute(
-            f"CREATE TEMPORARY TABLE {self._stage} ON COMMIT DROP AS "
+    def _create(self, stage: str, table: Table, names: Sequence[str]) -> str:
+        return (
+            f"CREATE TEMPORARY TABLE {self.name(stage)} ON COMMIT DROP AS "
             f"SELECT 0 AS {self.name(ROW)}, {self.names(names)} FROM {self.table(table)} WITH NO DATA"
         )
-        numbers = array_of(list(range(records.num_rows)), pa.int32())
+
+    def _fill(self, cursor: Any, stage: str, spec: MappingSpec, records: pa.Table, start: int) -> None:
+        numbers = array_of(list(range(start, start + records.num_rows)), pa.int32())
         numbered = records.add_column(0, ROW, numbers)
         sink = pa.BufferOutputStream()
         pcsv.write_csv(numbered, sink, pcsv.WriteOptions(include_header=False))
-        copy = f"COPY {self._stage} ({self.names([ROW, *names])}) FROM STDIN (FORMAT csv)"
-        _copy(cursor, copy, sink.getvalue())
+        names = self.names(numbered.column_names)
+        _copy(cursor, f"COPY {self.name(stage)} ({names}) FROM STDIN (FORMAT csv)", sink.getvalue())
+
+
+# The unique indexes of a table, and of the tables below a view: one row per part of each.
+_POSTGRES_INDEXES = """
+    WITH RECURSIVE relations (oid) AS (
+        SELECT to_regclass(%s)::oid
+        UNION
+        SELECT d.refobjid FROM relations
+        JOIN pg_rewrite w ON w.ev_class = relations.oid
+        JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            AND d.refclassid = 'pg_class'::regclass
+    ), indexes AS (
+        SELECT i.*, ARRAY(
+            SELECT a.attname::text FROM pg_attribute a
+            WHERE a.attrelid = i.indrelid AND a.attnum > 0
+            AND a.attnum <> ALL ((i.indkey::int2[])[i.indnkeyatts:])
+            AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
+                SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
+        ) AS part_of
+        FROM relations JOIN pg_index i ON i.indrelid = relations.oid
+        WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL
+    )
+    SELECT i.indexrelid::int8, i.indimmediate, i.part_of,
+        pg_get_indexdef(i.indexrelid, n, false)
+            || COALESCE(' COLLATE ' || quote_ident(s.nspname) || '.' || quote_ident(c.collname), ''),
+        a.attnum IS NOT NULL AND a.attcollation = i.indcollation[n - 1]
+    FROM indexes i
+    CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) AS n
+    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n - 1] AND a.attnum > 0
+    LEFT JOIN pg_collation c ON c.oid = i.indcollation[n - 1]
+    LEFT JOIN pg_namespace s ON s.oid = c.collnamespace
+    ORDER BY i.indexrelid, n
+"""
 
 
 def _copy(cursor: Any, statement: str, body: pa.Buffer) -> None:
@@ -400,7 +602,7 @@ def _copy(cursor: Any, statement: str, body: pa.Buffer) -> None:
         copy.write(memoryview(body))
 
 
-class MySql(Staged):
+class MySql(Dialect):
     """MySQL and MariaDB.
 
     ON DUPLICATE KEY UPDATE is not used: it fires on every unique index, so that a new user with an email that
@@ -409,6 +611,9 @@ class MySql(Staged):
     """
 
     quote = "`"
+    updates_first = True
+    # It counts rows that are different afterwards; nothing in MySQL leaves one out without an error.
+    counts_updates = False
     types = {  # noqa: RUF012
         "string": "TEXT",
         "integer": "BIGINT",
@@ -453,33 +658,54 @@ class MySql(Staged):
         rows = cursor.fetchall()
         return [TargetField(n, self._kinds.get(str(k).lower()), bool(r)) for n, k, r in rows] if rows else None
 
-    def is_key(self, cursor: Any, table: Table, columns: Sequence[str]) -> bool:
-        """Tell whether a unique index holds the sync key; see :meth:`Dialect.is_key`."""
+    def key_facts(self, cursor: Any, table: Table, columns: Sequence[str]) -> KeyFacts:
+        """Ask the database how the table tells one sync key from another; see :meth:`Dialect.key_facts`."""
+        where = "WHERE table_schema = COALESCE(%s, DATABASE()) AND table_name = %s"
         cursor.execute(
-            "SELECT index_name, column_name FROM information_schema.statistics WHERE non_unique = 0 "
-            "AND table_schema = COALESCE(%s, DATABASE()) AND table_name = %s",
+            f"SELECT index_name, column_name, sub_part FROM information_schema.statistics {where} "
+            "AND non_unique = 0 ORDER BY index_name, seq_in_index",
             (table.schema, table.name),
         )
-        indexes: dict[str, set[str]] = {}
-        for index, column in cursor.fetchall():
-            indexes.setdefault(index, set()).add(str(column).lower())
-        return {column.lower() for column in columns} in indexes.values()
+        names: dict[str, list[tuple[str, int | None]]] = {}
+        for index, column, length in cursor.fetchall():
+            names.setdefault(index, []).append((str(column), length))
+        indexes = []
+        fault: str | None = NOTHING_UNIQUE
+        for parts in names.values():
+            part_of = _lower([column for column, _ in parts])
+            indexes.append([_Part(part_of, self._beginning(*part), part[1] is None) for part in parts])
+            if part_of == _lower(columns):
+                length = next((length for _, length in parts if length is not None), None)
+                if length is None:
+                    fault = None
+                elif fault == NOTHING_UNIQUE:
+                    fault = PREFIX.format(length)
+        cursor.execute(
+            f"SELECT column_name FROM information_schema.columns {where} AND collation_name IS NOT NULL",
+            (table.schema, table.name),
+        )
+        texts = _lower([str(row[0]) for row in cursor.fetchall()])
+        spelled = tuple(one for one in columns if one.lower() in texts)
+        return KeyFacts(fault, self._comparisons(columns, indexes), spelled)
 
-    def merge(self, cursor: Any, table: Table, spec: MappingSpec) -> None:
-        """Bring what is in the temporary table into the table; see :meth:`Staged.merge`."""
-        names = [one.name for one in spec.fields]
-        others = [name for name in names if name not in spec.sync_key]
-        if spec.mode != INSERT and others:
-            cursor.execute(self.update(table, spec, others))
-        if spec.mode != UPDATE:
-            cursor.execute(
-                f"INSERT INTO {self.table(table)} ({self.names(names)}) "
-                f"SELECT {self.names(names)} FROM {self._stage} WHERE NOT EXISTS "
-                f"(SELECT 1 FROM {self.table(table)} WHERE {self._join(table, spec)})"
-            )
+    def _beginning(self, column: str, length: int | None) -> str:
+        return self.name(column) if length is None else f"LEFT({self.name(column)}, {length})"
+
+    def _bytes(self, expression: str) -> str:
+        return f"CAST({expression} AS BINARY)"
+
+    def _create(self, stage: str, table: Table, names: Sequence[str]) -> str:
+        # What an outer join may leave out can be null, whatever the table says of it.
+        return (
+            f"CREATE TEMPORARY TABLE {self.name(stage)} AS SELECT 0 AS {self.name(ROW)}, {self.names(names)} "
+            f"FROM (SELECT 1 AS one) AS nothing LEFT JOIN {self.table(table)} ON 1 = 0 WHERE 1 = 0"
+        )
+
+    def _conflict(self, table: Table, spec: MappingSpec, others: Sequence[str]) -> str:
+        return ""
 
     def update(self, table: Table, spec: MappingSpec, others: Sequence[str]) -> str:
-        """Return the statement that changes what is there; see :meth:`Staged.update`."""
+        """Return the statement that changes what is there; see :meth:`Dialect.update`."""
         sets = ", ".join(f"{self.table(table)}.{self._set(table, spec, name, self._stage)}" for name in others)
         return f"UPDATE {self.table(table)} JOIN {self._stage} ON {self._join(table, spec)} SET {sets}"
 
@@ -490,8 +716,11 @@ class MySql(Staged):
         return values
 
 
-class Sqlite(Staged):
+class Sqlite(Dialect):
     """SQLite."""
+
+    # A constraint may say REPLACE, which deletes the other row, or IGNORE: neither is meant.
+    on_conflict = " OR ABORT"
 
     types = {  # noqa: RUF012
         "string": "TEXT",
@@ -525,9 +754,37 @@ class Sqlite(Staged):
             for row in rows
         ]
 
-    def is_key(self, cursor: Any, table: Table, columns: Sequence[str]) -> bool:
-        """Tell whether a unique index holds the sync key; see :meth:`Dialect.is_key`."""
-        return self._accepts_conflict(cursor, table, columns)
+    def key_facts(self, cursor: Any, table: Table, columns: Sequence[str]) -> KeyFacts:
+        """Ask the database how the table tells one sync key from another; see :meth:`Dialect.key_facts`."""
+        fault = None if self._accepts_conflict(cursor, table, columns) else NOTHING_UNIQUE
+        schema = f"{self.name(table.schema)}." if table.schema else ""
+        cursor.execute(f"PRAGMA {schema}index_list({self.name(table.name)})")
+        unique = [row[1] for row in cursor.fetchall() if row[2] and not row[4]]
+        indexes = []
+        for index in unique:
+            cursor.execute(f"PRAGMA {schema}index_xinfo({self.name(index)})")
+            parts = [(row[2], row[4]) for row in cursor.fetchall() if row[5]]
+            # A part without a name is an expression, which only SQLite can tell of.
+            part_of = _lower([name or "" for name, _ in parts])
+            indexes.append(
+                [
+                    _Part(part_of, f"{self.name(name or '')} COLLATE {self.name(how)}", how.upper() == "BINARY")
+                    for name, how in parts
+                ]
+            )
+        return KeyFacts(fault, self._comparisons(columns, indexes), tuple(columns))
+
+    def _bytes(self, expression: str) -> str:
+        return f"{expression} COLLATE BINARY"
+
+    def _keys_source(self, table: Table, columns: Sequence[str]) -> str:
+        # A temporary table has the columns' types and not their collations; of a union, those of the first part
+        # count.
+        row, names = self.name(ROW), self.names(columns)
+        return (
+            f"(SELECT 0 AS {row}, {names} FROM {self.table(table)} WHERE 1 = 0 "
+            f"UNION ALL SELECT {row}, {names} FROM {self.name(KEYS)}) AS keys"
+        )
 
     def _values(self, column: Any, kind: str) -> list[Any]:
         values = values_of(column)
@@ -536,16 +793,16 @@ class Sqlite(Staged):
         return [v and v.isoformat() for v in values] if kind == "date" else values
 
 
+def _lower(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
+
+
 def _word(declared: str) -> str:
     return declared.partition("(")[0].strip().lower()
 
 
-DIALECTS: dict[str, Callable[[str], Dialect]] = {
-    "postgresql": Postgres,
-    "mysql": MySql,
-    "mariadb": MySql,
-    "sqlite": Sqlite,
-}
+# By the type of Airflow's connection.
+DIALECTS: dict[str, Callable[[str], Dialect]] = {"postgres": Postgres, "mysql": MySql, "sqlite": Sqlite}
 
 
 def is_a(error: BaseException, *names: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,11 +17,12 @@ from airflow_provider_aha.push.targets.base import (
     Answer,
     Batch,
     BatchRefusedError,
+    SameKeys,
     SendAgainError,
     Target,
     TargetField,
 )
-from airflow_provider_aha.push.targets.dialects import DIALECTS, Dialect, is_a, parse_table
+from airflow_provider_aha.push.targets.dialects import DIALECTS, Dialect, KeyFacts, is_a, parse_table
 
 # By SQLSTATE: the data is to blame, or a trigger or view doesn't want it; another try may do; a right is missing.
 _REFUSED = re.compile(r"2[23]|44|54|P0001")
@@ -41,7 +42,7 @@ class SqlTarget(Target):
     """Writes to a table.
 
     :param connect: opens a connection of a driver of PEP 249 that doesn't commit by itself.
-    :param dialect: ``postgresql``, ``mysql`` or ``sqlite``; any other is written row by row, in plain SQL.
+    :param dialect: ``postgres``, ``mysql`` (also for MariaDB) or ``sqlite``.
     :param placeholder: how the driver marks a parameter.
     :param connection: what the connection is called, for the layout and for sentences.
     :param table: ``table`` or ``schema.table``.
@@ -62,13 +63,14 @@ class SqlTarget(Target):
         create_table: bool = False,
     ) -> None:
         self._connect = connect
-        self._dialect: Dialect = DIALECTS.get(dialect, Dialect)(placeholder)
+        self._dialect: Dialect = DIALECTS[dialect](placeholder)
         self._connection_name = connection
         self._table = parse_table(table)
         self._text = table.strip()
         self._create_table = create_table
         self._connection: Any = None
         self._prepared_for: MappingSpec | None = None
+        self._key_facts: KeyFacts | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +98,13 @@ class SqlTarget(Target):
                 self._dialect.create(cursor, self._table, spec)
         else:
             self._check(spec, columns)
+        with self._transaction() as cursor:
+            self._key_facts = self._dialect.key_facts(cursor, self._table, spec.sync_key)
+        if self._key_facts.fault and spec.mode != UPDATE:
+            raise AhaConfigurationError(
+                f"The table {self._text} can't be written by the sync key {', '.join(spec.sync_key)}: "
+                f"{self._key_facts.fault}."
+            )
         # From now on every session is prepared for the batches.
         self.close()
         self._prepared_for = spec
@@ -113,18 +122,50 @@ class SqlTarget(Target):
             raise AhaConfigurationError(
                 f"The table {self._text} takes no row without {', '.join(needed)}, which the mapping doesn't have."
             )
-        with self._transaction() as cursor:
-            is_key = self._dialect.is_key(cursor, self._table, spec.sync_key)
-        if not is_key and spec.mode != UPDATE:
-            raise AhaConfigurationError(
-                f"Nothing keeps {', '.join(spec.sync_key)} unique in the table {self._text}, so rows could double: "
-                "create a unique index on the sync key."
-            )
 
     def fields(self) -> list[TargetField] | None:
         """Return the columns of the table."""
         with self._transaction() as cursor:
             return self._dialect.columns(cursor, self._table)
+
+    def same_keys(self, batches: Iterable[Batch]) -> SameKeys:
+        """Ask the database which keys it takes for the same: its collations, types and indexes decide.
+
+        :param batches: the records.
+        """
+        facts = self._key_facts
+        if facts is None:
+            # A dry run, and no table that could be asked.
+            return SameKeys()
+        start = 0
+        with self._transaction() as cursor:
+            columns: Sequence[str] = ()
+            for batch in batches:
+                if not columns:
+                    columns = batch.spec.sync_key
+                    self._dialect.begin_keys(cursor, self._table, columns)
+                self._load_keys(cursor, batch, start)
+                start += len(batch)
+            if not columns:
+                return SameKeys()
+            groups = list(self._dialect.same_keys(cursor, self._table, columns, facts))
+            rows = [] if self.is_new else list(self._dialect.keys_there(cursor, self._table, columns, facts))
+        return SameKeys(groups, rows)
+
+    def _load_keys(self, cursor: Any, batch: Batch, start: int) -> None:
+        """Load keys; one that the column can't hold is left out, and rejected when it is sent."""
+        cursor.execute("SAVEPOINT aha_keys")
+        try:
+            keys = batch.table.select(list(batch.spec.sync_key))
+            self._dialect.load_keys(cursor, batch.spec, keys, start)
+        except Exception as error:
+            if not is_a(error, "Error") or not isinstance(self._told(error), BatchRefusedError):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT aha_keys")
+            middle = len(batch) // 2
+            if middle:
+                self._load_keys(cursor, batch.part(0, middle), start)
+                self._load_keys(cursor, batch.part(middle, len(batch)), start + middle)
 
     def expect(self, batch: Batch) -> Sequence[str] | None:
         """Say which records the table has.

@@ -7,9 +7,9 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
-from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
 
@@ -28,8 +28,8 @@ def flow(dag_id: str, pool: str = "default_pool", path: str = PLAN_PATH, **appro
         # A Param whose default is refused, as on the forms; 3.1 would show it to the person who approves.
         params={"ids": Param([], type="array"), "ticket": Param("", type="string", minLength=1)},
     ) as dag:
-        plan = AhaPlanDeactivationsOperator(task_id="plan", rules=[{"class": "named", "ids": "{{ params.ids }}"}])
-        ask = AhaApproveDeactivationsOperator(task_id="approve", plan=path, **approve)
+        plan = AhaPlanAccessOperator(task_id="plan", rules=[{"class": "named", "ids": "{{ params.ids }}"}])
+        ask = AhaApprovePlanOperator(task_id="approve", plan=path, **approve)
         write = AhaDeactivateUsersOperator(
             task_id="deactivate", plan=path, dry_run=False, ticket="{{ params.ticket }}", pool=pool
         )

@@ -13,11 +13,11 @@ from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.hooks.paths import default_base_path
-from airflow_provider_aha.operators.approvals import AhaApproveDeactivationsOperator
+from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
-from airflow_provider_aha.operators.plan import AhaPlanDeactivationsOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
 
@@ -51,10 +51,10 @@ with DAG(
         inlets=[USERS],
     )
     report = AhaAccessReportOperator(task_id="report")
-    plan = AhaPlanDeactivationsOperator(
+    plan = AhaPlanAccessOperator(
         task_id="plan", rules=[{"class": "named", "name": "form", "ids": "{{ params.ids }}"}]
     )
-    approve = AhaApproveDeactivationsOperator(task_id="approve", plan=PLAN_PATH)
+    approve = AhaApprovePlanOperator(task_id="approve", plan=PLAN_PATH)
     # One task writes to an account, in a pool with one slot: the evidence has one author.
     deactivate = AhaDeactivateUsersOperator(
         task_id="deactivate", plan=PLAN_PATH, dry_run=False, ticket="SCALE-1", pool="aha_writes"

@@ -1,0 +1,58 @@
+"""From a plan to the change: dry run, approval by a second person, carrying out; as one function for DAGs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+
+from airflow_provider_aha.common.values import to_bool
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+
+
+def approved_flow(plan: AhaPlanAccessOperator, *, dry_run: str, **guards: Any) -> None:
+    """Have a plan shown by a dry run, approved by a second person, and carried out.
+
+    Adds the tasks ``preview``, ``unless_dry_run``, ``approve`` and ``carry_out`` behind the plan. Airflow before
+    3.1 can't ask a person: there ``unless_dry_run`` is the last one, and says so. The writing task uses the pool
+    that the environment variable ``AHA_WRITE_POOL`` names.
+
+    :param plan: the task that makes the plan.
+    :param dry_run: template of the flag that keeps the run a dry run.
+    :param guards: more arguments of the tasks that read and write users.
+    """
+    path = f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}')['plan_path'] }}}}"
+    preview = AhaCarryOutPlanOperator(task_id="preview", plan=path, dry_run=True, **guards)
+    unless_dry_run = ShortCircuitOperator(task_id="unless_dry_run", python_callable=may_ask, op_args=[dry_run])
+    plan >> preview >> unless_dry_run
+    if AIRFLOW_V_3_1_PLUS:
+        from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
+
+        approve = AhaApprovePlanOperator(task_id="approve", plan=path, response_timeout=timedelta(hours=24))
+        carry_out = AhaCarryOutPlanOperator(
+            task_id="carry_out",
+            plan=path,
+            dry_run=False,
+            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+            **guards,
+        )
+        unless_dry_run >> approve >> carry_out
+
+
+def may_ask(dry_run: object) -> bool:
+    """Tell whether a run goes on to ask a person, and say why where it stays a dry run.
+
+    :param dry_run: the flag, as it was rendered.
+    """
+    log = logging.getLogger(__name__)
+    if to_bool(dry_run, "dry_run", default=True):
+        log.info("This is a dry run: what would happen is in the log of the task before, and in the plan.")
+        return False
+    if not AIRFLOW_V_3_1_PLUS:
+        log.warning("The approval by a second person needs Airflow 3.1 or newer: this stays a dry run.")
+    return AIRFLOW_V_3_1_PLUS

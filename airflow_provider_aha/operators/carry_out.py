@@ -1,0 +1,179 @@
+"""The operator that carries a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
+from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
+from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.guards import approvers_of
+from airflow_provider_aha.operators.writes import (
+    AhaWriteOperator,
+    names_to_fix,
+    paid_seats,
+    result,
+    run_of,
+    without_useless_tries,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.access.plan.plan import Decision, Plan
+    from airflow_provider_aha.record.run import RunFolder
+    from airflow_provider_aha.store.store import Location
+
+
+class AhaCarryOutPlanOperator(AhaWriteOperator):
+    """Carry out a plan, each user read again before and verified after, with evidence of everything.
+
+    The plan is one of :class:`airflow_provider_aha.operators.plan.AhaPlanAccessOperator`. Nothing is done while a
+    cap, another run or a missing approval holds it back. Users who are protected, or have changed since the plan,
+    are left as they are and named.
+
+    :param plan: path of a ``plan.json``. (templated)
+    :param dry_run: read and judge, but change nothing; the default. (templated)
+    :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
+        carried out by policy only: if every row of it passes, for people who have just left; any other plan
+        needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
+    :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
+        triggered the run, and who is on the plan. Not templated on purpose.
+    :param ticket: for the evidence, where the plan has none. (templated)
+    :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``,
+        ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled) and
+        ``paid_seats`` (how many paid seats are taken by enabling users).
+    :raises AirflowFailException: without retries, when a guard or the approval holds the run back, an
+        argument can't be right, or users were blocked.
+    :raises AhaError: when users failed whom a retry may cure; a retry touches only those.
+    """
+
+    template_fields: Sequence[str] = ("plan", "dry_run", *AhaWriteOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        plan: str,
+        dry_run: bool | str = True,
+        require_approval: bool = True,
+        approvers: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
+        self.require_approval = require_approval
+        self.approvers = approvers
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Carry the plan out.
+
+        :param context: the task's context.
+        :return: what became of its users.
+        """
+        with without_useless_tries(self.aha_conn_id):
+            dry_run = to_bool(self.dry_run, "dry_run", default=True)
+            if (path := to_text(self.plan, "plan")) is None:
+                raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
+            location = resolve_path(path)
+            plan = _read(location)
+            done = self.carry_out(
+                context,
+                "carry_out" if isinstance(plan, AhaError) else plan.action,
+                lambda folder: self._decision(plan, location, folder, context, dry_run=dry_run),
+                dry_run=dry_run,
+            )
+        hours = [float(row["hours_to_disable"]) for row in done.rows if row["hours_to_disable"] is not None]
+        if hours:
+            self.log.info("Each user who left was disabled within %.1f hours of the last day's end.", max(hours))
+        seats = paid_seats(done.rows)
+        if seats:
+            self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
+        found = result(done, dry_run=dry_run)
+        return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
+
+    def _decision(
+        self, plan: Plan | AhaError, location: Location, folder: RunFolder, context: Any, *, dry_run: bool
+    ) -> Decision:
+        """Turn the plan into a decision, with its approval where it is to be carried out."""
+        from airflow_provider_aha.access.plan.plan import decision_of, load_users
+
+        if isinstance(plan, AhaError):
+            # Here, so that the try leaves a manifest.
+            raise plan
+        if plan.wrong_names:
+            raise AhaConfigurationError(names_to_fix(plan))
+        approval: dict[str, Any] = {}
+        strike_out: list[str] = []
+        if plan.rows and not dry_run:
+            approval, strike_out = self._approval(location, plan, folder, context)
+        return decision_of(
+            plan,
+            account=self.hook.get_conn().config.account,
+            strike_out=strike_out,
+            facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
+            now=datetime.now(UTC),
+            users=load_users(location.fs, location.path, plan.header),
+        )
+
+    def _approval(
+        self, location: Location, plan: Plan, folder: RunFolder, context: Any
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return what the evidence says of the approval, and who was taken off the plan."""
+        from airflow_provider_aha.access.plan.approval import FILE, check_approval
+        from airflow_provider_aha.store.store import read_record
+
+        # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
+        base = self.location()
+        if not location.url.startswith(f"{base.url}{folder.account_path.removeprefix(base.path)}/"):
+            raise AhaApprovalError(
+                f"The plan doesn't lie in {folder.account_path}, where this package keeps plans. Nothing was done."
+            )
+        run = run_of(context)
+        record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
+        if record is None and (mode := self._without_asking(location, plan, folder)):
+            return {"approval_mode": mode}, []
+        client = self.hook.get_conn()
+        facts = check_approval(
+            record,
+            plan=plan,
+            approvers=approvers_of(self.approvers),
+            requested_by=run.requested_by,
+            now=datetime.now(UTC),
+            # An address of this machine may be a gateway to a real account: the plan's crawl must have been of a
+            # sandbox, and Aha! must say so now.
+            anonymous_counts=plan.sandbox and client.sandbox and client.config.is_loopback,
+        )
+        # In a run that somebody else started, the one who asked could be the one who approved.
+        if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
+            raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
+        self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
+        return facts, to_list(record.get("strike_out"), "strike_out") or []
+
+    def _without_asking(self, location: Location, plan: Plan, folder: RunFolder) -> str | None:
+        """Name the ground on which the plan may be carried out though nobody was asked, or None."""
+        from airflow_provider_aha.access.plan.approval import policy_allows
+        from airflow_provider_aha.access.plan.plan import FILE
+
+        own = location.path == f"{folder.run_path}/{FILE}"
+        if own and not plan.decides_access:
+            return "not needed"
+        if self.require_approval:
+            return None
+        if own and policy_allows(plan.rows):
+            return "policy"
+        raise AhaApprovalError(
+            "Without asking a person, only this run's own plan is carried out, and only if every row passes; what "
+            "must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
+        )
+
+
+def _read(location: Location) -> Plan | AhaError:
+    """Read a plan, or return why it can't be read."""
+    from airflow_provider_aha.access.plan.plan import load_plan
+
+    try:
+        return load_plan(location.fs, location.path)
+    except AhaError as error:
+        return error
