@@ -138,6 +138,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "Aha!",
                 "python-modules": [
                     "airflow_provider_aha.operators.approvals",
+                    "airflow_provider_aha.operators.carry_out",
                     "airflow_provider_aha.operators.confirm",
                     "airflow_provider_aha.operators.deactivations",
                     "airflow_provider_aha.operators.extract",

@@ -22,6 +22,7 @@ from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.api.records import is_record_id, read_json, readable, without_mark
 from airflow_provider_aha.api.rest import LARGEST_ANSWER, UNDECODABLE, RestClient, RetryBudget, Service
 from airflow_provider_aha.common.threads import DaemonExecutor
+from airflow_provider_aha.common.values import kind_of
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaAuthenticationError,
@@ -371,7 +372,9 @@ def check_user_id(user_id: str) -> str:
     """
     text = str(user_id).strip()
     if not _USER_ID.fullmatch(text):
-        raise AhaConfigurationError(f"{text!r} is not the id of an Aha! user: an id is made of digits.")
+        raise AhaConfigurationError(
+            f"{kind_of(user_id).capitalize()} is not the id of an Aha! user: an id is made of digits."
+        )
     return text
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_number, to_text
+from airflow_provider_aha.common.values import (
+    is_unset,
+    to_bool,
+    to_dict,
+    to_int,
+    to_list,
+    to_number,
+    to_text,
+    unknown_ones,
+)
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -17,6 +28,21 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_TIMEOUT = 3600.0
+_EXTRAS = (
+    "page_size",
+    "timeout",
+    "requests_per_minute",
+    "requests_per_second",
+    "max_in_flight",
+    "max_retries",
+    "verify",
+    "proxies",
+    "base_url",
+)
+# Some tools encode an extra once more on its way.
+_ENCODED = 3
+# Aha!'s keys are 64 hexadecimal digits; no subdomain is half of one.
+_LIKE_A_KEY = re.compile(r"[0-9a-f]{32,}", re.IGNORECASE)
 # A request may take so many times the read timeout.
 _PARTS = 5
 
@@ -100,7 +126,7 @@ class RestConfig:
         password: str | None,
         schema: str | None = None,
         port: int | None = None,
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | str | None = None,
     ) -> Self:
         """Read the fields of an Airflow connection.
 
@@ -109,10 +135,11 @@ class RestConfig:
         :param password: the API key; a ``Bearer`` before it is taken off.
         :param schema: ``http`` for a loopback host, else ``https`` or nothing.
         :param port: port; 0 and null mean the scheme's own.
-        :param extra: the connection's extra; null and empty values mean the default.
+        :param extra: the connection's extra, as an object or as JSON text of one, also of a text that is JSON once
+            more; null and empty values mean the default.
         :raises AhaConfigurationError: when a field can't be right; the sentence names the field.
         """
-        extra = extra or {}
+        extra = _extra(extra)
         account, base_url = _account_and_url(cls.service, host, schema, port)
         if not is_unset(extra.get("base_url")):
             base_url = _gateway(cls.service, str(extra["base_url"]).strip())
@@ -156,6 +183,20 @@ class ClientConfig(RestConfig):
 
     page_size: int = 200
     max_rereads: int = 3
+
+
+def _extra(value: object) -> dict[str, Any]:
+    for _ in range(_ENCODED):
+        if isinstance(value, str):
+            # What is no JSON may be Python's form of an object, which is read as well, or is refused below.
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
+    extra = to_dict(value, "The extra of the connection") or {}
+    if unknown := unknown_ones(extra, _EXTRAS):
+        raise AhaConfigurationError(
+            f"The extra of the connection has a field that there isn't: {unknown}. There are {', '.join(_EXTRAS)}."
+        )
+    return extra
 
 
 def _account_and_url(
@@ -217,13 +258,17 @@ def _host_of(service: ServiceHost, name: str) -> str:
     subdomain = name.removesuffix(service.domain)
     # 'mycompany.com' is somebody else's site: it must not become 'mycompany.com.aha.io'.
     foreign = "." in subdomain and not name.endswith(service.domain)
-    if foreign or not _SUBDOMAIN.fullmatch(subdomain):
+    if foreign or not _SUBDOMAIN.fullmatch(subdomain) or _has_a_key(subdomain):
         raise AhaConfigurationError(
-            f"The host {name!r} of the {service.name} connection is not {service.account}: give the subdomain "
+            f"The host of the {service.name} connection is not {service.account}: give the subdomain "
             f"(mycompany for mycompany{service.domain}), or mycompany.<region>{service.domain}. An API key is sent "
             "to no other host; a gateway is named in the extra field base_url."
         )
     return subdomain + service.domain
+
+
+def _has_a_key(name: str) -> bool:
+    return any(map(_LIKE_A_KEY.fullmatch, name.split(".")))
 
 
 def _scheme(scheme: str, name: str) -> str:
@@ -233,14 +278,14 @@ def _scheme(scheme: str, name: str) -> str:
     if scheme == "http" and _is_loopback(name):
         return "http"
     raise AhaConfigurationError(
-        f"Scheme {scheme!r} is not possible for {name}: http would send the API key in clear text and is "
-        "accepted for loopback hosts only. Use https, or leave the field empty."
+        "The scheme must be https: http would send the API key in clear text and is accepted for loopback hosts "
+        "only. Use https, or leave the field empty."
     )
 
 
 def _gateway(service: ServiceHost, address: str) -> str:
     parts = _split(address) if "://" in address else None
-    if parts is None or parts.scheme not in _DEFAULT_PORTS:
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or _has_a_key(str(parts.hostname)):
         raise AhaConfigurationError(
             "base_url must be a full address such as https://gateway.example.com, without user or query."
         )
@@ -284,7 +329,10 @@ def _timeouts(value: object) -> tuple[float, float]:
 
 def _verify(value: object) -> bool | str:
     if isinstance(value, str) and value.strip().lower() not in ("true", "false") and not is_unset(value):
-        return value.strip()
+        path = value.strip()
+        if "/" not in path and "." not in path:
+            raise AhaConfigurationError("verify must be true, false, or the path of a CA bundle on the worker.")
+        return path
     return to_bool(value, "verify", True)
 
 
@@ -292,4 +340,7 @@ def _proxies(value: object) -> dict[str, str] | None:
     proxies = to_dict(value, "proxies")
     if proxies is None:
         return None
-    return {scheme: text for scheme, address in proxies.items() if (text := to_text(address, "proxies"))}
+    found = {scheme: text for scheme, address in proxies.items() if (text := to_text(address, "proxies"))}
+    if not all(set(address) & set(".:") for address in found.values()):
+        raise AhaConfigurationError("proxies must hold addresses, such as http://proxy.example.com:3128.")
+    return found

@@ -5,9 +5,11 @@ Plain Python without Airflow.
 
 from __future__ import annotations
 
+import base64
 import logging
 import math
 import random
+import re
 import ssl
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -39,6 +41,10 @@ log = logging.getLogger(__name__)
 # Of the 4xx these say that the request came at the wrong moment; of the 5xx these stay as they are.
 _PASSING_4XX = frozenset({408, 425, 429})
 _LASTING_5XX = frozenset({501, 505})
+# What headers of an answer may look like before they are shown or kept.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CONTENT_TYPE = re.compile(r"no content type|[a-z0-9.+-]{1,30}/[a-z0-9.+-]{1,60}")
+_PART_OF_A_KEY = 8
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 # A page of 200 users with some 1400 roles each fits in; packed or not, nothing larger is read.
@@ -105,15 +111,21 @@ class _Shown(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         shown = getattr(self._thread, "shown", None)
         if shown is not None and isinstance(record.args, tuple):
-            record.args = tuple(
-                shown if isinstance(one, str) and one.startswith(("/", "http://", "https://")) else one
-                for one in record.args
-            )
+            record.args = tuple(_harmless(one, shown) for one in record.args)
+            # The traceback of headers that can't be read quotes them.
+            record.exc_info = None
         return True
 
 
+def _harmless(argument: object, shown: str) -> object:
+    if isinstance(argument, Exception):
+        return type(argument).__name__
+    is_address = isinstance(argument, str) and argument.startswith(("/", "http://", "https://"))
+    return shown if is_address else argument
+
+
 _shown = _Shown()
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_shown)
 
 
@@ -182,6 +194,7 @@ class RestClient:
         self._session = _session(self.service, config, agent)
         self._adapter = self._session.get_adapter(config.base_url)
         self._settings = _settings(self._session, config)
+        self._parts_of_key = _parts_of(self.service, config.api_key)
 
     @property
     def sandbox(self) -> bool:
@@ -291,9 +304,10 @@ class RestClient:
             # What an earlier attempt was answered isn't this one's.
             receipt[name] = None
         response, answer = self._exchange(number, method, path, params, body, stopped)
-        headers = response.headers
         receipt.update(
-            http_status=response.status_code, request_id=headers.get("X-Request-Id"), date=headers.get("Date")
+            http_status=response.status_code,
+            request_id=self._request_id(response),
+            date=response.headers.get("Date"),
         )
         if response.status_code not in successes:
             self._raise_for_status(response, answer or b"")
@@ -367,9 +381,18 @@ class RestClient:
 
     # ---- failures -------------------------------------------------------------------------------------
 
+    def _request_id(self, response: requests.Response) -> str | None:
+        """Return the server's own number of a request, for errors and evidence; None for whatever else is there."""
+        found = str(response.headers.get("X-Request-Id") or "")
+        return found if _REQUEST_ID.fullmatch(found) and not self._echoes_key(found) else None
+
+    def _echoes_key(self, text: str) -> bool:
+        """Tell whether a server sends the key back, whole or in part, as it is or as headers encode it."""
+        return not self._parts_of_key.isdisjoint(_parts(text))
+
     def _raise_for_status(self, response: requests.Response, answer: bytes) -> NoReturn:
         status = response.status_code
-        facts: dict[str, Any] = {"status": status, "request_id": response.headers.get("X-Request-Id")}
+        facts: dict[str, Any] = {"status": status, "request_id": self._request_id(response)}
         if 300 <= status < 400:
             raise self._redirected(response, facts)
         if status == 429:
@@ -397,6 +420,7 @@ class RestClient:
 
     def _redirected(self, response: requests.Response, facts: Mapping[str, Any]) -> AhaError:
         target = _target_host(response.headers.get("Location", "")) or "another page of the same host"
+        target = "another host" if self._echoes_key(target) else target
         return AhaProtocolError(
             f"{self._where} redirects to {target} (status {response.status_code}); the key was not sent there. "
             "If the account's subdomain has changed, put the new one into the connection's host.",
@@ -404,13 +428,15 @@ class RestClient:
         )
 
     def _not_the_api(self, response: requests.Response, size: int) -> AhaError:
-        kind = response.headers.get("Content-Type", "").split(";")[0][:60] or "no content type"
+        kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower() or "no content type"
+        if not _CONTENT_TYPE.fullmatch(kind) or self._echoes_key(kind):
+            kind = "an odd content type"
         found = "a web page" if kind == "text/html" else f"{size} bytes ({kind})"
         return AhaProtocolError(
             f"{self._where} answered with {found} that is not the API's JSON: it is down for maintenance, the "
             f"answer was cut short, or the connection's host is not {self.service.account}.",
             status=response.status_code,
-            request_id=response.headers.get("X-Request-Id"),
+            request_id=self._request_id(response),
         )
 
     def _too_large(self, response: requests.Response) -> AhaError:
@@ -418,7 +444,7 @@ class RestClient:
             f"{self._where} answered with more than {LARGEST_ANSWER // 1024**2} MB, and nothing of that was kept. "
             "If the account is that large, a smaller `page_size` in the connection's extra makes answers smaller.",
             status=response.status_code,
-            request_id=response.headers.get("X-Request-Id"),
+            request_id=self._request_id(response),
         )
 
     def _no_answer(self, error: Exception) -> AhaError:
@@ -429,6 +455,18 @@ class RestClient:
 def _is_refusal(error: AhaError) -> bool:
     """Tell whether an answer says that nothing was done; a proxy that waited in vain (408) can't know that."""
     return error.status is not None and 400 <= error.status < 500 and error.status != 408
+
+
+def _parts_of(service: Service, key: str) -> frozenset[str]:
+    """Return the parts of a key as it may come back: as it is, and in base64, alone and as the header has it."""
+    sent = (key, service.auth_prefix + key)
+    packed = (base64.b64encode(one.encode()).decode().rstrip("=") for one in sent)
+    return frozenset(part for one in (key, *packed) for part in _parts(one))
+
+
+def _parts(text: str) -> Iterator[str]:
+    text = text.casefold()
+    return (text[at : at + _PART_OF_A_KEY] for at in range(max(len(text) - _PART_OF_A_KEY, 0) + 1))
 
 
 def _body(response: requests.Response) -> bytes | None:

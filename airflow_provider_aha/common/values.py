@@ -2,6 +2,8 @@
 
 A rendered template, a connection URI and a form of the Airflow UI all deliver text (``'False'``, ``'None'``,
 ``"['a']"``), an untouched form field delivers null: every flag, number and list of this package is read here.
+
+What was given is never repeated in an error: a name, an email or a key may have been typed into any field.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import ast
 import json
 import math
 import re
+from collections.abc import Collection, Iterable
 from datetime import date, datetime, tzinfo
+from difflib import get_close_matches
 from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -45,6 +49,37 @@ SHOWS_NOTHING = frozenset(
 ) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
 
 
+def kind_of(value: object) -> str:
+    """Say what kind of value was given, for an error that must not repeat it.
+
+    :param value: anything.
+    """
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, (list, tuple)) else f"a value of type {type(value).__name__}"
+
+
+def unknown_ones(given: Iterable[str], known: Collection[str]) -> str | None:
+    """Say which of some names are not known, by their places and by the known ones that they are close to.
+
+    :param given: the names that were given.
+    :param known: those that there are.
+    :return: such as ``no. 2 (did you mean email?), no. 5``; None when all are known.
+    """
+    found = []
+    for number, name in enumerate(given, 1):
+        if name not in known:
+            close = get_close_matches(str(name)[:60].lower(), list(known), 1)
+            found.append(f"no. {number} (did you mean {close[0]}?)" if close else f"no. {number}")
+    return ", ".join(found) or None
+
+
 def is_unset(value: object) -> bool:
     """Tell whether a value means "not set": null, empty text, or the word that null renders to.
 
@@ -67,7 +102,7 @@ def to_bool(value: object, name: str, default: bool) -> bool:
         return value
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
-    raise AhaConfigurationError(f"{name} must be true or false, not {value!r}.")
+    raise AhaConfigurationError(f"{name} must be true or false, not {kind_of(value)}.")
 
 
 def to_number(value: object, name: str, default: float, minimum: float, maximum: float) -> float:
@@ -87,7 +122,8 @@ def to_number(value: object, name: str, default: float, minimum: float, maximum:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not minimum <= number <= maximum:
-        raise AhaConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, not {value!r}.")
+        found = kind_of(value) if math.isnan(number) else "one beyond that"
+        raise AhaConfigurationError(f"{name} must be a number from {minimum:g} to {maximum:g}, not {found}.")
     return number
 
 
@@ -103,7 +139,7 @@ def to_int(value: object, name: str, default: int, minimum: int, maximum: int) -
     """
     number = to_number(value, name, default, minimum, maximum)
     if number != int(number):
-        raise AhaConfigurationError(f"{name} must be a whole number, not {value!r}.")
+        raise AhaConfigurationError(f"{name} must be a whole number, not one with a fraction.")
     return int(number)
 
 
@@ -120,7 +156,7 @@ def to_list(value: object, name: str) -> list[str] | None:
         return None
     items = _parse(value) if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or any(isinstance(i, (dict, list, tuple)) for i in items):
-        raise AhaConfigurationError(f'{name} must be a list, such as ["a", "b"], not {value!r}.')
+        raise AhaConfigurationError(f'{name} must be a list, such as ["a", "b"], not {kind_of(value)}.')
     if any(is_unset(item) for item in items):
         raise AhaConfigurationError(f"{name} has an empty item.")
     return [str(item).strip() for item in items]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.threads import DaemonExecutor
+from airflow_provider_aha.common.values import unknown_ones
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
@@ -217,11 +218,10 @@ def _refuse_empty(crawl: _Crawl, client: AhaClient) -> None:
 
 
 def _check_datasets(datasets: Sequence[str]) -> list[str]:
-    unknown = [name for name in datasets if name not in DATASETS]
+    unknown = unknown_ones(datasets, DATASETS)
     if unknown or not datasets:
-        raise AhaConfigurationError(
-            f"datasets must be some of {', '.join(DATASETS)}, not {', '.join(unknown) or 'empty'}."
-        )
+        found = f"there isn't {unknown}" if unknown else "there is none"
+        raise AhaConfigurationError(f"datasets must be some of {', '.join(DATASETS)}; {found}.")
     return [name for name in DATASETS if name in datasets]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_aha.common.values import unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 DATASETS = ("users", "user_roles", "user_role_summary", "user_changes")
@@ -37,9 +38,8 @@ def check_changes(wanted: Sequence[str] | None) -> tuple[str, ...]:
     :raises AhaConfigurationError: for an unknown one.
     """
     words = CHANGES if wanted is None else tuple(wanted)
-    unknown = sorted(set(words) - set(CHANGES))
+    unknown = unknown_ones(words, CHANGES)
     if unknown or not words:
-        raise AhaConfigurationError(
-            f"changes must be some of {', '.join(CHANGES)}, not {', '.join(unknown) or 'empty'}."
-        )
+        found = f"there isn't {unknown}" if unknown else "there is none"
+        raise AhaConfigurationError(f"changes must be some of {', '.join(CHANGES)}; {found}.")
     return tuple(sorted(set(words)))

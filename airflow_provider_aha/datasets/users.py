@@ -155,8 +155,8 @@ class UsersPage:
         records, pagination = split_list_answer(answer, "users")
         try:
             numbers = {name: _int64(pagination[name]) for name in _PAGINATION.names}
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError("the pagination lacks a number") from error
+        except (KeyError, TypeError, OverflowError, ValueError):
+            raise ValueError("the pagination lacks a number") from None
         extras = [_take_unknown(record) for record in records]
         # Most often a key is new and all else as documented: Arrow finds that out sooner than Python.
         users = [record | {"~extra": _json(extra)} for record, extra in zip(records, extras, strict=True)]

@@ -267,7 +267,7 @@ class SeatCondition:
         if len(found) != 1:
             raise AhaNotFoundError(
                 f"{len(found)} of the {len(groups)} paid seat groups that the key's owner administers in "
-                f"{account.name} are called {self.group!r}: name one by its id."
+                f"{account.name} have the name or id that was asked for: name one by its id."
             )
         used, capacity = (_count(found[0], key) for key in ("allocated_seats", "capacity"))
         if used is None or (self.percent and not capacity):
@@ -514,7 +514,7 @@ def user_condition(user: str, until: str, since: datetime | None) -> UserConditi
     :raises AhaConfigurationError: when the three don't fit.
     """
     if until not in UNTIL:
-        raise AhaConfigurationError(f"until must be one of {', '.join(UNTIL)}, not {until!r}.")
+        raise AhaConfigurationError(f"until must be one of {', '.join(UNTIL)}.")
     if (since is not None) != (until == "seen_since"):
         raise AhaConfigurationError("since belongs to until='seen_since', and is needed there.")
     condition = UserCondition(until, since=since.timestamp() if since else None)

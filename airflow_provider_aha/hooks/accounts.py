@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Variable
 
-from airflow_provider_aha.common.values import to_list
+from airflow_provider_aha.common.values import to_list, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.aha import AhaHook
 
@@ -38,8 +38,10 @@ def connection_ids(chosen: object = None) -> list[str]:
             f"No account is listed: set the Variable {CONNECTIONS_VARIABLE} to the ids of the Airflow connections, "
             'such as ["aha_emea", "aha_us"].'
         )
-    if foreign := sorted(set(wanted or ()) - set(listed)):
-        raise AirflowFailException(f"The Variable {CONNECTIONS_VARIABLE} doesn't list {', '.join(foreign)}.")
+    if foreign := unknown_ones(wanted or (), listed):
+        raise AirflowFailException(
+            f"The Variable {CONNECTIONS_VARIABLE} doesn't list all that were chosen; it lacks {foreign}."
+        )
     found = list(dict.fromkeys(wanted or listed))
     _refuse_the_same_account_twice(found)
     return found

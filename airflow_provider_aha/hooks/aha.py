@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook, Variable
 
 from airflow_provider_aha import get_provider_info
-from airflow_provider_aha.common.values import is_unset, to_dict
+from airflow_provider_aha.common.text import visible
+from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
 from airflow_provider_aha.hooks.common import (
     airflow_user_agent,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.api.config import ClientConfig
 
 SUBDOMAIN_VARIABLE = "aha_subdomain"
+_LONGEST_NAME = 100
 
 
 class AhaHook(BaseHook):
@@ -91,7 +93,8 @@ class AhaHook(BaseHook):
             password=connection.password,
             schema=connection.schema,
             port=connection.port,
-            extra=connection.extra_dejson,
+            # Not `extra_dejson`, which drops what it can't read, and breaks on a list.
+            extra=connection.extra,
         )
         mask_key(config.api_key)
         return AhaClient(replace(config, **changes), user_agent=airflow_user_agent())
@@ -180,14 +183,15 @@ async def get_async_config(aha_conn_id: str) -> ClientConfig:
         password=connection.password,
         schema=connection.schema,
         port=connection.port,
-        # Not `extra_dejson`: in Airflow 3 it asks the supervisor to mask what it finds, and blocks the loop.
-        extra=to_dict(connection.extra, "extra"),
+        # Not `extra_dejson`: in Airflow 3 it also asks the supervisor to mask what it finds, and blocks the loop.
+        extra=connection.extra,
     )
 
 
 def _introduce(client: AhaClient) -> tuple[bool, str]:
     owner = client.me()
-    who = f"{owner.get('name') or 'a user without name'} (id {owner['id']}) in {client.config.account}"
+    name = visible(owner.get("name"))[:_LONGEST_NAME] or "a user without name"
+    who = f"{name} (id {owner['id']}) in {client.config.account}"
     try:
         users = client.count_users()
     except AhaPermissionError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.get_provider_info import HIDDEN_FIELDS
+
+_TYPE = re.compile(r"[a-z_]{1,30}")
 
 
 def field_behaviour(relabeling: Mapping[str, str], placeholders: Mapping[str, str]) -> dict[str, Any]:
@@ -54,8 +57,11 @@ def check_type(connection: Any, conn_type: str) -> None:
     :raises AhaConfigurationError: when it has another one.
     """
     if connection.conn_type != conn_type:
+        given = str(connection.conn_type)
+        # A key that was typed into the wrong field has digits in it.
+        found = f"type {given!r}" if _TYPE.fullmatch(given) else "another type"
         raise AhaConfigurationError(
-            f"The Airflow connection {connection.conn_id} is of type {connection.conn_type!r}, not {conn_type!r}: "
+            f"The Airflow connection {connection.conn_id} is of {found}, not {conn_type!r}: "
             "its password was sent nowhere. Name another connection, or change its type."
         )
 

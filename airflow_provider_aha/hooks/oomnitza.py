@@ -74,7 +74,8 @@ class OomnitzaHook(BaseHook):
             password=connection.password,
             schema=connection.schema,
             port=connection.port,
-            extra=connection.extra_dejson,
+            # Not `extra_dejson`, which drops what it can't read, and breaks on a list.
+            extra=connection.extra,
         )
         mask_key(config.api_key)
         return OomnitzaClient(replace(config, **changes), user_agent=airflow_user_agent())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text
+from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
@@ -87,8 +87,8 @@ class AhaGetUserOperator(AhaOperator):
         from airflow_provider_aha.datasets.details import FIELDS, PERSONAL
 
         fields = to_list(self.fields, "fields") or [name for name in FIELDS if name not in PERSONAL]
-        if unknown := [name for name in fields if name not in FIELDS]:
-            raise AhaConfigurationError(f"fields has {', '.join(unknown)}; there are {', '.join(FIELDS)}.")
+        if unknown := unknown_ones(fields, FIELDS):
+            raise AhaConfigurationError(f"fields must be some of {', '.join(FIELDS)}; there isn't {unknown}.")
         return fields
 
     def _missing(self, error: AhaNotFoundError) -> None:

@@ -138,9 +138,7 @@ def _price(text: str | None) -> Price | None:
         return None
     match = _PRICE.fullmatch(text)
     if match is None or (match["before"] and match["after"]):
-        raise AhaConfigurationError(
-            f"seat_price must be the price of one seat for a year, such as 900 or 900 EUR, not {text!r}."
-        )
+        raise AhaConfigurationError("seat_price must be the price of one seat for a year, such as 900 or 900 EUR.")
     return Price(float(match["amount"]), match["before"] or match["after"] or "")
 
 
@@ -148,4 +146,4 @@ def _date(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        raise AhaConfigurationError(f"renewal_date must be a day such as 2026-12-31, not {text!r}.") from None
+        raise AhaConfigurationError("renewal_date must be a day such as 2026-12-31.") from None

@@ -46,7 +46,7 @@ class Layout:
     def __post_init__(self) -> None:
         """Refuse an account name that would leave the base path."""
         if not _ACCOUNT.fullmatch(self.account):
-            raise AhaConfigurationError(f"{self.account!r} can't be an Aha! account.")
+            raise AhaConfigurationError("The name that was given can't be an Aha! account.")
 
     def dataset(self, dataset: str, snapshot: str) -> str:
         """Return the file of a dataset.
@@ -55,7 +55,7 @@ class Layout:
         :param snapshot: the UTC day on which it was read, ``YYYY-MM-DD``.
         """
         if not _DATASET.fullmatch(dataset):
-            raise AhaConfigurationError(f"{dataset!r} can't be a dataset.")
+            raise AhaConfigurationError("The name that was given can't be a dataset.")
         return f"{self._folder(dataset)}/snapshot={_day(snapshot)}/{dataset}.parquet"
 
     @property
@@ -99,7 +99,7 @@ class Layout:
         """
         if not _REVIEW.fullmatch(review_id):
             raise AhaConfigurationError(
-                f"{review_id!r} can't be the id of a review: up to 64 letters, digits, - and _, such as 2026-Q4."
+                "What was given can't be the id of a review: up to 64 letters, digits, - and _, such as 2026-Q4."
             )
         return f"{self.reviews}/review={review_id}"
 
@@ -134,5 +134,5 @@ def snapshot_of(path: str) -> str | None:
 
 def _day(snapshot: str) -> str:
     if not _SNAPSHOT.fullmatch(snapshot):
-        raise AhaConfigurationError(f"{snapshot!r} is not the day of a snapshot (YYYY-MM-DD).")
+        raise AhaConfigurationError("What was given is not the day of a snapshot (YYYY-MM-DD).")
     return snapshot

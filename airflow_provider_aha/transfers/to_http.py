@@ -110,7 +110,7 @@ class AhaToHttpOperator(AhaPushOperator):
             raise AhaConfigurationError("http_conn_id is not set.")
         method = (to_text(self.method, "method") or "POST").upper()
         if method not in METHODS:
-            raise AhaConfigurationError(f"method must be one of {', '.join(METHODS)}, not {method}.")
+            raise AhaConfigurationError(f"method must be one of {', '.join(METHODS)}.")
         connection = BaseHook.get_connection(conn_id)
         extra = connection.extra_dejson
         path = to_text(self.path, "path") or ""

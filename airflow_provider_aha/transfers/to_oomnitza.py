@@ -178,5 +178,5 @@ class _Snapshot:
 def _one_of(value: Any, name: str, known: Sequence[str], default: str) -> str:
     text = to_text(value, name) or default
     if text not in known:
-        raise AhaConfigurationError(f"{name} must be one of {', '.join(known)}, not {text!r}.")
+        raise AhaConfigurationError(f"{name} must be one of {', '.join(known)}.")
     return text

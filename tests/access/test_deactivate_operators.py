@@ -338,12 +338,12 @@ def test_an_undo_names_those_that_were_changed_since(admin):
 class Planned:
     """A plan of a run, of the rule that two people are named unless given, and what an approval of it would be."""
 
-    def __init__(self, admin: Admin, run_id: str = "r1", users: int = 2, **plan: Any) -> None:
+    def __init__(self, admin: Admin, run_id: str = "r1", count: int = 2, **plan: Any) -> None:
         context = admin.context(run_id) | {"outlet_events": {}}
         self.run = context["ti"]
         extract = AhaExtractUsersOperator(task_id="e", base_path=admin.base, datasets=["users", "user_roles"])
         extract.execute(context)
-        plan = plan or {"rules": [{"class": "named", "ids": admin.people[:users]}]}
+        plan = plan or {"rules": [{"class": "named", "ids": admin.people[:count]}]}
         operator = AhaPlanAccessOperator(task_id="p", base_path=admin.base, **plan)
         result = operator.execute(context)
         self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
@@ -485,7 +485,7 @@ def test_an_anonymous_approval_counts_on_the_sandbox_of_this_machine_only(admin,
 
 
 def test_a_plan_without_candidates_is_a_green_run_with_a_manifest(admin):
-    planned = Planned(admin, users=1)
+    planned = Planned(admin, count=1)
     body = json.loads(Path(planned.path).read_text())
     body["rows"] = []
     body["counts"]["planned"] = dict.fromkeys(body["counts"]["planned"], 0)
@@ -866,6 +866,77 @@ def test_no_name_or_email_is_logged_or_returned(admin, caplog, capfd):
     assert "3 deactivated" in text
     for personal in (*(user["email"] for user in users), *(user["name"] for user in users), admin.server.key):
         assert personal not in text
+
+
+def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> str:
+    # Airflow 2 logs through the standard library, Airflow 3 prints when no supervisor listens.
+    return caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_log_says_what_became_of_whom_and_where_it_is_written(admin, now, caplog, capfd):
+    caplog.set_level("INFO")
+    planned = Planned(admin, rules=[{"class": "named", "ids": admin.people[:25]}], max_percent=100)
+    assert f"User {admin.people[0]}: deactivate, named: named by id" in logged(caplog, capfd)
+    planned.approve(responded_at=now)
+    protected = {"protected_ids": admin.people[3:4], "max_percent": 100}
+    with pytest.raises(AirflowFailException):
+        admin.deactivate(plan=planned.path, **protected)
+    text = logged(caplog, capfd)
+    assert f"User {admin.people[3]}: blocked: protected id" in text
+    assert f"User {admin.people[0]}: deactivated" in text
+    assert text.count(": deactivated") + text.count(": blocked: protected id") == 20
+    assert "and 5 more" in text
+    assert f"Evidence: {admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet" in text
+    assert f"Approved by 7 at {now}" in text
+
+
+@needs_3_1
+def test_a_log_says_who_answered_what_and_when(admin, caplog, capfd):
+    caplog.set_level("INFO")
+    planned = Planned(admin)
+    planned.answer(admin.context("r1"))
+    text = logged(caplog, capfd)
+    assert f"Answer: Approve, by 7 at {planned.approval['responded_at']}; 0 users struck out." in text
+    assert "bob" not in text
+
+
+@needs_3_1
+@pytest.mark.parametrize("answer", [{"chosen_options": ["Reject"]}, {"error": "late", "error_type": "timeout"}])
+def test_leavers_whom_nobody_lets_go_fail_the_run(admin, leavers, answer):
+    """Silence is never green where somebody who left keeps the access."""
+    planned = leavers(dated=6)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    with pytest.raises(
+        AirflowFailException, match=rf"6 users who left keep their access: \d+ \(last day {yesterday}\)"
+    ):
+        planned.answer(admin.context("r1"), **answer)
+
+
+@needs_3_1
+def test_nobody_is_asked_about_a_plan_with_a_wrong_name(admin):
+    """The plan's task has failed; somebody may have marked it as a success."""
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
+
+    with pytest.raises(AirflowFailException):
+        Planned(admin, rules=[{"class": "named", "ids": [admin.people[0], "999"]}])
+    path = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/plan.json"
+    with pytest.raises(AirflowFailException, match=r"unknown \(id 999\).*Nobody is asked"):
+        AhaApprovePlanOperator(task_id="approve", plan=path).execute(admin.context("r1"))
+    with pytest.raises(AirflowFailException, match=r"unknown \(id 999\).*Nothing was done"):
+        admin.deactivate(plan=path, dry_run=True)
+
+
+def test_a_plan_that_changes_nobody_s_access_needs_no_approval_but_must_be_the_run_s_own(admin):
+    def named(run_id: str) -> Planned:
+        to = {"users": admin.people[:1], "to": {"first_name": "Zoe"}, "reason": "married", "ticket": "T-1"}
+        return Planned(admin, run_id, **to)
+
+    done = admin.deactivate(plan=named("r1").path)
+    (row,) = read_evidence(resolve_path(done["evidence"]))
+    assert (row["outcome"], row["approval_mode"], row["ticket"]) == ("unverified", "not needed", "T-1")
+    assert admin.puts == admin.people[:1]
+    with pytest.raises(AirflowFailException, match="was not approved"):
+        admin.deactivate(plan=named("r2").path, run_id="r3")
 
 
 def test_the_base_path_is_the_variable_where_it_is_left_out(admin, monkeypatch, tmp_path):

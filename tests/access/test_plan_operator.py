@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseHook
 
-from airflow_provider_aha.access.plan.plan import load_plan
+from airflow_provider_aha.access.plan.plan import load_decisions, load_plan
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.record.check import verify
@@ -169,6 +170,215 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
     ]
     assert "run aha_extract first" in manifests[2]["reason"]
     assert verify(resolve_path(str(base)), "127.0.0.1") == []
+
+
+# --- named users, reviews, undo -------------------------------------------------------------------
+
+WHY = {"reason": "left the project", "ticket": "OPS-1"}
+
+
+def user_of(server: SandboxServer, **wanted: Any) -> dict[str, Any]:
+    wanted = {"enabled": True, "administrator": False, **wanted}
+    return next(
+        dict(user)
+        for user in server.account.users()
+        if all(user.get(name) == value for name, value in wanted.items())
+    )
+
+
+def rows_of(base: Path, result: dict[str, Any]) -> Any:
+    return load_plan(resolve_path(str(base)).fs, result["plan_path"]).rows
+
+
+@pytest.mark.parametrize(
+    ("to", "action", "access"),
+    [
+        ({"enabled": False}, "deactivate", "taken"),
+        ({"enabled": "false"}, "deactivate", "taken"),
+        ({"email": "NEW@Example.com "}, "update", "taken"),
+        ({"administrator": "true"}, "update", "given"),
+        ({"administrator_roles": {"administer_billing": True}}, "update", "given"),
+        ({"first_name": "Zoe", "enabled": ""}, "update", None),
+    ],
+)
+def test_a_plan_says_what_a_user_is_to_be_and_what_it_was(base, aha_default, to, action, access):
+    user = user_of(aha_default)
+    result = plan(base_path=str(base), users=[user["id"]], to=to, asked_by="rita", **WHY)
+    written = load_plan(resolve_path(str(base)).fs, result["plan_path"])
+    (row,) = written.rows
+    assert (written.action, row.access, row.user_class, row.rule) == (action, access, "named", "left the project")
+    header = written.header
+    assert (header["reason"], header["ticket"], header["asked_by"]) == ("left the project", "OPS-1", "rita")
+    assert (row.user_id, row.name, row.email) == (user["id"], user["name"], user["email"])
+    assert row.before == {name: user[name] for name in (*row.wanted, *_rights(row)) if name in user}
+    assert written.decides_access is (access is not None)
+
+
+def _rights(row: Any) -> tuple[str, ...]:
+    return ("administrator_roles",) if "administrator" in row.wanted else ()
+
+
+def test_a_disabled_user_is_planned_to_be_enabled_and_is_in_the_table(base, aha_default):
+    user = user_of(aha_default, enabled=False)
+    result = plan(base_path=str(base), users=[user["email"].upper()], to={"enabled": True}, **WHY)
+    (row,) = rows_of(base, result)
+    assert (row.user_id, row.wanted, row.before) == (user["id"], {"enabled": True}, {"enabled": False})
+    header = load_plan(resolve_path(str(base)).fs, result["plan_path"]).header
+    fs = resolve_path(str(base)).fs
+    decisions = {one["user_id"]: one for one in load_decisions(fs, result["plan_path"], header).to_pylist()}
+    assert decisions[user["id"]]["decision"] == "planned"
+    assert len(decisions) == header["enabled_users"] + 1
+
+
+@pytest.mark.parametrize("name", ["reason", "ticket"])
+@pytest.mark.parametrize(
+    "blank", ["", " ", "\u00a0", "\u200b\u200b", "\n\n\n", "None", "\u2003", "\u3164", "---", None]
+)
+def test_a_reason_or_ticket_that_nobody_can_read_is_refused(base, aha_default, name, blank):
+    with pytest.raises(AirflowFailException, match=rf"{name} (is blank|must be given)"):
+        plan(base_path=str(base), users=[user_of(aha_default)["id"]], to={"enabled": False}, **{**WHY, name: blank})
+    assert not (base / "deactivations").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "Give one of rules, users, review, undo"),
+        ({"rules": RULES, "undo": "/e/evidence.parquet"}, "Give one of"),
+        ({"users": ["1"]}, "users and to belong together"),
+        ({"users": ["1"], "to": {"enabled": ""}}, "users and to belong together"),
+        ({"undo": "/e/evidence.parquet", "to": {"enabled": True}}, "users and to belong together"),
+        ({"users": [], "to": {"enabled": True}}, "names nobody"),
+        ({"users": ["ann"], "to": {"enabled": True}}, "an id that is none"),
+        ({"users": ["1"], "to": {"name": "Zoe"}}, "no field name"),
+        ({"users": ["1"], "to": {"enabled": "maybe"}}, "enabled must be true or false"),
+        ({"users": ["1"], "to": {"email": "a@b.c d@e.f"}}, "more than one address"),
+        ({"users": ["1"], "to": {"email": "ann"}}, "email has"),
+        ({"review": "2026-Q9"}, "no review 2026-Q9"),
+    ],
+)
+def test_what_is_asked_for_must_be_right(base, arguments, sentence):
+    with pytest.raises(AirflowFailException, match=sentence):
+        plan(base_path=str(base), **WHY, **arguments)
+    assert not (base / "deactivations").exists()
+
+
+def test_names_that_can_not_be_planned_fail_the_task_and_the_plan_lists_them(base, aha_default, caplog, capfd):
+    """A valid one beside them doesn't hide them, and the log never has the email."""
+    caplog.set_level("INFO")
+    good, off = user_of(aha_default), user_of(aha_default, enabled=False)
+    users = [good["id"], off["id"], "999", "nobody@example.com"]
+    protected = {"protected_ids": [good["id"]]}
+    with pytest.raises(AirflowFailException) as caught:
+        plan(base_path=str(base), users=users, to={"enabled": False}, **WHY, **protected)
+    assert "3 of those who were named can't be changed" in str(caught.value)
+    assert f"protected id (id {good['id']}); unknown (id 999); unknown" in str(caught.value)
+    (path,) = base.glob("deactivations/account=*/dag=*/run=*/plan.json")
+    written = load_plan(resolve_path(str(base)).fs, str(path))
+    assert written.rows == ()
+    assert {(one["asked"], one["reason"], one["must_fix"]) for one in written.header["unresolved"]} == {
+        (good["id"], "protected_id", True),
+        (off["id"], "already_as_wanted", False),
+        ("999", "unknown", True),
+        ("nobody@example.com", "unknown", True),
+    }
+    text = str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    assert "@" not in text.replace("Regular expression", "")
+    assert f"User {off['id']} is not on the plan: already as wanted" in text
+    account = base / "deactivations/account=127.0.0.1"
+    manifests = [json.loads(one.read_text()) for one in sorted((account / "manifests").iterdir())]
+    assert (manifests[-1]["ended"], manifests[-1]["plan_sha256"]) == ("failed", written.sha256)
+    assert "3 of those who were named" in manifests[-1]["reason"]
+
+
+def test_a_new_email_that_another_user_has_is_not_asked_about(base, aha_default):
+    one, other = (dict(user) for user in list(aha_default.account.users())[5:7])
+    with pytest.raises(AirflowFailException, match="email taken"):
+        plan(base_path=str(base), users=[one["id"]], to={"email": other["email"]}, **WHY)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_exclusions_keep_access_from_being_taken_and_protected_lists_from_any_change(base, aha_default, taken):
+    user = user_of(aha_default, enabled=taken)
+    exclusions = base / "exclusions.csv"
+    exclusions.write_text(f"id,reason,owner,expires_on\n{user['id']},legal hold,Legal,\n")
+    arguments = {"base_path": str(base), "users": [user["id"]], "to": {"enabled": not taken}, **WHY}
+    if taken:
+        with pytest.raises(AirflowFailException, match="excluded"):
+            plan(**arguments, exclusions=str(exclusions))
+    else:
+        assert len(rows_of(base, plan(**arguments, exclusions=str(exclusions)))) == 1
+
+
+def test_a_protected_user_s_name_is_not_changed_either(base, aha_default):
+    user = user_of(aha_default)
+    with pytest.raises(AirflowFailException, match="protected id"):
+        plan(
+            base_path=str(base),
+            users=[user["id"]],
+            to={"first_name": "Zoe"},
+            protected_ids=[user["id"]],
+            **WHY,
+        )
+
+
+@pytest.fixture
+def disabled(
+    aha_sandbox: SandboxServer, set_connection: Any, tmp_path: Path
+) -> tuple[SandboxServer, list[str], str]:
+    """A sandbox of the test's own, three users whom DAG code has disabled, and the evidence of it."""
+    set_connection(aha_sandbox.connection_uri)
+    people = [user["id"] for user in aha_sandbox.account.users() if user["enabled"] and not user["administrator"]]
+    operator = AhaDeactivateUsersOperator(
+        task_id="t", users=people[:3], base_path=str(tmp_path), dry_run=False, allow_privileged=True
+    )
+    return aha_sandbox, people[:3], operator.execute(context("before"))["evidence"]
+
+
+def extract_again(base: Path) -> None:
+    AhaExtractUsersOperator(task_id="extract", base_path=str(base)).execute(context("extract"))
+
+
+def test_an_undo_is_a_plan_of_exactly_those_whom_the_run_disabled(disabled, tmp_path):
+    _server, people, evidence = disabled
+    extract_again(tmp_path)
+    result = plan(base_path=str(tmp_path), undo=evidence, **WHY)
+    written = load_plan(resolve_path(str(tmp_path)).fs, result["plan_path"])
+    assert ([row.user_id for row in written.rows], written.action) == (sorted(people), "reactivate")
+    assert all(row.detail.startswith("undo of event ") and row.updated_at for row in written.rows)
+    assert {(row.access, row.before["enabled"]) for row in written.rows} == {("given", False)}
+
+
+def test_an_undo_leaves_whoever_was_changed_since_and_names_them(disabled, tmp_path, caplog, capfd):
+    server, people, evidence = disabled
+    caplog.set_level("INFO")
+    server.account.edit_user(people[0], email="new@example.com")
+    server.account.edit_user(people[1], enabled=True)
+    extract_again(tmp_path)
+    result = plan(base_path=str(tmp_path), undo=evidence, **WHY)
+    assert [row.user_id for row in rows_of(tmp_path, result)] == people[2:]
+    text = caplog.text + "".join(capfd.readouterr())
+    assert f"User {people[0]} is not on the plan: changed since" in text
+    assert f"User {people[1]} is not on the plan: already as wanted" in text
+
+
+def test_evidence_of_elsewhere_undoes_nothing(disabled, tmp_path, tmp_path_factory):
+    """A file of one's own would enable anybody; so would a file of another account."""
+    _server, _people, evidence = disabled
+    extract_again(tmp_path)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "evidence.parquet"
+    other = tmp_path / "deactivations/account=other/dag=d/run=r/task=t/evidence.parquet"
+    other.parent.mkdir(parents=True)
+    for path in (elsewhere, other):
+        path.write_bytes(Path(evidence).read_bytes())
+        with pytest.raises(AirflowFailException, match="where this package keeps the records"):
+            plan(base_path=str(tmp_path), undo=str(path), **WHY)
+        with pytest.raises(AirflowFailException, match="where this package keeps the records"):
+            AhaReactivateUsersOperator(task_id="t", evidence=str(path), base_path=str(tmp_path)).execute(
+                context("u")
+            )
+    with pytest.raises(AirflowFailException, match=r"evidence\.parquet below"):
+        plan(base_path=str(tmp_path), undo=f"{Path(evidence).parent}/start.json", **WHY)
 
 
 # --- a roster by SQL -----------------------------------------------------------------------------

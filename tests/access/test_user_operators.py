@@ -80,6 +80,23 @@ def test_names_and_emails_come_only_when_they_are_asked_for(aha_default, context
     assert found == {"name": user["name"], "email": user["email"]}
 
 
+def test_what_was_found_is_logged_without_name_and_email(aha_default, context, caplog, capfd):
+    caplog.set_level("INFO")
+    user = with_roles(aha_default)
+    get(context, user=user["id"], fields=["id"])
+    text = caplog.text + "".join(capfd.readouterr())
+    assert f"User {user['id']} of 127.0.0.1:" in text
+    for line in (
+        f"is_enabled: {user['enabled']}",
+        f"is_administrator: {user['administrator']}",
+        f"paid_seat_group_name: {user['paid_seat_group']['name']}",
+        f"custom role: {user['user_roles'][0]['name']} in ",
+    ):
+        assert line in text, line
+    assert user["name"] not in text
+    assert user["email"] not in text
+
+
 def test_an_email_in_other_case_finds_the_user(aha_default, context):
     user = person(aha_default)
     assert get(context, user=f"  {user['email'].upper()} ", fields='["id"]') == {"id": user["id"]}
@@ -138,7 +155,7 @@ def test_an_email_with_a_slash_is_looked_for_in_the_list(aha_default, context):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"fields": ["id", "salary"]}, "fields has salary"),
+        ({"fields": ["id", "salary"]}, "there isn't no. 2"),
         ({"fields": "{}"}, "fields"),
         ({"on_missing": "ignore"}, "on_missing must be one of"),
     ],

@@ -122,7 +122,7 @@ def test_every_account_once(two, chosen):
         ("[]", None, "set the Variable aha_conn_ids"),
         ("aha_emea", None, "The Variable aha_conn_ids must be a list"),
         ('["aha_emea"]', '{"a": 1}', "aha_conn_ids must be a list"),
-        ('["aha_emea"]', ["aha_us"], "doesn't list aha_us"),
+        ('["aha_emea"]', ["aha_us"], "doesn't list all that were chosen; it lacks no. 1"),
         ('["aha_emea", "aha_us", "aha_again"]', None, "aha_emea and aha_again both lead to the account 127.0.0.1"),
     ],
 )

@@ -137,11 +137,14 @@ def test_only_the_chosen_datasets_land(shared_sandbox, connect: Connect, base: L
         assert read(manifest, name).schema == BY_DATASET[name]
 
 
-@pytest.mark.parametrize(("datasets", "found"), [((), "empty"), (("users", "user"), "user"), (["Users"], "Users")])
+@pytest.mark.parametrize(
+    ("datasets", "found"),
+    [((), "there is none"), (("users", "user"), r"no\. 2 \(did you mean users\?\)"), (["x"], r"no\. 1")],
+)
 def test_unknown_datasets_are_refused_before_any_request(
     shared_sandbox, connect: Connect, base: Location, datasets: Any, found: str
 ):
-    with connect(shared_sandbox) as client, pytest.raises(AhaConfigurationError, match=f"not {found}\\.$"):
+    with connect(shared_sandbox) as client, pytest.raises(AhaConfigurationError, match=f"{found}\\.$"):
         run(client, base, datasets)
     assert shared_sandbox.requests == []
 

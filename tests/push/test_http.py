@@ -492,6 +492,24 @@ def test_an_answer_without_end_has_one(world, endpoint, set_connection):
     assert len(endpoint.seen) == 2
 
 
+@pytest.mark.parametrize("success", [{}, {"errors": "errors"}, {"results": "results", "errors": "errors"}])
+def test_credentials_that_an_endpoint_sends_back_are_not_in_the_outcomes(world, endpoint, set_connection, success):
+    def reply(seen: Seen) -> Reply:
+        echo = {"errors": [seen.headers["Authorization"], seen.headers["X-Key"], "sesame-open", "too large"]}
+        return (200 if success else 422), echo | {"results": [echo]}
+
+    extra = {"X-Key": "Token abc123-secret"}
+    connect(set_connection, endpoint, login="ann", password="sesame-open", extra=extra)
+    endpoint.reply = reply
+    world.land(users(1))
+    batch = {"batch": True} if "results" in success else {}
+    assert world.push(people(), target(success=success, **batch))["counts"] == {"rejected": 1}
+    (row,) = world.outcomes()
+    assert "too large" in row["reason"]
+    for secret in ("sesame", "abc123", "YW5uOnNlc2FtZS1vcGVu"):
+        assert secret not in row["reason"]
+
+
 def test_an_endpoint_that_is_shown_shows_no_secret():
     secret = {"X-Key": "sesame"}
     proxies = {"http": "http://u:sesame@p"}

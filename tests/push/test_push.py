@@ -257,10 +257,10 @@ def test_a_dry_run_sends_nothing(world, launched, dry_run):
     assert world.push(mapping(), ListTarget(), run_id="r2")["counts"] == {"added": 3}
 
 
-def test_a_draft_says_that_nothing_was_written_and_what_launching_it_would_do(world, caplog):
+def test_a_draft_says_that_nothing_was_written_and_what_launching_it_would_do(world, caplog, monkeypatch):
     world.land(users(3))
     target = ListTarget()
-    target.expect = lambda batch: ["added"] * (len(batch) - 1) + ["updated"]
+    monkeypatch.setattr(target, "expect", lambda batch: ["added"] * (len(batch) - 1) + ["updated"])
     with caplog.at_level("INFO"):
         summary = world.push(mapping(launched=False), target)
     assert summary["reason"] == (

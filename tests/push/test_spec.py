@@ -230,7 +230,7 @@ def test_ready_mappings_are_right(name):
 
 
 def test_what_is_no_ready_mapping_is_told():
-    with pytest.raises(AhaConfigurationError, match="There is no ready mapping 'nobody'; there are "):
+    with pytest.raises(AhaConfigurationError, match="There is no ready mapping of that name; there are "):
         load_spec("nobody", None, None)  # type: ignore[arg-type]
 
 

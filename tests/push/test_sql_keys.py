@@ -172,6 +172,15 @@ def test_the_index_compares_otherwise_than_the_column(world, sqlite):
     assert world.push(mapping(fields=AS_IT_IS), sqlite.target())["counts"] == {"added": 60, "rejected": 2}
 
 
+def test_the_column_compares_otherwise_than_the_index(world, sqlite):
+    sqlite.run(
+        "CREATE TABLE people (email TEXT COLLATE NOCASE, name TEXT)",
+        "CREATE UNIQUE INDEX x ON people (email COLLATE BINARY)",
+    )
+    world.land(pair("DUP@example.com", "dup@example.com"))
+    assert world.push(mapping(fields=AS_IT_IS), sqlite.target())["counts"] == {"added": 60, "rejected": 2}
+
+
 def test_a_prefix_index_beside_the_key_counts(world, mariadb):
     mariadb.run(PEOPLE, "CREATE UNIQUE INDEX beginning ON people (email(6))")
     world.land([*(user(n, email=f"{n:04d}@example.com") for n in range(60)), *pair("abcdef-1", "abcdef-2")[-2:]])
@@ -228,7 +237,8 @@ def test_only_what_is_sent_is_asked_about(world, database, monkeypatch):
     world.land(users(30))
     world.push(mapping(), database.target(create_table=True))
     world.land([*users(29), user(29, name="New"), user(30)])
-    target, asked = database.target(), []
+    asked: list[str] = []
+    target = database.target()
     same_keys = target.same_keys
     monkeypatch.setattr(target, "same_keys", lambda batches: same_keys(_seen(batches, asked)))
     world.push(mapping(), target, run_id="r2")

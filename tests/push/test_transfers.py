@@ -139,7 +139,7 @@ def test_a_mapping_in_a_file_and_its_parameters(base):
     [
         ({"mapping": None}, "mapping is not set"),
         ({"mapping": "{}"}, "The mapping is wrong"),
-        ({"mapping": "nobody"}, "no ready mapping 'nobody'"),
+        ({"mapping": "nobody"}, "no ready mapping of that name"),
         ({"dataset": "user_roles"}, "of the dataset users, not user_roles"),
         ({"dry_run": "maybe"}, "dry_run must be true or false"),
         ({"path": "users.csv"}, "is relative"),

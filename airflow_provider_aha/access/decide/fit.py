@@ -32,10 +32,7 @@ class Budget:
 
         :param enabled: enabled users of the account.
         """
-        return self._room(self.recent, enabled)
-
-    def _room(self, recent: Collection[str], enabled: int) -> int:
-        return self.caps.allowed(enabled) - len(set(recent))
+        return self.caps.allowed(enabled) - len(set(self.recent))
 
     def header(self, rows: Sequence[PlanRow], enabled: int) -> dict[str, Any]:
         """Describe the budget for the record of a plan.
@@ -44,17 +41,16 @@ class Budget:
         :param enabled: enabled users of the account.
         :return: caps and counts; ``over`` is by how many users the plan is too large to be carried out.
         """
-        left, others = (
-            len({row.user_id for row in rows if (row.user_class == LEFT) is is_left} - set(recent))
-            for is_left, recent in ((True, self.recent_left), (False, self.recent))
-        )
-        over = max(left - self._room(self.recent_left, enabled), others - self.room(enabled), 0)
+        over = 0
+        for is_left, recent in ((True, self.recent_left), (False, self.recent)):
+            ids = {row.user_id for row in rows if (row.user_class == LEFT) is is_left}
+            over = max(over, len(ids.union(recent)) - self.caps.allowed(enabled) if ids else 0)
         return {
             "max_users": self.caps.max_users,
             "max_percent": self.caps.max_percent,
             "allowed": self.caps.allowed(enabled),
             "recent": len({*self.recent, *self.recent_left}),
-            "over": over if rows else 0,
+            "over": over,
         }
 
 

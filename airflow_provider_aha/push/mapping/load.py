@@ -46,7 +46,7 @@ def load_spec(
 def _ready(name: str) -> str:
     if name not in ready_mappings():
         raise AhaConfigurationError(
-            f"There is no ready mapping {name!r}; there are {', '.join(ready_mappings())}. The path of a file "
+            f"There is no ready mapping of that name; there are {', '.join(ready_mappings())}. The path of a file "
             "begins with / or with a scheme such as s3://."
         )
     return files("airflow_provider_aha.push.mapping").joinpath("ready", f"{name}.yaml").read_text(encoding="utf-8")

@@ -56,7 +56,7 @@ def parse_table(text: str) -> Table:
     """
     schema, _, name = text.strip().rpartition(".")
     if not name or "\0" in text or "." in schema or (not schema and text.strip().startswith(".")):
-        raise AhaConfigurationError(f"{text!r} is no table: give table or schema.table.")
+        raise AhaConfigurationError("table must be the name of a table: table or schema.table.")
     return Table(name, schema or None)
 
 

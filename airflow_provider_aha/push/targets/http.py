@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -46,6 +47,8 @@ METHODS = ("POST", "PUT", "PATCH")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _GONE = frozenset({404, 410})
 _REASON = 500
+# What is shorter may be a word of any answer.
+_SHORTEST_SECRET = 6
 # Of an answer that is larger only the status is known.
 _MOST = 10 * 1024 * 1024
 # A request may take so many times the timeout, whatever comes in between.
@@ -261,7 +264,7 @@ class HttpTarget(Target):
         found = _parsed(body)
         if success.results is None:
             if (reason := _objection(found, success)) is not None:
-                raise BatchRefusedError(reason, code=code)
+                raise BatchRefusedError(self._without_secrets(reason), code=code)
             return [done] * count
         results = _at(found, success.results)
         if not isinstance(results, list) or len(results) != count:
@@ -271,7 +274,10 @@ class HttpTarget(Target):
                 status=status,
             )
         reasons = [_objection(result, success) for result in results]
-        return [done if reason is None else Answer(REJECTED, reason, code=code) for reason in reasons]
+        return [
+            done if reason is None else Answer(REJECTED, self._without_secrets(reason), code=code)
+            for reason in reasons
+        ]
 
     def _refused(self, batch: Batch, status: int, body: bytes) -> list[Answer]:
         code, mode = str(status), batch.spec.mode
@@ -284,8 +290,18 @@ class HttpTarget(Target):
                 f"{self._host} answered {status}: there is nothing at the path that takes {self._to.method}.",
                 status=status,
             )
-        text = body[:_REASON].decode("utf-8", "replace").strip()
+        text = self._without_secrets(body[: 2 * _REASON].decode("utf-8", "replace").strip())[:_REASON]
         raise BatchRefusedError(text or f"answered {status}", code=code)
+
+    def _without_secrets(self, text: str) -> str:
+        """Take out of an answer what the connection keeps secret: outcomes are read by many."""
+        to = self._to
+        basic = base64.b64encode(f"{to.login}:{to.password}".encode()).decode()
+        values = [part for value in to.headers.values() for part in value.split()]
+        for secret in (to.password or "", basic, *values):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+        return text
 
 
 def _body(response: requests.Response) -> bytes | None:

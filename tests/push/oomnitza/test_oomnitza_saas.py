@@ -286,8 +286,8 @@ def test_a_refused_deactivation_is_in_the_outcomes(push, monkeypatch):
 
 
 @pytest.mark.parametrize("saas", ["Jira", ""])
-def test_an_application_that_is_not_there_is_named(push, saas):
-    with pytest.raises(AhaConfigurationError, match=f"has 0 SaaS applications '{saas}'"):
+def test_an_application_that_is_not_there_is_refused(push, saas):
+    with pytest.raises(AhaConfigurationError, match="has 0 SaaS applications of that name"):
         push(users(1), target=OomnitzaSaasUsers(push.client, saas))
 
 

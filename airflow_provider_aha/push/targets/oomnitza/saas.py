@@ -159,7 +159,7 @@ class OomnitzaSaasUsers(Target):
         ]
         if len(found) != 1:
             raise AhaConfigurationError(
-                f"Oomnitza ({self._client.config.host}) has {len(found)} SaaS applications {self._saas!r}: give "
+                f"Oomnitza ({self._client.config.host}) has {len(found)} SaaS applications of that name: give "
                 "the saas_id of the one you mean, or add it there under Software > SaaS."
             )
         return str(found[0]["saas_id"])
