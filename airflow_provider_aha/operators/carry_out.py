@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
@@ -35,9 +37,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
     :param plan: path of a ``plan.json``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
-        carried out by policy only: at most 5 users of class ``left``, each with an end date in the roster; any
-        other plan needs an approval all the same, but for one that changes nobody's access. Not templated on
-        purpose.
+        carried out by policy only: if every row of it passes, for people who have just left; any other plan
+        needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
         triggered the run, and who is on the plan. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
@@ -92,6 +93,12 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if seats:
             self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
         found = result(done, dry_run=dry_run)
+        if not dry_run and not isinstance(plan, AhaError) and (blocked := plan.header["blocked"]):
+            who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+            raise AirflowFailException(
+                f"By the roster these users have left, but they are protected, and their access stays: {who}. "
+                "Everybody else on the plan is done. Let a person decide about them."
+            )
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
@@ -165,8 +172,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if own and policy_allows(plan.rows):
             return "policy"
         raise AhaApprovalError(
-            "Without asking a person, only this run's own plan of at most 5 users of class left, each with an "
-            "end date in the roster, is carried out. This one needs an approval. Nothing was done."
+            "Without asking a person, only this run's own plan is carried out, and only if every row passes; what "
+            "must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
         )
 
 
