@@ -61,7 +61,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
     :param aha_conn_id: the Airflow connection of the account. (templated)
-    :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
+    :return: ``account``, ``plan_path``, ``plan_sha256``, ``counts`` and ``sandbox`` (whether the snapshot is of
+        one); no names, no emails.
     :raises AirflowFailException: without retries, when an argument can't be right, or a name is unresolved.
     :raises AhaError: when snapshot or roster can't be trusted enough to take access away, or can't be read.
     """
@@ -133,6 +134,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             "plan_path": location.url + plan.path.removeprefix(location.path),
             "plan_sha256": plan.sha256,
             "counts": plan.counts,
+            "sandbox": plan.sandbox,
         }
 
     def _recorded(self, location: Location, run: Run, request: Request) -> Plan:
