@@ -14,15 +14,16 @@ from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import Plan, PlanRow
 from airflow_provider_aha.access.plan.words import question, summary
 from airflow_provider_aha.exceptions import AhaGuardError
-from airflow_provider_aha.record.journal import Journal
+from airflow_provider_aha.record.journal import PROVEN, Journal
 from airflow_provider_aha.record.register import register, sign_off
 from airflow_provider_aha.record.run import Run, RunFolder
 from tests.access.test_plan import DAY, LEFT, NOW, UNUSED, World, api_user, everybody, iso, people
 
 
 def row(user_id: str, user_class: str = "unused", seen: str | None = None, created: str = "2020") -> PlanRow:
-    known = {"user_id": user_id, "user_class": user_class, "accessed_at": seen, "created_at": created}
-    return PlanRow(**{**dict.fromkeys(field.name for field in fields(PlanRow)), **known})  # type: ignore[arg-type]
+    known: dict[str, Any] = {"user_id": user_id, "user_class": user_class, "accessed_at": seen}
+    known |= {"created_at": created, "wanted": {"enabled": False}, "before": {"enabled": True}}
+    return PlanRow(**{**dict.fromkeys(field.name for field in fields(PlanRow)), **known})
 
 
 def later(rows: list[PlanRow], enabled: int = 1000, **budget: Any) -> set[str]:
@@ -53,8 +54,9 @@ FOUR_LEFT = [row(f"9{number}", "left") for number in range(4)]
         ("a plan that isn't made to fit", FIVE, {"max_users": 0, "fits": False}, set()),
         ("nobody", [], {"max_users": 0}, set()),
         ("people who left", FOUR_LEFT, {}, set()),
-        ("people who left leave less room", [*FIVE, *FOUR_LEFT[:2]], {}, {"1", "2", "3", "5"}),
-        ("more people who left than there is room", [*FIVE, *FOUR_LEFT], {}, ALL),
+        ("people who left have a budget of their own", [*FIVE, *FOUR_LEFT[:2]], {}, {"1", "3"}),
+        ("more people who left than there is room hold nobody up", [*FIVE, *FOUR_LEFT], {}, {"1", "3"}),
+        ("people who left lately leave as much room", FIVE, {"recent_left": {"8", "9"}}, {"1", "3"}),
         ("who was named goes before seats", [row("7", "named", seen="2025-11"), *FIVE], {}, {"1", "3", "5"}),
         ("named ones are postponed too", NAMED, {}, {"4", "5"}),
     ],
@@ -75,26 +77,29 @@ rows_of_a_plan = st.lists(
 users = st.sets(st.integers(1, 40).map(str), max_size=10)
 
 
-@given(rows_of_a_plan, users, users, st.integers(0, 12), st.integers(1, 60))
-def test_a_plan_can_be_carried_out_and_nobody_is_postponed_without_need(rows, recent, waiting, most, enabled):
+@given(rows_of_a_plan, users, users, users, st.integers(0, 12), st.integers(1, 60))
+def test_a_plan_can_be_carried_out_and_nobody_is_postponed_without_need(
+    rows, recent, recent_left, waiting, most, enabled
+):
     caps = Caps(most, 20)
-    found = postponed(rows, Budget(caps, recent, waiting), enabled)
-    planned = {one.user_id for one in rows} - found
+    budget = Budget(caps, recent, recent_left, waiting)
+    found = postponed(rows, budget, enabled)
     left = {one.user_id for one in rows if one.user_class == "left"}
+    planned = {one.user_id for one in rows} - found - left
 
-    def fits(ids: set[str]) -> bool:
+    def fits(ids: set[str], changed: set[str]) -> bool:
         try:
-            caps.check(len(ids), len(recent - ids), enabled, None)
+            caps.check(len(ids), len(changed - ids), enabled, None)
         except AhaGuardError:
             return False
         return True
 
-    assert left <= planned
-    # People who left may be too many by themselves.
-    assert fits(planned) or planned == left
-    assert not any(fits(planned | {user_id}) for user_id in found)
-    rest = [one for one in rows if one.user_id in planned]
-    assert Budget(caps, recent).header(rest, enabled)["over"] > 0 or fits(planned)
+    assert found.isdisjoint(left)
+    assert fits(planned, recent)
+    assert not any(fits(planned | {user_id}, recent) for user_id in found)
+    # People who left may be too many by themselves, and then the plan says so.
+    rest = [one for one in rows if one.user_id not in found]
+    assert (budget.header(rest, enabled)["over"] == 0) is fits(left, recent_left)
 
 
 # --- plans ---------------------------------------------------------------------------------------
@@ -178,8 +183,8 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
     sign_off(folder, register(folder, at, ["1", "2", "3", "4"], "taken"))
     journal = Journal(folder, 1)
     for user_id in ("1", "2", "3", "4"):
-        answered = {"outcome": "deactivated", "answered_at": iso(at), "intent_at": iso(at), "class": "unused"}
-        journal.outcome(user_id, answered)
+        facts = {"outcome": "deactivated", "access": "taken", "class": "unused", "answered_at": iso(at)}
+        journal.outcome(user_id, {**facts, "proof": PROVEN})
     plan = world.plan([UNUSED], caps=CAPS)
     assert len(plan.rows) == planned
     assert plan.header["caps"]["recent"] == 25 - planned
@@ -188,8 +193,8 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
 def test_people_who_left_are_not_postponed_and_the_plan_says_that_it_is_too_large(world):
     ends = {f"p{number}": "2026-03-01" for number in range(1, 41)}
     plan = world.plan([LEFT, UNUSED], caps=CAPS, roster=world.roster(everybody(count=67, **ends)))
-    assert plan.counts["planned"] == {"left": 40, "named": 0, "unused": 0}
-    assert plan.counts["postponed"] == 26
+    assert plan.counts["planned"] == {"left": 40, "named": 0, "unused": 25}
+    assert plan.counts["postponed"] == 1
     assert plan.header["caps"]["over"] == 15
     head = summary(plan).partition("| Class")[0]
     assert "**15 users too many to be carried out.**" in head
