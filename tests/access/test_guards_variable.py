@@ -369,6 +369,19 @@ def test_what_other_runs_have_changed_leaves_less_room(account, guards):
     assert account.rehearse("w", plan=plan)["users"] == {planned[0]: "dry_run"}
 
 
+@pytest.mark.parametrize(("disabled", "planned"), [(5, 5), (30, 6), (14, 10)])
+def test_a_plan_that_gives_access_back_fits_the_caps_of_what_there_is_afterwards(account, disabled, planned):
+    """Of 56 enabled users; the percentage counts those who are enabled by the plan, and no others."""
+    for user_id in account.ids[:disabled]:
+        account.server.account.edit_user(user_id, enabled=False)
+    account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
+    asked = {"users": account.ids[:disabled], "to": {"enabled": True}, "reason": "came back", "ticket": "SEC-1"}
+    made = account.run(AhaPlanAccessOperator, "p", **asked)
+    assert made["counts"]["planned"]["named"] == planned
+    assert made["counts"]["postponed"] == disabled - planned
+    assert account.rehearse(plan=made["plan_path"])["outcomes"] == {"dry_run": planned}
+
+
 def test_a_larger_plan_is_made_and_carried_out_by_dag_code_only(account, guards):
     guards(max_users=2)
     assert len(account.plan(account.ids[:5], fit_to_caps=False)) == 5

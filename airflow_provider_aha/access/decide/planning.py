@@ -31,7 +31,7 @@ from airflow_provider_aha.access.decide.rules import (
     Verdict,
     judge,
 )
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.base import TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
     ADMINISTRATOR_ROLES,
     access_of,
@@ -298,9 +298,7 @@ def build_plan(
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
-    # What is given back is measured by what there is afterwards, as at the write.
-    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
-    later = postponed(rows, budget, enabled.num_rows + back) if budget else frozenset()
+    later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
     decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
@@ -316,7 +314,7 @@ def build_plan(
                 **_counts(population, enabled, is_administrator, verdicts, rows),
                 "postponed": len(later),
             },
-            "caps": budget and budget.header(rows, enabled.num_rows + back),
+            "caps": budget and budget.header(rows, enabled.num_rows),
             "enabled_users": enabled.num_rows,
             "administrators": _administrators(enabled, is_administrator),
             "roster": judging.roster_header,
