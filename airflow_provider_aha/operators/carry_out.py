@@ -35,9 +35,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
     :param plan: path of a ``plan.json``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
-        carried out by policy only: at most 5 users of class ``left``, each with an end date in the roster; any
-        other plan needs an approval all the same, but for one that changes nobody's access. Not templated on
-        purpose.
+        carried out by policy only: if every row of it passes, for people who have just left; any other plan
+        needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
         triggered the run, and who is on the plan. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
@@ -171,8 +170,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if own and policy_allows(plan.rows):
             return "policy"
         raise AhaApprovalError(
-            "Without asking a person, only this run's own plan of at most 5 users of class left, each with an "
-            "end date in the roster, is carried out. This one needs an approval. Nothing was done."
+            "Without asking a person, only this run's own plan is carried out, and only if every row passes; what "
+            "must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
         )
 
 
