@@ -46,6 +46,7 @@ _COLUMNS = (
     "intent_at",
     "sent_at",
     "answered_at",
+    "lands_by",
     "http_status",
     "request_id",
     "outcome",
@@ -61,7 +62,7 @@ _COLUMNS = (
     "provider_version",
 )
 _TYPES = {
-    **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at", "left_at"), _TIMESTAMP),
+    **dict.fromkeys(("approved_at", "intent_at", "sent_at", "answered_at", "lands_by", "left_at"), _TIMESTAMP),
     **dict.fromkeys(("http_status", "proof", "try_number"), pa.int32()),
     "hours_to_disable": pa.float64(),
 }
@@ -78,7 +79,13 @@ def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
     for user_id in sorted(histories, key=lambda text: text.zfill(20)):
         history = histories[user_id]
         if (event := history.strongest) is not None:
-            row = {**event, "outcome": history.word, "proof": history.proof, "reason": _reason(history)}
+            row = {
+                **event,
+                "outcome": history.word,
+                "proof": history.proof,
+                "reason": _reason(history),
+                "lands_by": history.lands_by,
+            }
             found.append({name: _value(name, row.get(name)) for name in EVIDENCE.names})
     return found
 

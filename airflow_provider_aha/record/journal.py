@@ -99,7 +99,9 @@ class History:
         did = self.proof
         if did == UNANSWERED and (open_intents := self.open_intents):
             return open_intents[-1]
-        return max((one for one in self.outcomes if one["proof"] == did), key=_place, default=None)
+        strongest = [one for one in self.outcomes if one["proof"] == did]
+        # Of two writes of the same, the one that Aha! did last says whether anybody has edited the user since.
+        return max(strongest, key=lambda one: (_stamp(one), *_place(one)) if did else _place(one), default=None)
 
     @property
     def last(self) -> dict[str, Any] | None:
@@ -119,6 +121,11 @@ class History:
         return sorted([*self.open_intents, *lost], key=_place, reverse=True)
 
     @property
+    def lands_by(self) -> str | None:
+        """Until when, by Aha!'s clock, a request without a known answer could still land; None: there is none."""
+        return max((str(one["lands_by"]) for one in self.requests if one.get("lands_by")), default=None)
+
+    @property
     def is_final(self) -> bool:
         """Whether no try may touch the user again."""
         if self.proof == NONE:
@@ -129,6 +136,14 @@ class History:
 def _place(event: Mapping[str, Any]) -> tuple[int, int, str]:
     """Return by what events are ordered; two workers of one try number theirs alike, so something has to decide."""
     return event["try_number"], event["n"], event["unique"]
+
+
+def _stamp(event: Mapping[str, Any]) -> str:
+    """Return when Aha! had done what an event tells of, as Aha! writes it; empty where it doesn't say."""
+    try:
+        return str(json.loads(event["after_json"])["updated_at"] or "")
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 class Journal:

@@ -39,8 +39,8 @@ _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
 _ALIVE = timedelta(hours=1)
 _DAY = timedelta(days=1)
-# Nothing of this package is older.
-_OLDEST = datetime(2026, 1, 1, tzinfo=UTC)
+# No record of this package is older; a clock that was never set is.
+_OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
 CAP_DAYS = 7
 # A file of a task that tells of writes: its events, or the evidence that was made of them.
 _TASK_FILE = re.compile(r"(?P<folder>.*/dag=[^/]+/run=[^/]+/task=[^/]+)/(?:events/.+|evidence\.parquet)")

@@ -253,7 +253,7 @@ class SandboxService:
         headers: dict[str, str | None] = {
             self.marker: "1",
             "Date": formatdate(self._now(), usegmt=True),
-            "X-Request-Id": f"sandbox-{next(self._numbers)}",
+            "X-Request-Id": f"request-{next(self._numbers)}",
             **self._limit_headers(verdict),
             **answer.headers,
         }

@@ -91,7 +91,10 @@ class World:
         """Decide as for named users; further arguments replace what each target says."""
         changes = {"enabled": False} if changes is None else changes
         decision = decide(self.client, users, changes, action=action, facts=facts or {})
-        return replace(decision, targets=[replace(one, **target) for one in decision.targets])
+        targets = [replace(one, **target) for one in decision.targets]
+        return replace(
+            decision, targets=targets, planned=action == "deactivate" and "plan_sha256" in decision.facts
+        )
 
     def carry_out(
         self,

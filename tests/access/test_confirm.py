@@ -340,7 +340,7 @@ def test_the_task_fails_for_whoever_came_back_and_names_ids_only(connected, cont
         users=[user["id"] for user in users],
         base_path=base,
         dry_run=False,
-        require_approval=False,
+        allow_privileged=True,
     ).execute(context())
     connected.account.edit_user(users[0]["id"], enabled=True)
     extracted = context("r2") | {"outlet_events": {}}

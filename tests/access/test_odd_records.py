@@ -79,7 +79,7 @@ def test_an_administrator_who_cannot_be_read_stays_for_nobody_and_the_next_try_a
 
 def test_a_target_that_cannot_be_read_counts_as_losing_every_right_and_the_others_are_done(world: Any) -> None:
     """It is looked at before the first write, with all who may be administrators."""
-    _, second, billing = world.administrators
+    second, billing = world.administrators[1:]
     decision = world.decide([second, billing])
     spoil(world, second, administrator_roles="all")
     outcomes = world.outcomes(decision, protection=Protection("999"))

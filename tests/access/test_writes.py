@@ -1,7 +1,9 @@
 """Carrying out a decision against a real server: what is sent, what is left alone, and what is recorded."""
 
 import json
+import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ import requests
 
 from airflow_provider_aha.access.decide.named import undo
 from airflow_provider_aha.access.operations.base import Compared
-from airflow_provider_aha.access.operations.user_fields import compare, may_have_disabled
+from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, compare, may_have_disabled
 from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import summary, unfinished
 from airflow_provider_aha.access.write.guards import Caps, Protection
@@ -547,7 +549,7 @@ def test_the_evidence_names_the_request_so_that_support_finds_it(world) -> None:
     rows = world.carry_out(world.decide(ids))
     assert [rows[one]["http_status"] for one in ids] == [200, 200, 422]
     assert len({rows[one]["request_id"] for one in ids}) == 3
-    assert all(rows[one]["request_id"].startswith("sandbox-") for one in ids)
+    assert all(rows[one]["request_id"].startswith("request-") for one in ids)
 
 
 def test_who_needed_no_request_has_none_in_the_evidence(world) -> None:
@@ -983,6 +985,62 @@ def test_an_undo_refuses_those_changed_since(world, change, reason) -> None:
     assert undone[ids[1]]["outcome"] == "reactivated"
 
 
+@pytest.mark.parametrize("hidden_in", ["answer", "read before the undo"])
+def test_an_undo_leaves_whom_nobody_can_tell_to_be_unchanged_since(world, hidden_in) -> None:
+    user_id = world.people[0]
+    if hidden_in == "answer":
+        world.server.set_fault("missing_key", key="updated_at", method="PUT")
+    row = world.carry_out(world.decide([user_id]))[user_id]
+    assert (row["outcome"], row["proof"]) == ("deactivated", PROVEN)
+    world.server.clear_faults()
+    # Somebody else edits the user, and means it to stay disabled.
+    api(world, user_id, first_name="Zoe")
+    if hidden_in != "answer":
+        world.server.set_fault("missing_key", key="updated_at", method="GET")
+    undone = world.carry_out(undo(world.client, [row], facts={}), "undo")[user_id]
+    assert (undone["outcome"], world.is_enabled(user_id), world.puts) == ("blocked", False, [])
+    assert "nobody knows" in undone["reason"] or "can't be said" in undone["reason"]
+    assert unfinished([undone]) == [user_id]
+
+
+def test_half_of_a_change_is_given_back_also_after_the_next_try_sent_all_of_it_again(world) -> None:
+    """Aha! disables the user and leaves the right, twice: access was taken, whatever the word is."""
+    user_id = world.administrators[1]
+    wanted = {"enabled": False, "administrator": False}
+    decision = world.decide([user_id], wanted, "update")
+    before = world.user(user_id)
+    update = world.server.account.update_user
+
+    def half(one: str, changes: Any) -> Any:
+        return update(one, {name: value for name, value in changes.items() if name != "administrator"})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.server.account, "update_user", half)
+        for number in (1, 2):
+            row = world.carry_out(decision, try_number=number)[user_id]
+            assert (row["outcome"], row["proof"]) == ("unverified", ACKNOWLEDGED)
+            assert json.loads(row["before_json"])["enabled"] is True
+    assert not world.is_enabled(user_id)
+    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "reactivated"}
+    after = world.user(user_id)
+    assert {name: after[name] for name in PRIVILEGED} == {name: before[name] for name in PRIVILEGED}
+
+
+def test_an_undo_of_an_update_gives_back_rights_and_email_and_nothing_else(world) -> None:
+    user_id = world.administrators[1]
+    world.server.account.edit_user(user_id, administrator_roles=BILLING_ONLY)
+    wanted = {"administrator": False, "email": "new@example.com", "first_name": "Zoe"}
+    before = world.user(user_id)
+    row = world.carry_out(world.decide([user_id], wanted, "update"))[user_id]
+    assert world.user(user_id)["administrator"] is False
+    world.server.forget_requests()
+    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "updated"}
+    back = {"email": before["email"], "administrator_roles": {"administer_billing": True}}
+    assert world.puts == [(user_id, {"user": back})]
+    after = world.user(user_id)
+    assert {name: after[name] for name in PRIVILEGED} == {name: before[name] for name in PRIVILEGED}
+
+
 def test_an_undo_leaves_those_who_were_enabled_since(world) -> None:
     ids = world.people[:2]
     rows = world.carry_out(world.decide(ids))
@@ -999,3 +1057,40 @@ def test_an_undo_of_a_larger_plan_passes_by_the_same_hash(world) -> None:
     with pytest.raises(AhaGuardError):
         world.carry_out(decision, "undo")
     assert len(world.outcomes(decision, "undo2", caps=caps)) == 15
+
+
+class TimeIsOverError(BaseException):
+    """What ``execution_timeout`` raises in the main thread, by a signal, wherever that is."""
+
+
+def test_when_the_time_of_a_task_is_over_a_read_that_hangs_does_not_keep_it(world, small_sandbox) -> None:
+    decision = world.decide(world.people[:2])
+    small_sandbox.set_fault("slow", seconds=20, method="GET", path="/users/.*")
+    asked, main = threading.Event(), threading.main_thread()
+    get_user = world.client.get_user
+
+    def noticed(*arguments: Any) -> Any:
+        asked.set()
+        return get_user(*arguments)
+
+    def end() -> None:
+        assert asked.wait(20)
+        signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+
+    def raise_it(*_: Any) -> None:
+        raise TimeIsOverError
+
+    world.client.get_user = noticed
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    watch = threading.Thread(target=end)
+    watch.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(TimeIsOverError):
+            world.carry_out(decision)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    watch.join()
+
+    assert time.monotonic() - start < 10
+    assert world.puts == []

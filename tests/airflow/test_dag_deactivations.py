@@ -243,7 +243,7 @@ def test_a_name_alone_is_carried_out_without_asking_and_what_a_form_leaves_empty
         assert puts(server) == []
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "aha_deactivate_users": {"ids": ["{enabled}"]},
     "aha_reactivate_users": {"ids": ["{disabled}"]},
     "aha_update_user": {"user": "{enabled}", "administrator": "true"},
@@ -354,7 +354,7 @@ def test_no_example_dag_changes_access_without_a_second_person(parse, name):
     """Nothing that DAG code could say lets one person do it: no word, no call without a plan."""
     dag = parse(DAGS / f"{name}.py").dags[name]
     assert "allow_privileged" not in (DAGS / f"{name}.py").read_text()
-    writers = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
+    writers: list[Any] = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
     assert {type(task).__name__ for task in writers} == {"AhaCarryOutPlanOperator"}
     for task in writers:
         asked = {one.task_id for one in task.upstream_list}

@@ -119,14 +119,12 @@ def test_the_client_notices_that_it_talks_to_a_sandbox(client, owner_server, con
 
 def test_a_sandbox_is_one_only_if_every_answer_says_so(aha_sandbox, client, monkeypatch):
     """A real account behind an address of this machine, or an answer of something in between, says nothing."""
-    assert client.sandbox is False
-    client.me()
-    assert client.sandbox is True
-    monkeypatch.setattr("airflow_provider_aha.sandbox.app.SandboxApp.marker", "X-Something-Else")
-    client.me()
-    monkeypatch.undo()
-    client.me()
-    assert client.sandbox is False
+    seen = [client.sandbox]
+    for marker in ("X-Aha-Sandbox", "X-Something-Else", "X-Aha-Sandbox"):
+        monkeypatch.setattr("airflow_provider_aha.sandbox.app.SandboxApp.marker", marker)
+        client.me()
+        seen.append(client.sandbox)
+    assert seen == [False, True, False, False]
 
 
 # --- redirects -----------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ ECHOES = {
     "in base64": base64.b64encode(KEY.encode()).decode(),
     "the header in base64": base64.b64encode(f"Bearer {KEY}".encode()).decode().rstrip("="),
     "inside": f"id-{KEY}",
-    "a part of it inside": f"id-{KEY[20:30]}-1",
+    "a part of it inside": f"id-{KEY[20:36]}-1",
 }
 
 
@@ -222,6 +222,19 @@ def test_what_is_no_request_id_is_dropped(keyed, sent):
         client.me()
 
     assert caught.value.request_id is None
+
+
+def test_a_short_key_is_found_whole_and_no_word_of_it_alone(serve):
+    sent = ["id-sandbox-key-of-a-long-id", "sandbox-17"]
+    server = serve(lambda _: Reply(status=404, headers={"X-Request-Id": sent.pop()}))
+    client = AhaClient(ClientConfig(server.url, "acme", "sandbox-key"))
+    found = []
+    for _ in range(2):
+        with pytest.raises(AhaError) as caught:
+            client.me()
+        found.append(caught.value.request_id)
+    client.close()
+    assert found == ["sandbox-17", None]
 
 
 @pytest.mark.parametrize("sent", ["6f1c9e9c-8d0f-4a53-9f0c-5a1d3e0d7a11", "abc-123", "A_b.9", "a" * 64])

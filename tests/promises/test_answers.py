@@ -73,7 +73,7 @@ class Server:
             b'"id":9', f'"id":{self._user_id}'.encode()
         )
         size = "size_mb" in case or "gzip_of_mb" in case
-        ending = ENDINGS.get(str(case.get("ending")), case.get("ending") or ("half" if size else "whole"))
+        ending: Any = ENDINGS.get(str(case.get("ending")), case.get("ending") or ("half" if size else "whole"))
         content_type = case.get("content_type", PROMISES["defaults"]["content_type"])
         headers = dict(case.get("headers", {}))
         if content_type is None:

@@ -42,6 +42,7 @@ COLUMNS = [
     "intent_at",
     "sent_at",
     "answered_at",
+    "lands_by",
     "http_status",
     "request_id",
     "outcome",

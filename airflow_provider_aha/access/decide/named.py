@@ -14,6 +14,7 @@ from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
 from airflow_provider_aha.api.records import readable
 from airflow_provider_aha.common.addresses import fold, spelled
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaConfigurationError,
@@ -138,11 +139,16 @@ def _taken(row: Mapping[str, Any]) -> Target | None:
         changes=back,
         email=wanted.get("email") or before.get("email"),
         is_administrator=is_administrator(before),
-        # What Aha! acknowledged only is given back once the read before it shows that it was done.
-        updated_at=after.get("updated_at") if row["proof"] > ACKNOWLEDGED else None,
+        # What Aha! acknowledged only is given back once the read before it shows that it was done. A request of the
+        # run whose answer is lost may have landed after the one that is proven.
+        updated_at=_later(after.get("updated_at"), row["lands_by"]) if row["proof"] > ACKNOWLEDGED else None,
         detail=f"undo of event {row['event_id']}",
         not_ours=not_ours,
     )
+
+
+def _later(stamp: str, lands_by: str | None) -> str:
+    return stamp if lands_by is None else max(stamp, lands_by, key=moment_of)
 
 
 def _resolve(
