@@ -183,7 +183,12 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
     sign_off(folder, register(folder, at, ["1", "2", "3", "4"], "taken"))
     journal = Journal(folder, 1)
     for user_id in ("1", "2", "3", "4"):
-        answered = {"outcome": "deactivated", "answered_at": iso(at), "intent_at": iso(at), "class": "unused"}
+        answered: dict[str, Any] = {
+            "outcome": "deactivated",
+            "answered_at": iso(at),
+            "intent_at": iso(at),
+            "class": "unused",
+        }
         answered |= {"proof": PROVEN, "wanted_json": '{"enabled": false}', "access": "taken"}
         journal.outcome(user_id, answered)
     plan = world.plan([UNUSED], caps=CAPS)
