@@ -89,13 +89,13 @@ def plan(folder: str, run_id: str, moment: str) -> dict[str, float]:
     from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
     from airflow_provider_aha.hooks.paths import resolve_path
     from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-    from airflow_provider_aha.lists.roster import RosterSpec, load_roster
+    from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
 
     location = resolve_path(folder)
     imported = time.perf_counter()
     now, cpu = datetime.fromisoformat(moment), time.process_time()
     rules = read_rules([{"class": "unused", "inactive_days": 90}, {"class": "left"}])
-    spec = RosterSpec.read(Path(folder, "roster.json").read_text())
+    (spec,) = RosterSpec.read_all(Path(folder, "roster.json").read_text())
     request = Request(
         account="acme",
         dag_id="benchmark",
@@ -103,7 +103,7 @@ def plan(folder: str, run_id: str, moment: str) -> dict[str, float]:
         policy=Policy(rules, protect_patterns=UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
         as_given={"rules": [as_given(rule) for rule in rules]},
         max_snapshot_age=timedelta(days=2),
-        roster=lambda: load_roster(spec, resolve_path(spec.path)),
+        roster=lambda: Rosters((load_roster(spec, resolve_path(spec.path)),)),
         exclusions=[resolve_path(f"{folder}/exclusions.csv")],
     )
     made = make_plan(location, request, now=lambda: now)

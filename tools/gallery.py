@@ -23,7 +23,7 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.lists.roster import RosterSpec, load_roster
+from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.build import TABLE, Asked, make_report
 from airflow_provider_aha.review.submission import submit
@@ -127,7 +127,7 @@ def asked(base: Location, folder: Path, review_id: str, purchased: int) -> Asked
         spec = RosterSpec(
             name="hr", key="number", emails=("mail",), domains=("example.com",), min_rows=1, end_date="end"
         )
-        roster = lambda: load_roster(spec, Location(base.fs, path, path))  # noqa: E731 (called when it is needed)
+        roster = lambda: Rosters((load_roster(spec, Location(base.fs, path, path)),))  # noqa: E731 (called when it is needed)
     run = Run("aha_access_review", review_id, "report", 1, "ann")
     return Asked(ACCOUNT, run, Terms.read(terms), roster, review_id=review_id)
 

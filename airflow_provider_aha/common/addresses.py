@@ -13,12 +13,12 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
+from airflow_provider_aha.common.values import SHOWS_NOTHING
+
 # A cell of the largest directories has a few thousand characters.
 _LONGEST_CELL = 10_000
 _MOST_IN_CELL = 500
 _LONGEST = 254
-# Drawn as nothing, though Unicode doesn't call them format characters.
-_ALSO_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 # What Asian keyboards write for ASCII.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _NONE = frozenset({"-", "\u2013", "\u2014", "none", "null", "nil", "nan", "n/a", "#n/a", "na"})
@@ -45,7 +45,7 @@ def fold(text: str | None) -> str:
     text = text.strip()
     if text.isascii():
         return text.casefold()
-    return _with_ascii_domain(_visible(text).strip().lower(), str.casefold)
+    return _with_ascii_domain(without_hidden(text).strip().lower(), str.casefold)
 
 
 def spelled(text: str | None) -> str:
@@ -140,7 +140,7 @@ def _read_cell(cell: object) -> list[str]:
     if len(text) > _LONGEST_CELL:
         raise ValueError(f"is longer than {_LONGEST_CELL:,} characters")
     if not text.isascii():
-        text = _visible(unicodedata.normalize("NFC", text.translate(_FULL_WIDTH)))
+        text = without_hidden(unicodedata.normalize("NFC", text.translate(_FULL_WIDTH)))
     text = text.replace("\0", "").strip()
     if text.lower() in _NONE:
         return []
@@ -198,13 +198,13 @@ def _is_plain(local: str) -> bool:
     )
 
 
-def _visible(text: str) -> str:
+def without_hidden(text: str) -> str:
     """Return a text without invisible characters: zero-width ones, marks of direction, a byte order mark."""
     return "".join(letter for letter in text if letter.isascii() or not _is_invisible(letter))
 
 
 def _is_invisible(letter: str) -> bool:
-    return unicodedata.category(letter) == "Cf" or _ALSO_INVISIBLE.match(letter) is not None
+    return unicodedata.category(letter) == "Cf" or letter in SHOWS_NOTHING
 
 
 def _with_ascii_domain(text: str, cased: Callable[[str], str]) -> str:

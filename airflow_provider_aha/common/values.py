@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Collection, Iterable
 from datetime import date, datetime, tzinfo
 from difflib import get_close_matches
@@ -19,8 +20,31 @@ from typing import Any
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _UNSET = {"", "none", "null"}
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[Tt ]((?:[01]\d|2[0-3]):\d\d(?::\d\d(?:\.\d{1,9})?)?)([Zz]| ?UTC|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
+)
+_LONGEST_DATE = 60
+# Nobody left on these days: they are where calendars of payroll systems, databases and spreadsheets begin.
+_NO_DAYS = frozenset(
+    map(
+        date.fromisoformat,
+        (
+            "1677-09-21",
+            "1753-01-01",
+            "1899-12-29",
+            "1899-12-30",
+            "1899-12-31",
+            "1900-01-01",
+            "1969-12-31",
+            "1970-01-01",
+        ),
+    )
+)
+_ZERO_DATE = re.compile(r"(?:0000-\d\d-\d\d|1900-01-00)(?:[T ][0:.]*Z?)?", re.ASCII)
+_NO_DATES = frozenset({"-", "--", "\u2013", "\u2014", "\\n", "null", "none", "nat", "nan", "n/a"})
 # Letters and marks of Unicode that show nothing: joiners, fillers, the empty Braille cell, variation selectors.
-_SHOWS_NOTHING = frozenset(
+SHOWS_NOTHING = frozenset(
     map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)))
 ) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
 
@@ -154,6 +178,23 @@ def to_dict(value: object, name: str) -> dict[str, Any] | None:
     return found
 
 
+def to_objects(value: object, name: str) -> list[dict[str, Any]]:
+    """Read an object, or a list of objects.
+
+    :param value: a dict or a list of dicts, or JSON text of one.
+    :param name: what the value is called, for the error.
+    :return: the dicts; empty when the value is not set.
+    :raises AhaConfigurationError: when it is anything else.
+    """
+    if is_unset(value):
+        return []
+    found = _parse(value) if isinstance(value, str) else value
+    found = found if isinstance(found, (list, tuple)) else [found]
+    if not all(isinstance(item, dict) for item in found):
+        raise AhaConfigurationError(f"{name} must be a JSON object, or a list of them.")
+    return list(found)
+
+
 def to_text(value: object, name: str) -> str | None:
     """Read a text.
 
@@ -177,7 +218,7 @@ def legible(text: str) -> str:
     seen = (
         " " if char.isspace() else char
         for char in text
-        if char.isspace() or (char.isprintable() and char not in _SHOWS_NOTHING)
+        if char.isspace() or (char.isprintable() and char not in SHOWS_NOTHING)
     )
     return " ".join("".join(seen).split())
 
@@ -221,24 +262,81 @@ def text_of(value: Any) -> str:
 
 
 def date_of(value: Any, zone: tzinfo) -> date | None:
-    """Return a cell as a date, or None for an empty one.
+    """Return a cell as a day, or None for an empty one.
 
-    :param value: a date, a moment, or ISO 8601 text of one.
-    :param zone: where the day of a moment is told.
-    :raises ValueError: when it is none of these.
+    A day is taken as written. A moment counts as the later of its own calendar day and its day in the zone: what
+    ends on a day never ends a day early.
+
+    :param value: a date, a moment, or ISO 8601 text of one: ``2026-01-31``, ``2026-01-31T00:00:00+01:00``.
+    :param zone: where the day of a moment is told, too.
+    :raises ValueError: when it is none of these, or lies outside of the calendar.
     """
     if isinstance(value, str):
-        text = value.strip()
+        text = _date_text(value)
         if not text:
             return None
-        value = date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
+        found = _ISO.fullmatch(text)
+        if found is None:
+            raise ValueError("no ISO day")
+        day, time, offset = found.groups()
+        if time is None:
+            return date.fromisoformat(day)
+        value = datetime.fromisoformat(f"{day}T{_without_nanoseconds(time)}{_offset(offset)}")
     if _is_missing(value):
         return None
     if isinstance(value, datetime):
-        return (value.astimezone(zone) if value.tzinfo else value).date()
+        return _later_day(value, zone)
     if not isinstance(value, date):
-        raise ValueError
+        raise ValueError("no day")
     return value
+
+
+def marks_no_date(value: Any, zone: tzinfo) -> bool:
+    """Tell whether a cell has what payroll systems, databases and spreadsheets write where there is no date.
+
+    Year 0, 1 and 9999, and the first days of their calendars: 1753-01-01, 1899-12-30 and -31, 1900-01-01,
+    1970-01-01; a moment also where another zone shows it on the day before or after.
+
+    :param value: what the cell holds.
+    :param zone: where the day of a moment is told, too.
+    """
+    text = _date_text(value) if isinstance(value, str) else ""
+    if text.lower() in _NO_DATES or _ZERO_DATE.fullmatch(text):
+        return True
+    try:
+        last = date_of(value, zone)
+        own = date_of(text[:10], zone) if text else value
+    except ValueError:
+        return False
+    own = own.date() if isinstance(own, datetime) else own
+    return any(isinstance(day, date) and (day.year in (1, 9999) or day in _NO_DAYS) for day in (own, last))
+
+
+def _date_text(text: str) -> str:
+    return legible(text) if len(text) <= _LONGEST_DATE else text.strip()
+
+
+def _later_day(moment: datetime, zone: tzinfo) -> date:
+    own = moment.date()
+    try:
+        return max(own, moment.astimezone(zone).date()) if moment.tzinfo else own
+    except OverflowError:
+        # At the ends of the calendar another zone may lie beyond it.
+        return own
+
+
+def _without_nanoseconds(time: str) -> str:
+    whole, dot, fraction = time.partition(".")
+    return f"{whole}.{fraction[:6]:0<6}" if dot else whole
+
+
+def _offset(text: str | None) -> str:
+    if text is None:
+        return ""
+    if text.strip().upper() in ("Z", "UTC"):
+        return "+00:00"
+    sign, digits = text[0], text[1:].replace(":", "")
+    return f"{sign}{digits[:2]}:{digits[2:] or '00'}"
 
 
 def _is_missing(value: Any) -> bool:

@@ -79,8 +79,8 @@ def changes(previous: Side, current: Side, *, subdomain: str) -> Iterator[pa.Tab
         "synced_at": _synced_at(current.users),
         "subdomain": literal(subdomain, _STRING),
     }
-    users = [_Forward(side.users, "id", _USER_COLUMNS) for side in (previous, current)]
-    roles = [_Forward(side.roles, "user_id", _ROLE_COLUMNS) for side in (previous, current)]
+    users = [Forward(side.users, "id", _USER_COLUMNS) for side in (previous, current)]
+    roles = [Forward(side.roles, "user_id", _ROLE_COLUMNS) for side in (previous, current)]
     for until in _boundaries(previous.users, current.users):
         before, after = (side.take(until) for side in users)
         unknown = _with_unknown_roles(before, after)
@@ -93,8 +93,13 @@ def changes(previous: Side, current: Side, *, subdomain: str) -> Iterator[pa.Tab
             yield _with_origin(rows, origin)
 
 
-class _Forward:
-    """Reads a file that is sorted by user forward, up to one id after the other."""
+class Forward:
+    """Reads a file that is sorted by user forward, up to one id after the other.
+
+    :param file: the file.
+    :param key: its column of user ids.
+    :param columns: what to read, the key included.
+    """
 
     def __init__(self, file: pq.ParquetFile, key: str, columns: list[str]) -> None:
         self._file, self._key, self._columns = file, key, columns
@@ -102,21 +107,24 @@ class _Forward:
         self._kept = pa.Table.from_batches([], file.schema_arrow).select(columns)
 
     def take(self, until: Any) -> pa.Table:
-        """Return the next rows up to a padded id; None stands for all that are left."""
+        """Return the next rows.
+
+        :param until: up to which id, as :func:`padded`; None stands for all that are left.
+        """
         parts = [self._kept]
         while self._may_follow(parts[-1], until) and (group := next(self._groups, None)) is not None:
             parts.append(self._file.read_row_group(group, columns=self._columns))
         table = pa.concat_tables(parts).combine_chunks()
         count = table.num_rows
         if until is not None:
-            count = pc.sum(pc.less_equal(_padded(table.column(self._key)), until)).as_py() or 0
+            count = pc.sum(pc.less_equal(padded(table.column(self._key)), until)).as_py() or 0
         self._kept = table.slice(count)
         return table.slice(0, count)
 
     def _may_follow(self, table: pa.Table, until: Any) -> bool:
         if until is None or not table.num_rows:
             return True
-        last = _padded(table.column(self._key).slice(table.num_rows - 1))[0]
+        last = padded(table.column(self._key).slice(table.num_rows - 1))[0]
         return bool(pc.less_equal(last, until).as_py())
 
 
@@ -126,12 +134,16 @@ def _boundaries(*sides: pq.ParquetFile) -> Iterator[Any]:
     for users in sides:
         for group in range(users.num_row_groups):
             ids = users.read_row_group(group, columns=["id"]).column("id")
-            ends.update(_padded(ids.slice(max(len(ids) - 1, 0))).to_pylist())
+            ends.update(padded(ids.slice(max(len(ids) - 1, 0))).to_pylist())
     yield from (literal(end, _STRING) for end in sorted(ends)[:-1])
     yield None
 
 
-def _padded(ids: Any) -> Any:
+def padded(ids: Any) -> Any:
+    """Return ids so that their text sorts as their numbers do.
+
+    :param ids: a column of ids.
+    """
     # Ids are numbers too long for a float; zeros in front make their text sort as the numbers do.
     return pc.utf8_lpad(ids, 20, "0")
 
@@ -242,7 +254,7 @@ def _role_rows(roles: pa.Table, change: Any, before: Any, after: Any) -> pa.Tabl
 
 def _with_origin(rows: pa.Table, origin: dict[str, Any]) -> pa.Table:
     rows = rows.combine_chunks()
-    rows = rows.take(pc.array_sort_indices(_padded(rows.column("user_id").combine_chunks())))
+    rows = rows.take(pc.array_sort_indices(padded(rows.column("user_id").combine_chunks())))
     for name, value in origin.items():
         rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
     return rows.cast(schemas.USER_CHANGES)

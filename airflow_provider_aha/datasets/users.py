@@ -475,7 +475,7 @@ class Normalizer:
         administers = dict(zip(_ADMINISTRATOR_ROLES, part["administrator_roles"].flatten(), strict=True))
         group = part["paid_seat_group"].flatten()
         provider = part["identity_provider"].flatten()
-        days = self._days_inactive(part["accessed_at"])
+        days = self.days_inactive(part["accessed_at"])
         columns = {
             **{name: part[name] for name in schemas.USERS.names if name in part},
             "is_enabled": part["enabled"],
@@ -491,13 +491,17 @@ class Normalizer:
             "workspace_count": workspace_counts,
             "occupies_seat": pc.and_kleene(part["enabled"], part["paid_seat"]),
             "days_inactive": days,
-            "activity_status": _activity_status(part["enabled"], days, part["~absent_access"]),
+            "activity_status": activity_status(part["enabled"], days, part["~absent_access"]),
             "extra_json": part["~extra"],
             **self.origin(len(users)),
         }
         return _table(columns, schemas.USERS)
 
-    def _days_inactive(self, accessed_at: pa.Array) -> pa.Array:
+    def days_inactive(self, accessed_at: pa.Array) -> pa.Array:
+        """Return the whole days from the last visits to the read.
+
+        :param accessed_at: the visits, or null.
+        """
         elapsed = pc.subtract(self._synced_at.cast(_INT64), accessed_at.cast(_INT64))
         # An account's clock may be ahead of ours: nobody was seen in the future.
         return pc.max_element_wise(pc.divide(elapsed, _ONE_DAY), _ZERO, skip_nulls=False).cast(_INT32)
@@ -650,14 +654,19 @@ def _run_starts(ordered: pa.Array) -> pa.Array:
     return pc.indices_nonzero(pa.concat_arrays([_TRUE, pc.not_equal(ordered[1:], ordered[:-1])])).cast(_INT32)
 
 
-def _activity_status(enabled: pa.Array, days: pa.Array, absent: pa.Array) -> pa.Array:
-    """Name each user's activity; who can't be judged is ``unknown``, never ``never_seen``."""
+def activity_status(enabled: pa.Array, days: pa.Array, unknown: pa.Array) -> pa.Array:
+    """Name each user's activity; who can't be judged is ``unknown``, never ``never_seen``.
+
+    :param enabled: whether each is enabled.
+    :param days: whole days since the last visit, or null.
+    :param unknown: not null for those whose last visit isn't known, though there may have been one.
+    """
     status = pa.repeat(_STATUS["active"], len(days))
     for threshold in (30, 60, 90):
         reached = pc.greater_equal(days, literal(threshold, _INT32))
         status = pc.if_else(reached, _STATUS[f"inactive_{threshold}"], status)
     status = pc.if_else(pc.is_null(days), _STATUS["never_seen"], status)
-    status = pc.if_else(pc.is_valid(absent), _STATUS["unknown"], status)
+    status = pc.if_else(pc.is_valid(unknown), _STATUS["unknown"], status)
     status = pc.if_else(pc.equal(enabled, _FALSE), _STATUS["disabled"], status)
     return pc.coalesce(status, _STATUS["unknown"])
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from airflow_provider_aha.common.addresses import domain_of, fold, spelled
-from airflow_provider_aha.common.values import date_of, text_of, to_dict, to_int, to_list, to_number, to_text
+from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, look, read_addresses
+from airflow_provider_aha.common.values import (
+    date_of,
+    marks_no_date,
+    text_of,
+    to_int,
+    to_list,
+    to_number,
+    to_objects,
+    to_text,
+)
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
@@ -23,7 +31,6 @@ _KEPT = 0.95
 # A roster that knows fewer of the users it should cover is another company's, or has its emails elsewhere.
 _LEAST_MATCHED = 0.5
 _AHEAD = timedelta(minutes=10)
-_SEPARATORS = re.compile(r"[;,\s]+")
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,20 @@ class RosterSpec:
     sql: str | None = None
 
     @classmethod
-    def read(cls, value: object) -> RosterSpec | None:
-        """Read what somebody wrote, as a dict or as JSON text.
+    def read_all(cls, value: object) -> tuple[RosterSpec, ...]:
+        """Read what somebody wrote: one roster or a list of them, as they are or as JSON text.
 
         :param value: keys as the parameters of this class.
-        :return: None when nothing is set.
-        :raises AhaConfigurationError: when it can't be right.
+        :return: no two of the same name; empty when nothing is set.
+        :raises AhaConfigurationError: when they can't be right.
         """
-        given = to_dict(value, "roster")
-        if given is None:
-            return None
+        specs = tuple(cls._read(given) for given in to_objects(value, "roster"))
+        if len({spec.name for spec in specs}) != len(specs):
+            raise AhaConfigurationError("Two rosters have the same name: give each a name of its own.")
+        return specs
+
+    @classmethod
+    def _read(cls, given: Mapping[str, Any]) -> RosterSpec:
         unknown = given.keys() - cls.__dataclass_fields__.keys()
         if unknown:
             raise AhaConfigurationError(f"roster has no setting {', '.join(sorted(unknown))}.")
@@ -86,7 +97,7 @@ class RosterSpec:
             name=texts["name"] or "roster",
             key=(texts["key"] or "").lower(),
             emails=tuple(column.lower() for column in lists["emails"]),
-            domains=lists["domains"],
+            domains=tuple(map(_domain, lists["domains"])),
             min_rows=to_int(given.get("min_rows"), "roster.min_rows", 0, 1, 10**9),
             timezone=texts["timezone"] or "UTC",
             status=texts["status"] and texts["status"].lower(),
@@ -126,11 +137,13 @@ class Departure:
     :param detail: the fact, in words.
     :param leave_date: the last day; None when the roster names none.
     :param left_at: the moment at which that day ended.
+    :param days_ago: how many days that was before, in the roster's time zone.
     """
 
     detail: str
     leave_date: date | None = None
     left_at: datetime | None = None
+    days_ago: int = 0
 
 
 class Person(NamedTuple):
@@ -138,10 +151,12 @@ class Person(NamedTuple):
 
     :param end_date: the last day.
     :param has_left: whether the status says that the person left; None without a status.
+    :param has_marker: whether the cell of the last day has what systems write where there is none.
     """
 
     end_date: date | None
     has_left: bool | None
+    has_marker: bool = False
 
     def is_contradictory(self, as_of: datetime, zone: ZoneInfo) -> bool:
         """Tell whether the end date is over, but the status says that the person is here.
@@ -164,11 +179,33 @@ class Person(NamedTuple):
         if self.end_date is None:
             return Departure("left by the status in the roster") if self.has_left else None
         ended = datetime.combine(self.end_date + timedelta(days=1), time.min, zone).astimezone(UTC)
-        return Departure(f"left by the end date {self.end_date} in the roster", self.end_date, ended)
+        days = (as_of.astimezone(zone).date() - self.end_date).days
+        return Departure(f"left by the end date {self.end_date} in the roster", self.end_date, ended, days)
 
     def _end_is_over(self, as_of: datetime, zone: ZoneInfo) -> bool | None:
         # Compared as days: the day after 9999-12-31, a usual way to say "never", doesn't exist.
         return None if self.end_date is None else as_of.astimezone(zone).date() > self.end_date
+
+
+def latest(departures: Iterable[Departure]) -> Departure:
+    """Return the last one of several departures.
+
+    :param departures: at least one.
+    """
+    return max(departures, key=lambda departure: departure.leave_date or date.min)
+
+
+class Known(NamedTuple):
+    """What the loads of a roster so far say about an address.
+
+    :param keys: the keys of its rows, in the last load that had it.
+    :param employed_at: the last load that showed the person as somebody who is here; None: none has.
+    :param missing_since: the first of the loads in a row that don't have it; None: the last one has.
+    """
+
+    keys: tuple[str, ...]
+    employed_at: datetime | None = None
+    missing_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -199,8 +236,8 @@ class Roster:
     :param loaded_at: when it was written, or queried; UTC.
     :param rows: how many rows it has.
     :param sha256: hash of its bytes.
-    :param people: by folded address what the rows say that have it.
-    :param spellings: the addresses as the roster spells them, but for their case.
+    :param people: by address what the rows say that have it.
+    :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
     :param body: its bytes.
     :param suffix: ``csv`` or ``parquet``.
@@ -211,10 +248,10 @@ class Roster:
     rows: int
     sha256: str
     people: Mapping[str, tuple[Person, ...]] = field(repr=False)
+    keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
     body: bytes = field(repr=False)
     suffix: str
-    spellings: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
     def _covered(self) -> Callable[[str], bool]:
@@ -234,33 +271,73 @@ class Roster:
         """
         return self._covered(domain_of(folded))
 
-    def knows(self, folded: str) -> bool:
+    def knows(self, address: str) -> bool:
         """Tell whether an address is in the roster.
 
-        :param folded: the address, folded.
+        :param address: the address, as :func:`spelled`.
         """
-        return folded in self.people
+        return address in self.people
 
-    def only_looks_like(self, email: str | None, folded: str) -> bool:
-        """Tell whether an address is in the roster by another spelling only, which may be another person's.
+    def resembles(self, address: str) -> bool:
+        """Tell whether the roster has an address that only looks like another one, which may be another person's.
 
-        :param email: the address as Aha! writes it.
-        :param folded: the address, folded.
+        :param address: the address, as :func:`spelled`.
         """
-        return self.knows(folded) and spelled(email) not in self.spellings
+        return look(address) in self._looks and not self.knows(address)
 
-    def departure(self, folded: str, as_of: datetime) -> Departure | None:
+    @cached_property
+    def _looks(self) -> frozenset[str]:
+        return frozenset(map(look, self.people))
+
+    @cached_property
+    def _keys_of(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for key, addresses in self.keys.items():
+            for address in addresses:
+                found[address] = (*found.get(address, ()), key)
+        return found
+
+    def departure(self, address: str, as_of: datetime) -> Departure | None:
         """Tell whether the person with an address has left.
 
-        :param folded: an address that the roster knows, folded.
+        :param address: an address that the roster knows, as :func:`spelled`.
         :param as_of: the moment that counts as now.
         :return: None while at least one row of the address is of somebody who is here.
         """
-        departures = [person.departure(as_of, self.zone) for person in self.people[folded]]
+        departures = [person.departure(as_of, self.zone) for person in self.people[address]]
         if None in departures:
             return None
-        # Of several, the last one.
-        return max((d for d in departures if d), key=lambda d: d.leave_date or date.min)
+        return latest(d for d in departures if d)
+
+    def remember(self, addresses: Iterable[str], before: Mapping[str, Known], as_of: datetime) -> dict[str, Known]:
+        """Return what is known of addresses after this load.
+
+        :param addresses: addresses of the account's users, as :func:`spelled`.
+        :param before: what was known of them after the last one.
+        :param as_of: the moment that counts as now.
+        """
+        found = {}
+        for address in addresses:
+            past = before.get(address)
+            if self.knows(address):
+                is_here = self.departure(address, as_of) is None
+                employed_at = self.loaded_at if is_here else past and past.employed_at
+                found[address] = Known(self._keys_of[address], employed_at)
+            elif past is not None:
+                since = min(past.missing_since or self.loaded_at, self.loaded_at)
+                found[address] = Known(past.keys, past.employed_at, since)
+        return found
+
+    def continues(self, known: Known) -> bool:
+        """Tell whether the key of an address is still in the roster, so that the person may have another one now.
+
+        :param known: what earlier loads said of the address.
+        """
+        return any(key in self.keys for key in known.keys)
+
+    def markers(self) -> int:
+        """Count rows that have no last day, but what systems write where there is none."""
+        return sum(count for state, count in self.states.items() if state.has_marker)
 
     def contradictions(self, as_of: datetime) -> int:
         """Count people whose end date is over, but whose status says that they are here.
@@ -286,14 +363,13 @@ class Roster:
             raise _refused("was written in the future. Look at the clocks")
         if self.rows < self.spec.min_rows:
             raise _refused(f"has {self.rows} rows; a complete one has {self.spec.min_rows} or more")
-        if previous and self.rows < previous.rows * _KEPT and not self._accepted:
+        if previous and self.rows < previous.rows * _KEPT and not self.is_accepted:
             raise _refused(
-                f"has {self.rows} rows, the last one had {previous.rows}: more than 5 % are gone. "
-                f"{self._acceptable}"
+                f"has {self.rows} rows, the last one had {previous.rows}: more than 5 % are gone. {self.acceptable}"
             )
 
     def check_matches(self, covered: int, matched: int, previous: Load | None) -> None:
-        """Refuse a roster that knows suddenly fewer of the account's users, or hardly any.
+        """Refuse a roster that knows suddenly fewer of the account's users.
 
         :param covered: enabled users with an address that it covers.
         :param matched: how many of these it knows.
@@ -302,28 +378,67 @@ class Roster:
         """
         if not covered:
             raise _refused("covers no user of the account: look at roster.domains")
-        if self._accepted:
-            return
         share = matched / covered
-        if share < _LEAST_MATCHED:
-            raise _refused(
-                f"knows only {matched} of the {covered} enabled users with an address that it covers: look at "
-                f"roster.emails and roster.domains. {self._acceptable}"
-            )
         before = previous.matched / previous.covered if previous and previous.covered else 0.0
-        if share < before * _KEPT:
+        if share < before * _KEPT and not self.is_accepted:
             raise _refused(
                 f"knows {share:.0%} of the enabled users that it covers, the last one knew {before:.0%}. "
-                f"{self._acceptable}"
+                f"{self.acceptable}"
             )
 
     @property
-    def _accepted(self) -> bool:
+    def is_accepted(self) -> bool:
+        """Whether somebody has said that this load is right, however different it is."""
         return self.sha256 == self.spec.accept_sha256
 
     @property
-    def _acceptable(self) -> str:
+    def acceptable(self) -> str:
+        """What to do about a load that is refused and right."""
         return f"If that is right, set roster.accept_sha256 to {self.sha256} for this once"
+
+
+@dataclass(frozen=True)
+class Rosters:
+    """The rosters of a company, such as those of employees and of contractors: who is in one of them is here.
+
+    :param each: one or more, no two of the same name.
+    """
+
+    each: tuple[Roster, ...]
+
+    def covers(self, folded: str) -> bool:
+        """Tell whether an address is one that a roster would have.
+
+        :param folded: the address, folded.
+        """
+        return any(roster.covers(folded) for roster in self.each)
+
+    def knows(self, address: str) -> bool:
+        """Tell whether an address is in a roster.
+
+        :param address: the address, as :func:`spelled`.
+        """
+        return any(roster.knows(address) for roster in self.each)
+
+    def resembles(self, address: str) -> bool:
+        """Tell whether rosters have only an address that looks like another one.
+
+        :param address: the address, as :func:`spelled`.
+        """
+        return not self.knows(address) and any(roster.resembles(address) for roster in self.each)
+
+    def check_matches(self, covered: int, matched: int) -> None:
+        """Refuse rosters that know hardly any of the account's users.
+
+        :param covered: enabled users with an address that one of them covers.
+        :param matched: how many of these one of them knows.
+        :raises AhaSnapshotError: when they do.
+        """
+        if matched < covered * _LEAST_MATCHED and not any(roster.is_accepted for roster in self.each):
+            raise _refused(
+                f"knows only {matched} of the {covered} enabled users with an address that it covers: look at "
+                f"roster.emails and roster.domains. {self.each[0].acceptable}"
+            )
 
 
 def load_roster(spec: RosterSpec, location: Location) -> Roster:
@@ -347,40 +462,43 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
     :param table: its rows.
     :param loaded_at: when they were written, or queried; UTC.
     :raises AhaConfigurationError: when a column is missing.
-    :raises AhaSnapshotError: when a key is empty or comes twice, or an end date is no day.
+    :raises AhaSnapshotError: when a key is empty or comes twice, or an end date or address can't be read.
     """
     wanted = [spec.key, *spec.emails, *filter(None, (spec.status, spec.end_date))]
     if missing := [name for name in wanted if name not in table.columns]:
         raise AhaConfigurationError(f"{table.what} has no column {', '.join(missing)}.")
-    key, *email_columns = (table.columns.index(name) for name in (spec.key, *spec.emails))
+    key = table.columns.index(spec.key)
     people: dict[str, tuple[Person, ...]] = {}
+    keys: dict[str, list[str]] = {}
     states: Counter[Person] = Counter()
-    spellings: set[str] = set()
-    read_state = _state_reader(spec, table)
+    read_state, read_addresses_of = _state_reader(spec, table), _addresses_reader(spec, table)
     for number, row in enumerate(table.rows, 1):
         person = read_state(number, row)
         states[person] += 1
-        written = {email for place in email_columns for email in _emails(row[place])}
-        for email in {fold(email) for email in written}:
-            people[email] = (*people[email], person) if email in people else (person,)
-        spellings.update(map(spelled, written))
-    keys = Counter(text_of(row[key]) for row in table.rows)
-    if keys[""]:
-        raise _refused(f"has {keys['']} rows without {spec.key}")
-    if len(keys) < len(table.rows):
-        twice = sum(count > 1 for count in keys.values())
-        raise _refused(f"has {twice} values of {spec.key} in more than one row")
+        keys[text_of(row[key])] = addresses = list(dict.fromkeys(read_addresses_of(number, row)))
+        for address in addresses:
+            people[address] = (*people.get(address, ()), person)
+    _check_keys(spec, table, key)
     return Roster(
         spec=spec,
         loaded_at=loaded_at,
         rows=len(table.rows),
         sha256=sha256(table.body),
         people=people,
+        keys=keys,
         states=states,
         body=table.body,
         suffix=table.suffix,
-        spellings=frozenset(spellings),
     )
+
+
+def _check_keys(spec: RosterSpec, table: SmallTable, place: int) -> None:
+    keys = Counter(text_of(row[place]) for row in table.rows)
+    if keys[""]:
+        raise _refused(f"has {keys['']} rows without {spec.key}")
+    if len(keys) < len(table.rows):
+        twice = sum(count > 1 for count in keys.values())
+        raise _refused(f"has {twice} values of {spec.key} in more than one row")
 
 
 def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequence[Any]], Person]:
@@ -389,20 +507,42 @@ def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequenc
     status = table.columns.index(spec.status) if spec.status else None
 
     def read(number: int, row: Sequence[Any]) -> Person:
+        cell = None if end_date is None else row[end_date]
+        marked = marks_no_date(cell, zone)
         try:
-            day = None if end_date is None else date_of(row[end_date], zone)
+            day = None if marked else date_of(cell, zone)
         except ValueError:
-            raise _refused(f"has an end date in row {number} that is no day, such as 2026-01-31") from None
+            raise _refused(
+                f"has an end date in row {number} that is no day; days are written as 2026-01-31"
+            ) from None
         text = "" if status is None else fold(text_of(row[status]))
-        return Person(day, text in left if text else None)
+        return Person(day, text in left if text else None, marked)
 
     return read
 
 
-def _emails(cell: Any) -> list[str]:
-    cells = cell if isinstance(cell, (list, tuple)) else [cell]
-    texts = [part for item in cells for part in _SEPARATORS.split(text_of(item))]
-    return [text for text in texts if "@" in text]
+def _addresses_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequence[Any]], list[str]]:
+    places = [(name, table.columns.index(name)) for name in spec.emails]
+
+    def read(number: int, row: Sequence[Any]) -> list[str]:
+        found: list[str] = []
+        for name, place in places:
+            try:
+                found += read_addresses(row[place])
+            except ValueError as error:
+                raise _refused(
+                    f"can't be read: row {number} of the column {name} {error}. Correct it there"
+                ) from None
+        return found
+
+    return read
+
+
+def _domain(text: str) -> str:
+    try:
+        return ascii_domain(text)
+    except ValueError:
+        raise AhaConfigurationError("roster.domains has an entry that is no domain.") from None
 
 
 def _listed(value: object, name: str) -> tuple[str, ...]:

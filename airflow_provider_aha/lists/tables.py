@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -84,13 +85,16 @@ def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 def _csv(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]]:
     rows: list[list[str]] = []
     try:
-        for line in csv.reader(_lines(_text(body, what), what), strict=True):
+        reader = csv.reader(_lines(_text(body, what), what), strict=True)
+        for line in reader:
             if any(cell.strip() for cell in line):
                 rows.append(line)
             if len(rows) > _MOST_ROWS + 1:
                 raise AhaConfigurationError(_too_large(what))
     except csv.Error as error:
-        raise AhaConfigurationError(f"{what} is not a readable CSV file: {error}.") from None
+        raise AhaConfigurationError(
+            f"{what} is not a readable CSV file: {error}, in line {reader.line_num}."
+        ) from None
     if not rows:
         raise AhaConfigurationError(f"{what} is empty: it has no line with the names of its columns.")
     for number, row in enumerate(rows[1:], 1):
@@ -132,8 +136,15 @@ def _parquet(body: bytes, what: str) -> tuple[Sequence[str], list[Sequence[Any]]
             table = _bounded(file, what)
     except (pa.ArrowException, OSError):
         raise AhaStorageError(f"{what} can't be read as Parquet: it was cut short or changed.") from None
-    columns = [_plain(table.column(name)).to_pylist() for name in table.column_names]
+    columns = [_values(table.column(name)) for name in table.column_names]
     return table.column_names, list(zip(*columns, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        return list(_plain(column).to_pylist())
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        return [_value(column, row) for row in range(len(column))]
 
 
 def _bounded(file: pq.ParquetFile, what: str) -> pa.Table:
@@ -179,8 +190,16 @@ def _too_large(what: str) -> str:
 def _plain(column: Any) -> Any:
     """Bring moments to the precision that Python has; finer ones would become pandas objects."""
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+        return column.cast(pa.timestamp("us", tz=column.type.tz), safe=column.type.unit != "ns")
     return column
+
+
+def _value(column: Any, row: int) -> Any:
+    """Return one value; a day or moment outside of Python's calendar counts as the calendar's end on that side."""
+    try:
+        return _plain(column.slice(row, 1)).to_pylist()[0]
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        return date.min if column[row].value < 0 else date.max
 
 
 def _checked_columns(columns: Sequence[str], what: str) -> tuple[str, ...]:

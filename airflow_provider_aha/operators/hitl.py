@@ -57,9 +57,8 @@ class AhaApprovePlanOperator(HITLOperator):
     answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
-    :param require_approval: whether a person is asked about every plan. Without it a plan of at most 5 users of
-        class ``left``, each with an end date in the roster, is let through: give the writing task the same value.
-        Not templated on purpose.
+    :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
+        passes by policy is let through: give the writing task the same value. Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody but who asked for the change or
         triggered the run, and who is on the plan. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.

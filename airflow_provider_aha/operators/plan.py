@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_aha.common.values import is_unset, to_dict, to_list, to_number, to_text, to_words
+from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_number, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import without_useless_retries
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.access.decide.planning import Request
     from airflow_provider_aha.access.decide.rules import NamedRule, Rule
     from airflow_provider_aha.access.plan.plan import Plan
-    from airflow_provider_aha.lists.roster import Roster, RosterSpec
+    from airflow_provider_aha.lists.roster import Roster, Rosters, RosterSpec
     from airflow_provider_aha.record.run import Run
     from airflow_provider_aha.store.store import Location
 
@@ -55,15 +55,19 @@ class AhaPlanAccessOperator(GuardedOperator):
         account: neither of them may approve it. (templated)
     :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param roster: dict that says where the roster is and how it is read; needed by rules of class ``left``.
-        (templated)
+    :param roster: dict that says where the roster is and how it is read, or a list of them, of which one that has
+        somebody as employed is enough; needed by rules of class ``left``. (templated)
     :param protect_patterns: shell patterns of emails and names that look like service accounts, which are spared
         until a rule of class ``named`` lists them by id; left out: a list that fits most companies. (templated)
     :param max_snapshot_age_hours: an older snapshot is refused. (templated)
+    :param policy_max: so many users of the account may lose access within 24 hours without asking a person.
+    :param max_left_percent: of the enabled users that the roster covers, so many percent may be planned as
+        ``left``, and 5 always; more are refused.
     :param fit_to_caps: whether the plan is made to fit the caps; one that isn't can only be carried out by its
         SHA-256. People who left are never postponed. Not templated on purpose.
     :param aha_conn_id: the Airflow connection of the account. (templated)
-    :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
+    :return: ``account``, ``plan_path``, ``plan_sha256``, ``counts`` and ``sandbox`` (whether the snapshot is of
+        one); no names, no emails.
     :raises AirflowFailException: without retries, when an argument can't be right, or a name is unresolved.
     :raises AhaError: when snapshot or roster can't be trusted enough to take access away, or can't be read.
     """
@@ -97,9 +101,11 @@ class AhaPlanAccessOperator(GuardedOperator):
         ticket: str | None = None,
         asked_by: str | None = None,
         base_path: str | None = None,
-        roster: Mapping[str, Any] | str | None = None,
+        roster: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | None = None,
         protect_patterns: Sequence[str] | str | None = None,
         max_snapshot_age_hours: float | str = 24,
+        policy_max: int = 5,
+        max_left_percent: float = 10.0,
         fit_to_caps: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -116,6 +122,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         self.roster = roster
         self.protect_patterns = protect_patterns
         self.max_snapshot_age_hours = max_snapshot_age_hours
+        self.policy_max = policy_max
+        self.max_left_percent = max_left_percent
         self.fit_to_caps = fit_to_caps
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -137,6 +145,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             "plan_path": location.url + plan.path.removeprefix(location.path),
             "plan_sha256": plan.sha256,
             "counts": plan.counts,
+            "sandbox": plan.sandbox,
         }
 
     def _recorded(self, location: Location, run: Run, request: Request) -> Plan:
@@ -241,7 +250,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
 
     def _request(self, run: Run, location: Location) -> Request:
-        from airflow_provider_aha.access.decide.planning import Request
+        from airflow_provider_aha.access.decide.planning import Limits, Request
         from airflow_provider_aha.access.decide.rules import Policy
         from airflow_provider_aha.access.plan.plan import LEFT
         from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
@@ -255,12 +264,16 @@ class AhaPlanAccessOperator(GuardedOperator):
         service_accounts = UserMatcher(patterns=patterns, word="service account", where=" in the DAG")
         policy = Policy(rules, guards.protected, service_accounts)
         hours = to_number(self.max_snapshot_age_hours, "max_snapshot_age_hours", 24, 0.1, 24 * 31)
-        spec = RosterSpec.read(self.roster)
-        if policy.of_class(LEFT) and spec is None:
+        specs = RosterSpec.read_all(self.roster)
+        if policy.of_class(LEFT) and not specs:
             raise AhaConfigurationError(
                 "A rule of class left needs a roster, and none is given (the example DAG aha_offboard_leavers "
                 "takes it from the Variable aha_roster). No plan was made."
             )
+        limits = Limits(
+            to_int(self.policy_max, "policy_max", 5, 0, 10**6),
+            to_number(self.max_left_percent, "max_left_percent", 10, 0, 100),
+        )
         return Request(
             account=account,
             dag_id=run.dag_id,
@@ -275,31 +288,36 @@ class AhaPlanAccessOperator(GuardedOperator):
                 "caps": {"max_users": guards.caps.max_users, "max_percent": guards.caps.max_percent},
                 "fit_to_caps": self.fit_to_caps,
                 "guards_set": guards.is_set,
-                "roster": spec and spec.as_given(),
+                "rosters": [spec.as_given() for spec in specs],
                 "max_snapshot_age_hours": hours,
+                **asdict(limits),
             },
             max_snapshot_age=timedelta(hours=hours),
             reason=to_words(self.reason, "reason"),
             ticket=to_words(self.ticket, "ticket"),
             asked_by=to_words(self.asked_by, "asked_by"),
-            roster=roster_reader(spec) if spec and policy.of_class(LEFT) else None,
+            roster=rosters_reader(specs) if policy.of_class(LEFT) else None,
             exclusions=tuple(map(resolve_path, guards.exclusions)),
             caps=guards.caps,
             fit_to_caps=self.fit_to_caps,
+            limits=limits,
         )
 
 
-def roster_reader(spec: RosterSpec) -> Callable[[], Roster]:
-    """Return what reads a roster, from a file or with SQL.
+def rosters_reader(specs: Sequence[RosterSpec]) -> Callable[[], Rosters]:
+    """Return what reads rosters, from files or with SQL.
 
-    :param spec: where it is and how it is read.
+    :param specs: where they are and how they are read.
     """
+    from airflow_provider_aha.lists.roster import Rosters
+
+    return lambda: Rosters(tuple(map(_read, specs)))
+
+
+def _read(spec: RosterSpec) -> Roster:
     from airflow_provider_aha.lists.roster import load_roster
 
-    if spec.path is None:
-        return lambda: _query(spec)
-    path = resolve_path(spec.path)
-    return lambda: load_roster(spec, path)
+    return _query(spec) if spec.path is None else load_roster(spec, resolve_path(spec.path))
 
 
 def _query(spec: RosterSpec) -> Roster:

@@ -11,7 +11,7 @@ from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.guards import exclusions_of
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
-from airflow_provider_aha.operators.plan import roster_reader
+from airflow_provider_aha.operators.plan import rosters_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
 
 # Decisions about a hundred thousand rows, with a note on each.
@@ -85,7 +85,7 @@ class AhaAccessReportOperator(AhaOperator):
         seat_price: str | float | None = None,
         seats_purchased: int | str | None = None,
         renewal_date: str | None = None,
-        roster: Mapping[str, Any] | str | None = None,
+        roster: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | None = None,
         exclusions: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -125,13 +125,13 @@ class AhaAccessReportOperator(AhaOperator):
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
 
-        spec = RosterSpec.read(self.roster)
+        specs = RosterSpec.read_all(self.roster)
         names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
         return Asked(
             account=self.hook.get_conn().config.account,
             run=run_of(context),
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
-            roster=roster_reader(spec) if spec else None,
+            roster=rosters_reader(specs) if specs else None,
             exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),
             review_id=to_text(self.review_id, "review_id"),
         )

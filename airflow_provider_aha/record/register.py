@@ -58,6 +58,7 @@ class Entry:
     :param access: whether it may take access (``taken``) or give it (``given``); None: neither.
     :param began_at: when it began; UTC.
     :param ended: whether it has ended, and left no intent without an outcome.
+    :param by_policy: whether it acts without asking a person.
     """
 
     folder: str
@@ -66,6 +67,7 @@ class Entry:
     access: str | None
     began_at: datetime
     ended: bool
+    by_policy: bool = False
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether it may still be writing.
@@ -81,6 +83,8 @@ def register(
     user_ids: Iterable[str] = (),
     access: str | None = None,
     left_ids: Iterable[str] = (),
+    *,
+    by_policy: bool = False,
 ) -> str:
     """Enter a try before it looks at the others.
 
@@ -89,6 +93,7 @@ def register(
     :param user_ids: whom it may change.
     :param access: ``taken`` or ``given``, where it may change access.
     :param left_ids: those of them who left, whom the caps count apart.
+    :param by_policy: whether it acts without asking a person.
     :return: the path of the entry, for :func:`sign_off`.
     :raises AhaStorageError: when it can't be entered; nothing may be written to Aha! then.
     """
@@ -97,6 +102,7 @@ def register(
         "folder": folder.path.removeprefix(f"{folder.account_path}/"),
         "began_at": timestamp(now),
         "access": access,
+        "by_policy": by_policy,
         "user_ids": list(user_ids),
         "left_ids": list(left_ids),
     }
@@ -169,6 +175,7 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
             access=record["access"],
             began_at=datetime.fromisoformat(record["began_at"]),
             ended=ended,
+            by_policy=record["by_policy"],
         )
     except (KeyError, TypeError, ValueError):
         raise AhaSnapshotError(f"{path} is not a readable record: it was changed.") from None
@@ -284,6 +291,32 @@ def changed_within(
             and _is_of_budget(row, left)
             and _moment(row["answered_at"] or row["intent_at"]) >= since
         )
+    return found
+
+
+def passed_by_policy(folder: RunFolder, now: datetime) -> set[str]:
+    """Return whose access other tasks of the account took within the last 24 hours without asking a person.
+
+    As for :func:`changed_within`, what a task that is under way may still take counts, and so does a request whose
+    answer isn't known.
+
+    :param folder: this task's folder.
+    :param now: the moment to count back from; UTC.
+    :return: user ids.
+    :raises AhaSnapshotError: when records can't be read: what can't be counted doesn't hold.
+    """
+    fs, since = folder.fs, now - _DAY
+    others = {entry.folder: entry for entry in entries(fs, folder.account_path, now, 1)}
+    found: set[str] = set()
+    for entry in others.values():
+        if entry.by_policy and entry.is_alive(now) and entry.folder != folder.path:
+            found |= entry.user_ids
+    for path in set(recent_folders(fs, folder.account_path, now, 1)) - {folder.path}:
+        by_policy = path in others and others[path].by_policy
+        for row in written_rows(fs, path):
+            passed = row["approval_mode"] == "policy" or (by_policy and row["approval_mode"] is None)
+            if passed and row["proof"] >= UNANSWERED and _moment(row["intent_at"] or row["answered_at"]) > since:
+                found.add(str(row["user_id"]))
     return found
 
 

@@ -30,7 +30,7 @@ from airflow_provider_aha.datasets.snapshot import (
 )
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import load_exclusions
-from airflow_provider_aha.lists.roster import Roster
+from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.record.chain import recorded
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.report.actions import read_actions
@@ -84,7 +84,7 @@ class Asked:
     account: str
     run: Run
     terms: Terms
-    roster: Callable[[], Roster] | None = None
+    roster: Callable[[], Rosters] | None = None
     exclusions: Sequence[Location] = ()
     review_id: str | None = None
 
@@ -187,10 +187,10 @@ def gather(
         account,
         as_of=snapshot.synced_at,
         unused_rules=["unused"],
-        roster=roster.spec.name if roster else None,
+        rosters=[one.spec.name for one in roster.each] if roster else [],
     )
-    if roster:
-        roster.check(before.load, now)
+    for one in roster.each if roster else ():
+        one.check(before.loads.get(one.spec.name), now)
     background = Background(
         roster=roster,
         exclusions=exclusions,
@@ -238,7 +238,10 @@ def gather(
         heat_map=heat_map.result(set(sole_owned)),
         exclusions=exclusions,
         made_at=now,
-        roster={"name": roster.spec.name, "rows": roster.rows, "sha256": roster.sha256} if roster else None,
+        rosters=[
+            {"name": one.spec.name, "rows": one.rows, "sha256": one.sha256}
+            for one in (roster.each if roster else ())
+        ],
     )
 
 

@@ -60,7 +60,7 @@ class Report:
     :param heat_map: people by workspace and role.
     :param exclusions: the exclusion file.
     :param made_at: when it was made; UTC.
-    :param roster: what is known of the roster.
+    :param rosters: what is known of each roster.
     """
 
     snapshot: Snapshot
@@ -78,7 +78,7 @@ class Report:
     heat_map: Mapping[str, Any]
     exclusions: Exclusions | None
     made_at: datetime
-    roster: Mapping[str, Any] | None = None
+    rosters: Sequence[Mapping[str, Any]] = ()
 
     @property
     def account_mark(self) -> str:

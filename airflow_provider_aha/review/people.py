@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import Carried
-from airflow_provider_aha.access.decide.planning import judge_users, seen_after_leave
+from airflow_provider_aha.access.decide.planning import judge_users
 from airflow_provider_aha.access.decide.population import Population
-from airflow_provider_aha.access.decide.rules import LeftRule, Policy, Rule, UnusedRule, Verdict
+from airflow_provider_aha.access.decide.rules import LeftRule, Policy, Rule, UnusedRule, Verdict, seen_after_leave
 from airflow_provider_aha.access.plan.plan import LEFT
-from airflow_provider_aha.common.addresses import fold
+from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import literal, milliseconds
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.lists.exclusions import Exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
-from airflow_provider_aha.lists.roster import Roster
+from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.review.terms import Terms
 
 # What the roster says of somebody who has left for good, whatever else speaks for the account.
-_NOT_LEFT = frozenset({"not_covered", "absent_once", "only_absent"})
+_NOT_LEFT = frozenset({"not_covered", "absent_once", "only_absent", "unowned", "renamed", "look_alike"})
 _FALSE, _TRUE = (literal(flag, pa.bool_()) for flag in (False, True))
 KEEP, REVOKE_ACCOUNT, LOOK = "keep", "revoke account", "look"
 _WORTH_A_LOOK = frozenset({"came_back", "new_administrator", "same_email", "leaver"})
@@ -108,7 +108,7 @@ class Background:
     :param came_back: users whom a run disabled, and who are enabled again without a run having done it.
     """
 
-    roster: Roster | None = None
+    roster: Rosters | None = None
     exclusions: Exclusions | None = None
     carried: Carried | None = None
     administrators_before: frozenset[str] | None = None
@@ -242,15 +242,15 @@ def _verdicts(users: pa.Table, snapshot: Snapshot, terms: Terms, background: Bac
     )
 
 
-def _suggest(person: Person, verdict: Verdict, roster: Roster | None) -> None:
+def _suggest(person: Person, verdict: Verdict, roster: Rosters | None) -> None:
     if roster:
-        email = fold(person.email)
-        person.in_roster = ("yes" if roster.knows(email) else "no") if roster.covers(email) else "not covered"
+        known = "yes" if roster.knows(spelled(person.email)) else "no"
+        person.in_roster = known if roster.covers(fold(person.email)) else "not covered"
     if verdict.user_class == LEFT and verdict.spared_by not in _NOT_LEFT:
         person.flags.add("leaver")
         last_day = verdict.departure.leave_date if verdict.departure else None
         person.leave_date = last_day.isoformat() if last_day else None
-        if seen_after_leave(person.accessed_at, verdict):
+        if seen_after_leave(person.accessed_at, verdict.departure):
             person.flags.add("seen_after_leave")
     detail = verdict.detail.partition(", flagged since")[0]
     if verdict.spared_by is None:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -602,19 +602,16 @@ def test_a_plan_that_was_changed_after_it_was_shown_is_not_shown_again(admin):
 def leavers(admin, tmp_path) -> Callable[..., Planned]:
     """Call it for a plan by a roster in which some have left by end date or status and the others are here."""
 
-    def plan(*, dated: int = 0, by_status: int = 0, run_id: str = "r1", **rules: Any) -> Planned:
-        emails = {one: admin.server.account.user(one)["email"] for one in admin.people}
-        people = [one for one, email in emails.items() if email.endswith("@example.com")]
-        gone = people[:dated], people[dated : dated + by_status]
+    def described(dated: Sequence[str], by_status: Sequence[str]) -> dict[str, Any]:
         yesterday = datetime.now(UTC).date() - timedelta(days=1)
         lines = ["key,email,last_day,status"]
         for user in admin.server.account.users():
             if user["email"]:
-                day, status = yesterday if user["id"] in gone[0] else "", "gone" if user["id"] in gone[1] else ""
+                day, status = yesterday if user["id"] in dated else "", "gone" if user["id"] in by_status else ""
                 lines.append(f"{user['id']},{user['email']},{day},{status}")
         roster = tmp_path / "roster.csv"
         roster.write_text("\n".join(lines))
-        described = {
+        return {
             "path": str(roster),
             "key": "key",
             "emails": "email",
@@ -624,10 +621,38 @@ def leavers(admin, tmp_path) -> Callable[..., Planned]:
             "status": "status",
             "left_statuses": "gone",
         }
-        rules = rules or {"rules": [{"class": "left"}]}
-        return Planned(admin, run_id, roster=described, **rules)
+
+    def plan(*, dated: int = 0, by_status: int = 0, run_id: str = "r1", without: int = 0, **given: Any) -> Planned:
+        emails = {one: admin.server.account.user(one)["email"] for one in admin.people}
+        people = [one for one, email in emails.items() if email.endswith("@example.com")]
+        rules: dict[str, Any] = {"rules": [{"class": "left"}], "max_left_percent": 20} | given
+        # An earlier load in which everybody is here.
+        Planned(admin, f"{run_id}-before", roster=described([], []), **rules)
+        gone = people[without:dated], people[dated : dated + by_status]
+        return Planned(admin, run_id, roster=described(*gone), **rules)
 
     return plan
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "asset_triggered"])
+def test_a_scheduled_run_writes_only_where_approvers_are_named_but_for_the_sandbox(
+    admin, leavers, monkeypatch, run_type
+):
+    path = leavers(dated=1).path
+
+    def carry_out(try_number: int, **arguments: Any) -> Any:
+        given = {"plan": path, "require_approval": False, "dry_run": False, "base_path": admin.base}
+        operator = AhaCarryOutPlanOperator(task_id="t", **given, **arguments)
+        context = admin.context("r1", try_number, triggering_user_name=None, run_type=run_type)
+        return operator.execute(context)["outcomes"]
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(AhaClient, "sandbox", False)
+        with pytest.raises(AirflowFailException, match=r"only where approvers are named.*Nothing was done"):
+            carry_out(1)
+        assert admin.puts == []
+        elsewhere.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["bob"]}')
+        assert carry_out(2) == {"deactivated": 1}
 
 
 def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leavers):
@@ -638,12 +663,46 @@ def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leaver
     assert {(row["class"], row["approval_mode"], row["approved_by_id"]) for row in rows} == {
         ("left", "policy", None)
     }
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    assert {row["leave_date"] for row in rows} == {str(yesterday)}
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     hours = (datetime.now(UTC) - midnight).total_seconds() / 3600
     found = [float(row["hours_to_disable"]) for row in rows]
     assert all(0 <= one <= hours + 0.01 for one in found)
     assert result["hours_to_disable"] == max(found)
     assert admin.verify() == 0
+
+
+def test_policy_lets_few_users_pass_within_24_hours_all_runs_together(admin, leavers):
+    """Two plans of three each, made side by side: each would pass alone."""
+    first, second = leavers(dated=3, run_id="r1"), leavers(dated=6, without=3, run_id="r2")
+    admin.deactivate(plan=first.path, require_approval=False)
+    sent = len(admin.puts)
+    with pytest.raises(AirflowFailException, match=r"without asking anybody.*Nothing was done|nothing was done"):
+        admin.deactivate(plan=second.path, require_approval=False, run_id="r2")
+    assert len(admin.puts) == sent
+    third = leavers(dated=6, without=3, run_id="r3")
+    reasons = {row["asked_because"] for row in json.loads(Path(third.path).read_text())["rows"]}
+    assert reasons == {"more than 5 users would pass within 24 hours"}
+
+
+def test_only_dag_code_says_how_many_pass(admin, leavers):
+    planned = leavers(dated=6, policy_max=8)
+    admin.deactivate(plan=planned.path, require_approval=False)
+    assert len(admin.puts) == 6
+    assert not {"policy_max", "max_left_percent"} & set(AhaPlanAccessOperator.template_fields)
+
+
+@pytest.mark.parametrize("seen", [timedelta(0), None], ids=["seen now", "unknown now"])
+def test_who_was_seen_since_the_plan_is_not_disabled_by_policy(admin, leavers, seen):
+    planned = leavers(dated=2)
+    user_id = json.loads(Path(planned.path).read_text())["rows"][0]["user_id"]
+    at = None if seen is None else datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    admin.server.account.edit_user(user_id, accessed_at=at)
+    with pytest.raises(AirflowFailException, match=rf"1 blocked, \d deactivated.*{user_id}"):
+        admin.deactivate(plan=planned.path, require_approval=False)
+    assert user_id not in admin.puts
+    assert admin.server.account.user(user_id)["enabled"]
 
 
 def test_a_dry_run_is_nobodys_approval(admin, leavers):
@@ -666,7 +725,7 @@ def test_a_dry_run_is_nobodys_approval(admin, leavers):
 def test_anything_else_needs_an_approval_whatever_the_dag_says(admin, leavers, who, now):
     planned = leavers(**who)
     arguments = {"plan": planned.path, "require_approval": False}
-    with pytest.raises(AirflowFailException, match=r"at most 5 users of class left.*Nothing was done"):
+    with pytest.raises(AirflowFailException, match=r"every row passes.*Nothing was done"):
         admin.deactivate(**arguments)
     assert admin.puts == []
     planned.approve(responded_at=now)

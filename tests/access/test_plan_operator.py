@@ -58,6 +58,7 @@ def test_the_result_is_small_and_holds_no_personal_data(base, aha_default):
         ),
         "plan_sha256": written.sha256,
         "counts": written.counts,
+        "sandbox": True,
     }
     assert len(written.rows) > 5
     text = json.dumps(result)
@@ -432,7 +433,7 @@ def test_a_roster_comes_from_a_database(base, people, aha_default):
     written = load_plan(resolve_path(str(base)).fs, result["plan_path"])
     assert leaver["id"] in {row.user_id for row in written.rows}
     assert {row.email.lower() for row in written.rows if row.email} == {leaver["email"].lower()}
-    assert written.header["roster"]["rows"] == len(aha_default.account)
+    assert written.header["rosters"][0]["rows"] == len(aha_default.account)
     kept = Path(written.path).parent / "input-roster.csv"
     assert kept.read_text().startswith("NR,mail,ends\n0,")
 

@@ -16,10 +16,11 @@ from airflow_provider_aha.access.decide.rules import (
     judge,
     read_rules,
 )
+from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusion, Exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Entry, UserMatcher
-from airflow_provider_aha.lists.roster import Roster, RosterSpec, roster_of
+from airflow_provider_aha.lists.roster import Known, Rosters, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import table_of
 
 AS_OF = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
@@ -41,10 +42,10 @@ def user(
 ) -> Subject:
     days = None if seen is None else max((AS_OF - seen).days, 0)
     flags = {"is_paid_seat": True, "is_administrator": False} | more
-    return Subject(user_id, email, name, ms(created), ms(seen), days, **flags)
+    return Subject(user_id, fold(email), spelled(email), name, ms(created), ms(seen), days, **flags)
 
 
-def roster(*rows: tuple[Any, ...], loaded_at: datetime = AS_OF, **more: Any) -> Roster:
+def roster(*rows: tuple[Any, ...], loaded_at: datetime = AS_OF, **more: Any) -> Rosters:
     """A roster with the columns nr, mail, status, end."""
     spec = {
         "path": "/roster.csv",
@@ -57,9 +58,8 @@ def roster(*rows: tuple[Any, ...], loaded_at: datetime = AS_OF, **more: Any) -> 
         "left_statuses": ["Terminated"],
     } | more
     numbered = [(number, *row) for number, row in enumerate(rows, 1)]
-    read = RosterSpec.read(spec)
-    assert read is not None
-    return roster_of(read, table_of("The roster", ["nr", "mail", "status", "end"], numbered), loaded_at)
+    (read,) = RosterSpec.read_all(spec)
+    return Rosters((roster_of(read, table_of("The roster", ["nr", "mail", "status", "end"], numbered), loaded_at),))
 
 
 def decide(subject: Subject, rules: Any, **more: Any) -> Verdict:
@@ -214,28 +214,33 @@ def test_what_speaks_for_an_unused_seat_does_not_speak_for_a_person_who_left(sub
     assert decide(subject, [LEFT], roster=gone, key_owner_id="42").spared_by is None
 
 
+def known_before(missing_since: datetime | None, email: str = "ann@example.com") -> dict[str, dict[str, Known]]:
+    """What earlier loads say: they showed the address as that of somebody who is here, until one missed it."""
+    return {"roster": {email: Known(("77",), AS_OF - 30 * DAY, missing_since)}}
+
+
 @pytest.mark.parametrize(
     ("ago", "spared_by"),
     [(None, "absent_once"), (timedelta(hours=24), None), (timedelta(hours=24) - MILLISECOND, "absent_once")],
 )
 def test_absence_counts_in_two_loads_a_day_apart(ago, spared_by):
-    since = {} if ago is None else {"1001": AS_OF - ago}
-    verdict = decide(user(), [LEFT], roster=roster(("bob@example.com", "Active", "")), absent_since=since)
+    known = known_before(ago and AS_OF - ago)
+    verdict = decide(user(), [LEFT], roster=roster(("bob@example.com", "Active", "")), known=known)
     assert verdict.spared_by == spared_by
     assert verdict.absent_since == AS_OF - (ago or timedelta())
 
 
 def test_absence_does_not_count_where_the_rule_says_so_but_is_noted():
     load = roster(("bob@example.com", "Active", ""))
-    since = {"1001": AS_OF - 9 * DAY}
-    verdict = decide(user(), [{**LEFT, "absence": False}], roster=load, absent_since=since)
+    known = known_before(AS_OF - 9 * DAY)
+    verdict = decide(user(), [{**LEFT, "absence": False}], roster=load, known=known)
     assert (verdict.spared_by, verdict.absent_since) == ("only_absent", AS_OF - 9 * DAY)
 
 
 @pytest.mark.parametrize("email", ["ann@partner.example", "ann@sub.example.com", "ann@notexample.com", ""])
 def test_a_domain_that_the_roster_does_not_cover_never_left(email):
     load = roster((email or "bob@example.com", "Terminated", "2020-01-31"))
-    verdict = decide(user(email=email), [LEFT], roster=load, absent_since={"1001": AS_OF - 9 * DAY})
+    verdict = decide(user(email=email), [LEFT], roster=load, known=known_before(AS_OF - 9 * DAY, email))
     assert verdict.spared_by == "not_covered"
 
 
@@ -334,7 +339,7 @@ def test_a_planned_rule_wins_over_a_spared_one_and_not_covered_says_least():
     assert decide(outside, [LEFT, UNUSED], roster=elsewhere).user_class == "unused"
     in_grace = {**UNUSED, "grace_days": 14}
     assert decide(outside, [LEFT, in_grace], roster=elsewhere).spared_by == "grace"
-    absent_and_unused = decide(user(), [LEFT, UNUSED], roster=elsewhere)
+    absent_and_unused = decide(user(), [LEFT, UNUSED], roster=elsewhere, known=known_before(None))
     assert (absent_and_unused.user_class, absent_and_unused.absent_since) == ("unused", AS_OF)
 
 

@@ -186,7 +186,7 @@ def test_every_way_to_send_a_body_is_read(serve, connect, answer):
     ],
 )
 def test_a_body_that_can_not_be_unpacked_is_fetched_again(serve, connect, answer):
-    server = serve(lambda _: Reply(OWNER) if len(server.seen) > 1 else answer())
+    server: Any = serve(lambda _: Reply(OWNER) if len(server.seen) > 1 else answer())
 
     assert connect(server.url, read_timeout=0.2).me()["name"] == "Ada"
     assert len(server.seen) == 2

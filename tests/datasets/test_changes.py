@@ -346,14 +346,14 @@ def test_no_more_than_a_row_group_of_each_side_is_held_at_once(
     snapshots: Snapshots, counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
     held = []
-    take = changes_module._Forward.take
+    take = changes_module.Forward.take
 
     def watch(self: Any, until: Any) -> pa.Table:
         table = take(self, until)
         held.append(table.num_rows + self._kept.num_rows)
         return table
 
-    monkeypatch.setattr(changes_module._Forward, "take", watch)
+    monkeypatch.setattr(changes_module.Forward, "take", watch)
     all_users = [[user(str(n)) for n in range(1, count + 1)] for count in counts]
     roles = [[role(row["id"]) for row in side] for side in all_users]
     snapshots.tables((all_users[0], roles[0]), (all_users[1], roles[1]), (20, 20))

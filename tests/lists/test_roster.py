@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.lists.roster import Load, Roster, RosterSpec, load_roster, roster_of
+from airflow_provider_aha.lists.roster import Load, Roster, Rosters, RosterSpec, load_roster, roster_of
 from airflow_provider_aha.lists.tables import table_of
 from airflow_provider_aha.store.store import Location
 
@@ -20,8 +20,7 @@ SPEC = {"path": "/roster.csv", "key": "nr", "emails": ["mail"], "domains": ["exa
 
 
 def spec(**more: Any) -> RosterSpec:
-    found = RosterSpec.read({**SPEC, **more})
-    assert found is not None
+    (found,) = RosterSpec.read_all({**SPEC, **more})
     return found
 
 
@@ -42,11 +41,11 @@ def load(rows: int, covered: int = 100, matched: int = 100) -> Load:
 
 @pytest.mark.parametrize("nothing", [None, "", "None"])
 def test_no_roster_is_no_roster(nothing):
-    assert RosterSpec.read(nothing) is None
+    assert RosterSpec.read_all(nothing) == ()
 
 
 def test_settings_may_be_text():
-    read = RosterSpec.read(
+    (read,) = RosterSpec.read_all(
         '{"path": "/r.csv", "key": "NR", "emails": "Mail", "domains": "[\'example.com\']", "min_rows": "5"}'
     )
     assert read == spec(path="/r.csv", min_rows=5)
@@ -75,7 +74,7 @@ def test_settings_may_be_text():
 )
 def test_settings_that_can_not_be_right_are_refused(change):
     with pytest.raises(AhaConfigurationError):
-        RosterSpec.read({**SPEC, **change})
+        RosterSpec.read_all({**SPEC, **change})
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -225,12 +224,22 @@ def test_a_roster_that_is_fresh_and_long_enough_is_accepted():
 
 @pytest.mark.parametrize(
     ("covered", "matched", "previous"),
-    [(100, 94, load(1)), (100, 0, None), (100, 49, None), (0, 0, None), (100, 47, load(1, 100, 49))],
-    ids=["fell", "nobody", "less than half", "no domain", "fell below half"],
+    [(100, 94, load(1)), (100, 0, load(1)), (0, 0, None)],
+    ids=["fell", "nobody", "no domain"],
 )
 def test_a_roster_that_suddenly_knows_fewer_users_is_refused(covered, matched, previous):
     with pytest.raises(AhaSnapshotError):
         roster(people(1)).check_matches(covered, matched, previous)
+
+
+@pytest.mark.parametrize("matched", [0, 49])
+def test_rosters_that_together_know_hardly_any_user_are_refused(matched):
+    employees, contractors = roster(people(1)), roster(people(1), name="contractors")
+    with pytest.raises(AhaSnapshotError, match="knows only"):
+        Rosters((employees, contractors)).check_matches(100, matched)
+    Rosters((employees, contractors)).check_matches(100, 50)
+    accepted = roster(people(1), accept_sha256=employees.sha256)
+    Rosters((accepted, contractors)).check_matches(100, matched)
 
 
 def test_a_share_of_matches_that_hardly_falls_is_accepted():

@@ -179,7 +179,7 @@ def answer(case: dict[str, Any]) -> Reply:
 
 
 def client_of(url: str) -> AhaClient:
-    pace = {"requests_per_second": 10**5, "requests_per_minute": 10**6}
+    pace: dict[str, Any] = {"requests_per_second": 10**5, "requests_per_minute": 10**6}
     return AhaClient(
         ClientConfig(url, "acme", KEY, max_retries=2, retry_budget=60.0, **pace), clock=ImpatientClock()
     )

@@ -20,7 +20,7 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.lists.roster import RosterSpec, load_roster
+from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.report.build import Asked, make_report
 from airflow_provider_aha.review.terms import Terms
@@ -68,7 +68,7 @@ class Desk:
         written = (self.now - timedelta(hours=1)).timestamp()
         os.utime(self.folder / "roster.csv", (written, written))
         domains = sorted({mail.rpartition("@")[2] for mail in people})
-        spec = RosterSpec.read(
+        (spec,) = RosterSpec.read_all(
             {
                 "key": "number",
                 "emails": ["mail"],
@@ -79,9 +79,8 @@ class Desk:
                 "max_age_hours": 24 * 31,
             }
         )
-        assert spec is not None
         place = Location(LocalFileSystem(), str(spec.path), str(spec.path))
-        self.given["roster"] = lambda: load_roster(spec, place)
+        self.given["roster"] = lambda: Rosters((load_roster(spec, place),))
 
     def asked(self, review_id: str | None = None, run_id: str = "r1", **terms: Any) -> Asked:
         return Asked(

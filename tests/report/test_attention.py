@@ -10,6 +10,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.review.people import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.store.store import Location
@@ -68,8 +69,8 @@ def test_a_roster_from_which_nobody_would_plan_makes_no_page(desk, change, sente
     read = desk.given["roster"]
 
     def stale():
-        roster = read()
-        return replace(roster, spec=replace(roster.spec, **change))
+        (roster,) = read().each
+        return Rosters((replace(roster, spec=replace(roster.spec, **change)),))
 
     desk.given["roster"] = stale
     with pytest.raises(AhaSnapshotError, match=sentence):

@@ -32,7 +32,10 @@ class Budget:
 
         :param enabled: enabled users of the account.
         """
-        return self.caps.allowed(enabled) - len(set(self.recent))
+        return self._room(self.recent, enabled)
+
+    def _room(self, recent: Collection[str], enabled: int) -> int:
+        return self.caps.allowed(enabled) - len(set(recent))
 
     def header(self, rows: Sequence[PlanRow], enabled: int) -> dict[str, Any]:
         """Describe the budget for the record of a plan.
@@ -44,8 +47,9 @@ class Budget:
         enabled = users_afterwards(enabled, rows)
         over = 0
         for is_left, recent in ((True, self.recent_left), (False, self.recent)):
-            ids = {row.user_id for row in rows if (row.user_class == LEFT) is is_left}
-            over = max(over, len(ids.union(recent)) - self.caps.allowed(enabled) if ids else 0)
+            wanted = {row.user_id for row in rows if (row.user_class == LEFT) is is_left}
+            if wanted:
+                over = max(over, len(wanted - set(recent)) - self._room(recent, enabled))
         return {
             "max_users": self.caps.max_users,
             "max_percent": self.caps.max_percent,

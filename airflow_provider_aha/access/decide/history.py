@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.operations.user_fields import may_have_enabled
-from airflow_provider_aha.access.plan.plan import POSTPONED, load_decisions
-from airflow_provider_aha.common.arrow import literal, milliseconds, whole
+from airflow_provider_aha.access.plan.plan import POSTPONED, load_beside, load_decisions
+from airflow_provider_aha.common.arrow import array_of, literal, milliseconds, values_of, whole
+from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.lists.roster import Load
+from airflow_provider_aha.lists.roster import Known, Load
 from airflow_provider_aha.record.register import recent_folders, written_rows
 from airflow_provider_aha.record.run import account_path
 from airflow_provider_aha.store.layout import Layout
@@ -33,8 +34,20 @@ from airflow_provider_aha.store.store import (
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# A flag, or a load of a roster, that no plan has carried on for so long is forgotten: nobody remembers it.
-_CARRIED_FOR = timedelta(days=90)
+# A flag that no plan has carried on for so long is forgotten: nobody remembers it.
+_FLAGGED_FOR = timedelta(days=90)
+# So many entries are read at a time: mostly the newest have all that is looked for.
+_ENTRIES = 20
+KNOWN_FILE = "roster-known.parquet"
+KNOWN = pa.schema(
+    [
+        pa.field("roster", pa.string(), nullable=False),
+        pa.field("address", pa.string(), nullable=False),
+        pa.field("keys", pa.list_(pa.string()), nullable=False),
+        pa.field("employed_at", schemas.TIMESTAMP),
+        pa.field("missing_since", schemas.TIMESTAMP),
+    ]
+)
 _ENABLED_WORD = literal("enabled", pa.string())
 _FALSE = literal(False, pa.bool_())
 
@@ -135,15 +148,15 @@ class Carried:
     """What the plans before this one say.
 
     :param flagged_since: since when users have been flagged.
-    :param absent_since: since when users have been absent from the roster.
-    :param load: the last accepted load of the roster.
+    :param loads: the last accepted load of each roster, by its name.
+    :param known: what the loads of each roster so far say about addresses, by its name.
     :param postponed: users whom the last plan has postponed, since the caps left no room for them.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the last plan was made.
     """
 
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
-    absent_since: Mapping[str, datetime] = field(default_factory=dict)
-    load: Load | None = None
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
     postponed: frozenset[str] = frozenset()
     guards_were_set: bool = False
 
@@ -164,7 +177,7 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
         "plan": plan_path.removeprefix(f"{account_folder}/"),
         "plan_sha256": plan_sha256,
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
-        "roster": (header["roster"] or {}).get("name"),
+        "rosters": [roster["name"] for roster in header["rosters"]],
         "guards_set": bool(header["policy"].get("guards_set")),
     }
     path = f"{account_folder}/plans/{moment:%Y%m%dT%H%M%S%f}-{plan_sha256[:16]}.json"
@@ -172,26 +185,34 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
 
 
 def carried(
-    location: Location, account: str, *, as_of: datetime, unused_rules: Sequence[str], roster: str | None
+    location: Location, account: str, *, as_of: datetime, unused_rules: Sequence[str], rosters: Sequence[str]
 ) -> Carried:
-    """Read what earlier plans carry on: flags of the same rules, and the last load of the same roster.
+    """Read what earlier plans carry on: flags of the same rules, and the last load of the same rosters.
 
     :param location: the base path.
     :param account: the account.
     :param as_of: the moment that counts as now; plans of later snapshots are passed over.
     :param unused_rules: names of the rules of class ``unused``.
-    :param roster: name of the roster.
+    :param rosters: names of the rosters.
     :return: what the newest plans say that know of it.
     :raises AhaSnapshotError: when such a plan was changed after it was written.
     """
     fs, folder = location.fs, account_path(location, account)
-    wanted, flagged, absent, load = set(unused_rules), None, None, None
+    flagged: dict[str, datetime] | None = None if unused_rules else {}
     postponed: frozenset[str] = frozenset()
-    recent = _entries(fs, folder, as_of)
-    for entry in recent:
-        use_flags = flagged is None and not wanted.isdisjoint(entry["unused_rules"])
-        use_load = load is None and roster is not None and entry["roster"] == roster
-        if not (use_flags or use_load):
+    guards_were_set: bool | None = None
+    loads: dict[str, Load] = {}
+    known: dict[str, dict[str, Known]] = {}
+    for entry in _entries(fs, folder, as_of):
+        if guards_were_set is None:
+            guards_were_set = bool(entry.get("guards_set"))
+        if flagged is None and as_of - _moment(entry["as_of"]) > _FLAGGED_FOR:
+            flagged = {}
+        if flagged is not None and loads.keys() >= set(rosters):
+            break
+        use_flags = flagged is None and not set(unused_rules).isdisjoint(entry["unused_rules"])
+        use_loads = set(entry["rosters"]) & set(rosters) - loads.keys()
+        if not (use_flags or use_loads):
             continue
         plan = _read_plan(fs, f"{folder}/{entry['plan']}", entry["plan_sha256"])
         if plan is None:
@@ -200,20 +221,48 @@ def carried(
         if use_flags:
             flagged = _moments(decisions, "first_flagged_at")
             postponed = _postponed(decisions)
-        if use_load:
-            absent = _moments(decisions, "absent_since")
-            load = Load(**{**header["roster"], "loaded_at": _moment(header["roster"]["loaded_at"])})
-    guards_were_set = bool(recent and recent[0].get("guards_set"))
-    return Carried(flagged or {}, absent or {}, load, postponed, guards_were_set)
+        if use_loads:
+            loads |= {load.name: load for load in _loads(header) if load.name in use_loads}
+            known |= _read_known(fs, f"{folder}/{entry['plan']}", header, use_loads)
+    return Carried(flagged or {}, loads, known, postponed, bool(guards_were_set))
 
 
-def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> list[dict[str, Any]]:
-    """Return the entries of recent plans, newest first."""
-    index = f"{folder}/plans"
-    oldest, newest = (f"{moment:%Y%m%dT%H%M%S%f}" for moment in (as_of - _CARRIED_FOR, as_of))
-    paths = list_files(fs, index)
-    recent = [path for path in paths if oldest <= path.rpartition("/")[2][: len(newest)] <= newest]
-    return [parse_record(body, path) for path, body in read_files(fs, recent[::-1]).items()]
+def _loads(header: Mapping[str, Any]) -> Iterator[Load]:
+    for roster in header["rosters"]:
+        yield Load(**{**roster, "loaded_at": _moment(roster["loaded_at"])})
+
+
+def known_table(known: Mapping[str, Mapping[str, Known]]) -> pa.Table:
+    """Return what is known of addresses, as it is kept beside a plan.
+
+    :param known: by roster and address.
+    """
+    rows = [(name, address, *one) for name, addresses in known.items() for address, one in addresses.items()]
+    columns = list(zip(*rows, strict=True)) or [()] * len(KNOWN)
+    arrays = [array_of(values, kind) for values, kind in zip(columns, KNOWN.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=KNOWN)
+
+
+def _read_known(
+    fs: AbstractFileSystem, plan_path: str, header: Mapping[str, Any], names: Collection[str]
+) -> dict[str, dict[str, Known]]:
+    table = load_beside(fs, plan_path, header, header["roster_known"])
+    found: dict[str, dict[str, Known]] = {name: {} for name in names}
+    columns = (values_of(table.column(name)) for name in KNOWN.names)
+    for name, address, keys, employed_at, missing_since in zip(*columns, strict=True):
+        if name in found:
+            found[name][address] = Known(tuple(keys), employed_at, missing_since)
+    return found
+
+
+def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> Iterator[dict[str, Any]]:
+    """Yield the entries of earlier plans, newest first."""
+    newest = f"{as_of:%Y%m%dT%H%M%S%f}"
+    paths = [path for path in list_files(fs, f"{folder}/plans") if path.rpartition("/")[2][: len(newest)] <= newest]
+    paths.reverse()
+    for start in range(0, len(paths), _ENTRIES):
+        bodies = read_files(fs, paths[start : start + _ENTRIES])
+        yield from (parse_record(body, path) for path, body in bodies.items())
 
 
 def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dict[str, Any], pa.Table] | None:

@@ -16,10 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.access.decide.fit import Budget, postponed
-from airflow_provider_aha.access.decide.history import Carried, EnabledAgain, carried, enabled_again, index_plan
+from airflow_provider_aha.access.decide.history import (
+    KNOWN_FILE,
+    Carried,
+    EnabledAgain,
+    carried,
+    enabled_again,
+    index_plan,
+    known_table,
+)
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
     FORM,
+    LISTED,
+    NEWS_FOR_DAYS,
     RECORD,
     RULES,
     TO_DISABLE,
@@ -30,6 +40,7 @@ from airflow_provider_aha.access.decide.rules import (
     Subject,
     Verdict,
     judge,
+    seen_after_leave,
 )
 from airflow_provider_aha.access.operations.base import TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
@@ -38,6 +49,7 @@ from airflow_provider_aha.access.operations.user_fields import (
     compare,
     shown_by_snapshot,
 )
+from airflow_provider_aha.access.plan.approval import FEW
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import (
     AS_WANTED,
@@ -63,11 +75,11 @@ from airflow_provider_aha.access.plan.plan import (
 from airflow_provider_aha.access.plan.words import summary
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
-from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
-from airflow_provider_aha.lists.roster import Roster
-from airflow_provider_aha.record.register import CAP_DAYS, changed_within
+from airflow_provider_aha.lists.roster import Known, Roster, Rosters
+from airflow_provider_aha.record.register import CAP_DAYS, changed_within, passed_by_policy
 from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
 from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
 from airflow_provider_aha.version import package_version
@@ -84,6 +96,23 @@ _BATCH = 10_000
 _RIGHTS = ("is_administrator", "administers_account", "administers_billing", "administers_configuration")
 _SHOWN_COLUMNS = ("id", "email", "is_enabled", *_RIGHTS)
 _FALSE = literal(False, pa.bool_())
+_UNKNOWN = literal("unknown", pa.string())
+# So many people may have left in one plan, however few users the roster covers.
+_LEFT_AT_LEAST = 5
+# So many ids are named in a note; the plan has all.
+_IDS = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a plan may take by the roster; only DAG code changes these.
+
+    :param policy_max: so many users of the account may pass without asking within 24 hours.
+    :param max_left_percent: of the enabled users that the roster covers, so many percent may have left in one plan.
+    """
+
+    policy_max: int = FEW
+    max_left_percent: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +128,11 @@ class Request:
     :param reason: why, in the words of who asked.
     :param ticket: the ticket that asked for it.
     :param asked_by: who asked for it, where that is another than who started the run.
-    :param roster: reads the roster; None when there is none.
+    :param roster: reads the rosters; None when there is none.
     :param exclusions: the exclusion files.
     :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
     :param fit_to_caps: whether the plan is made to fit them.
+    :param limits: how much may be taken by the roster.
     """
 
     account: str
@@ -114,10 +144,11 @@ class Request:
     reason: str | None = None
     ticket: str | None = None
     asked_by: str | None = None
-    roster: Callable[[], Roster] | None = None
+    roster: Callable[[], Rosters] | None = None
     exclusions: Sequence[Location] = ()
     caps: Caps | None = None
     fit_to_caps: bool = True
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -127,11 +158,13 @@ class Draft:
     :param decisions: one row per enabled user, as :data:`airflow_provider_aha.access.plan.plan.DECISIONS`.
     :param rows: users to act on.
     :param header: what is known of the header.
+    :param known: what the loads of each roster so far say about the addresses of the account's users.
     """
 
     decisions: pa.Table = field(repr=False)
     rows: tuple[PlanRow, ...] = field(repr=False)
     header: Mapping[str, Any] = field(repr=False)
+    known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict, repr=False)
 
 
 def make_plan(
@@ -185,7 +218,7 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         request.account,
         as_of=as_of,
         unused_rules=[rule.name for rule in unused],
-        roster=roster.spec.name if roster else None,
+        rosters=[one.spec.name for one in roster.each] if roster else [],
     )
     if before.guards_were_set and not request.as_given.get("guards_set"):
         # Airflow takes a secrets backend that fails for one that doesn't have the Variable.
@@ -193,25 +226,32 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
             "The Variable aha_guards was set when the last plan was made, and isn't found now: it was deleted, or "
             "Airflow can't read it. No plan was made. If nobody is to be protected any more, set it to {}."
         )
-    if roster:
-        roster.check(before.load, moment)
-    again = EnabledAgain()
-    if unused:
-        days = max(max(rule.min_age_days, rule.grace_days) for rule in unused)
-        again = enabled_again(location, request.account, as_of=as_of, days=days)
-    budget = _budget(location, request, before, moment)
+    for one in roster.each if roster else ():
+        one.check(before.loads.get(one.spec.name), moment)
+    days = [max(rule.min_age_days, rule.grace_days) for rule in unused]
+    days += [NEWS_FOR_DAYS + 2] if roster else []
+    again = enabled_again(location, request.account, as_of=as_of, days=max(days)) if days else EnabledAgain()
     draft = build_plan(
-        population, policy, roster=roster, exclusions=exclusions, before=before, again=again, budget=budget
+        population,
+        policy,
+        roster=roster,
+        exclusions=exclusions,
+        before=before,
+        again=again,
+        budget=_budget(location, request, before, moment),
+        limits=request.limits,
+        passed=passed_by_policy(_folder(location, request), moment) if roster else (),
     )
 
     fs = location.fs
     inputs = dict(population.files())
-    if roster:
-        inputs[f"input-roster.{roster.suffix}"] = roster.body
+    for number, one in enumerate(roster.each if roster else (), 1):
+        inputs[_numbered("input-roster", number, one.suffix)] = one.body
     for number, file in enumerate(exclusions.files if exclusions else (), 1):
-        inputs[f"input-exclusions{f'-{number}' if number > 1 else ''}.{file.suffix}"] = file.body
+        inputs[_numbered("input-exclusions", number, file.suffix)] = file.body
     files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
     decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
+    known = keep_once(fs, folder, KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
     content = {
         "plan_version": PLAN_VERSION,
         "account": request.account,
@@ -231,10 +271,12 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         "ticket": request.ticket,
         "asked_by": request.asked_by,
         **draft.header,
-        "roster_sha256": roster and roster.sha256,
+        # Of several, one after the other.
+        "roster_sha256": " ".join(one.sha256 for one in roster.each) if roster else None,
         "exclusions_sha256": exclusions and exclusions.sha256,
         "decisions": decisions[0],
-        "files": {**files, decisions[0]: decisions[1]},
+        "roster_known": known and known[0],
+        "files": {**files, **dict(filter(None, (decisions, known)))},
         "rows": [row.to_json() for row in draft.rows],
     }
     path = f"{folder}/{FILE}"
@@ -245,13 +287,22 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     return load_plan(fs, path)
 
 
+def _folder(location: Location, request: Request) -> RunFolder:
+    """Return a folder of a task that writes nothing, by which others are counted."""
+    return RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
+
+
+def _numbered(name: str, number: int, suffix: str) -> str:
+    return f"{name}{f'-{number}' if number > 1 else ''}.{suffix}"
+
+
 def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
     """Return how many users the plan may have; None where no cap counts them."""
     named = request.policy.of_class(NAMED)
     access = access_of(named[0].to) if named else TAKEN
     if request.caps is None or access is None:
         return None
-    folder = RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
+    folder = _folder(location, request)
     recent, left = (changed_within(folder, now, CAP_DAYS, access, left=left) for left in (False, True))
     return Budget(request.caps, recent, left, before.postponed, request.fit_to_caps)
 
@@ -267,35 +318,38 @@ def build_plan(
     population: Population,
     policy: Policy,
     *,
-    roster: Roster | None = None,
+    roster: Rosters | None = None,
     exclusions: Exclusions | None = None,
     before: Carried | None = None,
     again: EnabledAgain | None = None,
+    limits: Limits | None = None,
+    passed: Collection[str] = (),
     budget: Budget | None = None,
 ) -> Draft:
     """Judge every enabled user.
 
     :param population: the snapshot.
     :param policy: the rules.
-    :param roster: the roster, for rules of class ``left``.
+    :param roster: the rosters, for rules of class ``left``.
     :param exclusions: the exclusion file.
     :param before: what earlier plans carry on.
     :param again: who was enabled again lately.
+    :param limits: how much may be taken by the roster.
+    :param passed: ids of users whom policy let pass within the last 24 hours.
     :param budget: how many users the plan may have; None: as many as the rules say.
     :return: decisions, rows and the header's counts; nothing is written.
-    :raises AhaSnapshotError: when the roster knows too few of the users.
+    :raises AhaSnapshotError: when the roster knows too few of the users, or too many of them have left.
     """
-    again = again or EnabledAgain()
-    judging = _Judging(population, policy, roster=roster, exclusions=exclusions, before=before, again=again)
+    again, limits, before = again or EnabledAgain(), limits or Limits(), before or Carried()
+    judging = _Judging(population, policy, roster, exclusions, before, again, limits)
     enabled, is_administrator = judging.enabled, _any_right(judging.enabled)
     owners = _sole_owners(population.roles, enabled)
-    verdicts: list[Verdict] = []
-    planned: list[tuple[Subject, str | None, Verdict]] = []
-    for subject, email, verdict in judging:
-        verdicts.append(verdict)
-        if verdict.spared_by is None:
-            planned.append((subject, email, verdict))
-        else:
+    judged = list(judging)
+    _ask_about_many(judged, limits, passed)
+    verdicts = [verdict for _, _, verdict in judged]
+    planned = [one for one in judged if one[2].spared_by is None]
+    for subject, _, verdict in judged:
+        if verdict.spared_by is not None:
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
@@ -306,7 +360,10 @@ def build_plan(
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
     listed += exclusions.holding(population.synced_at.date()).entries if exclusions else ()
-    notes = [*population.notes, *_notes(verdicts, judging.circumstances, again)]
+    notes = [
+        *population.notes,
+        *_notes(judging.users.column("id").to_pylist(), verdicts, judging.circumstances, again),
+    ]
     return Draft(
         decisions,
         tuple(rows),
@@ -318,20 +375,52 @@ def build_plan(
             },
             "caps": budget and budget.header(rows, enabled.num_rows),
             "enabled_users": enabled.num_rows,
+            "policy_max": limits.policy_max,
             "administrators": _administrators(enabled, is_administrator),
-            "roster": judging.roster_header,
+            "rosters": judging.roster_headers,
+            "blocked": [
+                {"user_id": user.user_id, "reason": str(verdict.spared_by)}
+                for user, _, verdict in judged
+                if _is_blocked(verdict)
+            ],
             "unresolved": judging.names.unresolved(),
             "notes": notes,
             "protects_nobody": protects_nobody(unmatched(listed, _everybody(population.users))),
         },
+        _remembered(population, roster, before),
     )
+
+
+def _ask_about_many(
+    judged: Sequence[tuple[Subject, str | None, Verdict]], limits: Limits, passed: Collection[str]
+) -> None:
+    """Let none pass where more would than policy may let pass within 24 hours."""
+    passing = {user.user_id: verdict for user, _, verdict in judged if _passes(verdict)}
+    if len(passing.keys() | set(passed)) > limits.policy_max:
+        for verdict in passing.values():
+            verdict.asked_because = f"more than {limits.policy_max} users would pass within 24 hours"
+
+
+def _passes(verdict: Verdict) -> bool:
+    return verdict.spared_by is None and verdict.asked_because is None
+
+
+def _remembered(population: Population, roster: Rosters | None, before: Carried) -> dict[str, dict[str, Known]]:
+    """Return what is known of the addresses of all users, disabled ones included, after these loads."""
+    if roster is None:
+        return {}
+    addresses = {spelled(email) for email in population.users.column("email").to_pylist() if email}
+    return {
+        one.spec.name: one.remember(addresses, before.known.get(one.spec.name, {}), population.synced_at)
+        for one in roster.each
+    }
 
 
 def judge_users(
     population: Population,
     policy: Policy,
     *,
-    roster: Roster | None = None,
+    roster: Rosters | None = None,
     exclusions: Exclusions | None = None,
     before: Carried | None = None,
 ) -> Iterator[Verdict]:
@@ -339,15 +428,15 @@ def judge_users(
 
     :param population: the snapshot; its roles aren't read.
     :param policy: the rules.
-    :param roster: the roster, for rules of class ``left``.
+    :param roster: the rosters, for rules of class ``left``.
     :param exclusions: the exclusion file.
     :param before: what earlier plans carry on.
     :return: an iterator, in the order of the users.
     :raises AhaSnapshotError: when the roster knows too few of the users.
     """
-    judging = _Judging(
-        population, policy, roster=roster, exclusions=exclusions, before=before, again=EnabledAgain()
-    )
+    # Who only wants to see them may see any number of people who left.
+    limits = Limits(max_left_percent=100)
+    judging = _Judging(population, policy, roster, exclusions, before or Carried(), EnabledAgain(), limits)
     return (verdict for _, _, verdict in judging)
 
 
@@ -361,13 +450,12 @@ class _Judging:
         self,
         population: Population,
         policy: Policy,
-        *,
-        roster: Roster | None,
+        roster: Rosters | None,
         exclusions: Exclusions | None,
-        before: Carried | None,
+        before: Carried,
         again: EnabledAgain,
+        limits: Limits,
     ) -> None:
-        before = before or Carried()
         enabled, users = population.users.column("is_enabled"), population.users
         # A copy of a large table only where it is another one.
         self.enabled = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
@@ -383,32 +471,60 @@ class _Judging:
             roster=roster,
             named_by=self.names.named_by,
             settled=self.names.settled,
-            look_alikes=_look_alikes(self.users, roster),
             enabled_again=again.moments,
+            enabled_unknown=again.unread,
             flagged_since=before.flagged_since,
-            absent_since=before.absent_since,
+            known=before.known,
         )
-        self.roster_header = _roster_header(self.enabled, roster, before) if roster else None
+        self._limits = limits
+        self._covered = 0
+        self.roster_headers = self._match(roster, before) if roster else []
 
     def __iter__(self) -> Iterator[tuple[Subject, str | None, Verdict]]:
+        left = 0
         for subject, email in _subjects(self.users, self.is_administrator):
-            yield subject, email, judge(subject, self.circumstances)
+            verdict = judge(subject, self.circumstances)
+            left += verdict.spared_by is None and verdict.user_class == LEFT
+            yield subject, email, verdict
+        if left > max(_LEFT_AT_LEAST, self._covered * self._limits.max_left_percent / 100):
+            raise AhaSnapshotError(
+                f"By the roster, {left} of the {self._covered} enabled users that it covers have left; more than "
+                f"{self._limits.max_left_percent:g} %, and more than {_LEFT_AT_LEAST}, need a second look: perhaps "
+                "a status was renamed, or a column has moved. No plan was made from it. If so many have really "
+                "left, raise max_left_percent in the DAG's code for this once."
+            )
+
+    def _match(self, rosters: Rosters, before: Carried) -> list[dict[str, Any]]:
+        """Check that the rosters are about these users, and return what the header says of them."""
+        covered, matched = Counter[str](), Counter[str]()
+        everything = ""
+        for _, email, folded in _addresses(self.enabled):
+            address = spelled(email)
+            for roster in rosters.each:
+                if roster.covers(folded):
+                    covered[roster.spec.name] += 1
+                    matched[roster.spec.name] += roster.knows(address) or roster.resembles(address)
+            if rosters.covers(folded):
+                covered[everything] += 1
+                matched[everything] += rosters.knows(address) or rosters.resembles(address)
+        headers = [_roster_header(roster, covered, matched, before) for roster in rosters.each]
+        rosters.check_matches(covered[everything], matched[everything])
+        self._covered = covered[everything]
+        return headers
 
 
-def _roster_header(users: pa.Table, roster: Roster, before: Carried) -> dict[str, Any]:
-    covered = matched = 0
-    for _, _, email in _addresses(users):
-        if roster.covers(email):
-            covered += 1
-            matched += roster.knows(email)
-    roster.check_matches(covered, matched, before.load)
+def _roster_header(
+    roster: Roster, covered: Mapping[str, int], matched: Mapping[str, int], before: Carried
+) -> dict[str, Any]:
+    name = roster.spec.name
+    roster.check_matches(covered[name], matched[name], before.loads.get(name))
     return {
-        "name": roster.spec.name,
+        "name": name,
         "loaded_at": _iso(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
-        "covered": covered,
-        "matched": matched,
+        "covered": covered[name],
+        "matched": matched[name],
     }
 
 
@@ -428,7 +544,9 @@ def _subjects(users: pa.Table, is_administrator: Any) -> Iterator[tuple[Subject,
         )
         created, accessed = (milliseconds(batch.column(name)) for name in ("created_at", "accessed_at"))
         flags = is_administrator.slice(start, _BATCH).to_pylist()
-        subjects = map(Subject, ids, map(fold, written), names, created, accessed, days, paid, flags)
+        unknown = pc.equal(batch.column("activity_status"), _UNKNOWN).to_pylist()
+        addresses = (map(fold, written), map(spelled, written))
+        subjects = map(Subject, ids, *addresses, names, created, accessed, days, paid, flags, unknown)
         yield from zip(subjects, written, strict=True)
 
 
@@ -444,13 +562,6 @@ def _everybody(users: pa.Table) -> Iterator[Who]:
     for start in range(0, users.num_rows, _BATCH):
         batch = users.slice(start, _BATCH)
         yield from zip(*(batch.column(name).to_pylist() for name in ("id", "email", "name")), strict=True)
-
-
-def _look_alikes(users: pa.Table, roster: Roster | None) -> frozenset[str]:
-    """Return the users whose address is in the roster by another spelling only."""
-    if roster is None:
-        return frozenset()
-    return frozenset(user_id for user_id, email, text in _addresses(users) if roster.only_looks_like(email, text))
 
 
 class _Names:
@@ -686,24 +797,15 @@ def _plan_row(subject: Subject, email: str | None, verdict: Verdict, wanted: _Wa
         first_flagged_at=_iso_or_none(verdict.first_flagged_at),
         leave_date=departure.leave_date.isoformat() if departure and departure.leave_date else None,
         left_at=_iso_or_none(departure.left_at if departure else None),
-        seen_after_leave=seen_after_leave(subject.accessed_at, verdict),
+        seen_after_leave=seen_after_leave(subject.accessed_at, departure),
         rights=facts.rights.get(subject.user_id, []),
         roles=None if facts.roles is None else facts.roles.get(subject.user_id, []),
         sole_owner_of=None if facts.owners is None else facts.owners.get(subject.user_id, []),
         updated_at=known.updated_at if known else None,
         reviewer=known.reviewer if known else None,
         note=known.note if known else None,
+        asked_because=verdict.asked_because,
     )
-
-
-def seen_after_leave(accessed_at: int | None, verdict: Verdict) -> bool:
-    """Tell whether somebody was seen after the last day that the roster says.
-
-    :param accessed_at: when last seen; milliseconds since 1970.
-    :param verdict: with what the roster says.
-    """
-    left_at = verdict.departure.left_at if verdict.departure else None
-    return bool(left_at and accessed_at is not None and accessed_at >= left_at.timestamp() * 1000)
 
 
 def _decisions(
@@ -728,8 +830,11 @@ def _decisions(
         "first_flagged_at": [_iso_or_none(v.first_flagged_at) for v in verdicts],
         "absent_since": [_iso_or_none(v.absent_since) for v in verdicts],
         "leave_date": [day.isoformat() if day else None for day in dates],
-        "seen_after_leave": [seen_after_leave(*pair) for pair in zip(accessed, verdicts, strict=True)],
+        "seen_after_leave": [
+            seen_after_leave(moment, v.departure) for moment, v in zip(accessed, verdicts, strict=True)
+        ],
         "sole_owner_of": [None if owners is None else len(owners.get(user_id, ())) for user_id in ids],
+        "asked_because": [v.asked_because for v in verdicts],
     }
     columns = {
         "user_id": users.column("id"),
@@ -772,21 +877,20 @@ def _administrators(enabled: pa.Table, is_administrator: Any) -> list[dict[str, 
     ]
 
 
-def _notes(verdicts: Sequence[Verdict], on: Circumstances, again: EnabledAgain) -> Iterator[str]:
-    kept = sum(
-        v.user_class == LEFT and v.spared_by not in ("not_covered", "absent_once", "only_absent", None)
-        for v in verdicts
-    )
-    if kept:
+def _notes(
+    ids: Sequence[str], verdicts: Sequence[Verdict], on: Circumstances, again: EnabledAgain
+) -> Iterator[str]:
+    for word, what in LISTED.items():
+        found = [user_id for user_id, v in zip(ids, verdicts, strict=True) if v.listed == word]
+        if found:
+            yield f"{len(found)} users {what} ({word}), and were left alone: {_some(found)}."
+    if kept := [user_id for user_id, v in zip(ids, verdicts, strict=True) if _is_blocked(v)]:
         yield (
-            f"{kept} users left by the roster, but are protected, excluded, look like service accounts, or have "
-            "another spelling of their address there."
+            f"{len(kept)} users left by the roster, but are protected, excluded, or look like service accounts "
+            f"(blocked): {_some(kept)}. Their access stays until a person looks."
         )
-    if on.roster and (wrong := on.roster.contradictions(on.as_of)):
-        yield (
-            f"{wrong} rows of the roster have an end date that is over and a status of somebody who is here; these "
-            "people were left alone."
-        )
+    for roster in on.roster.each if on.roster else ():
+        yield from _notes_on(roster, on)
     if on.exclusions and (expired := on.exclusions.expired(on.as_of.date())):
         numbers = ", ".join(str(row.row) for row in expired)
         yield f"{len(expired)} rows of the exclusion file have expired and don't count: {numbers}."
@@ -794,6 +898,29 @@ def _notes(verdicts: Sequence[Verdict], on: Circumstances, again: EnabledAgain) 
         yield (
             f"The snapshots of {', '.join(again.unread)} can't be read, so who was enabled again then is known "
             "from evidence only."
+        )
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_IDS]) + (f" and {len(ids) - _IDS} more" if len(ids) > _IDS else "")
+
+
+def _is_blocked(verdict: Verdict) -> bool:
+    """Tell whether the roster says that somebody left, and something else than the roster speaks for the user."""
+    by_roster = (*LISTED, "not_covered", "absent_once", "only_absent", None)
+    return verdict.user_class == LEFT and verdict.spared_by not in by_roster
+
+
+def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:
+    if wrong := roster.contradictions(on.as_of):
+        yield (
+            f"{wrong} rows of the roster have an end date that is over and a status of somebody who is here; these "
+            "people were left alone."
+        )
+    if markers := roster.markers():
+        yield (
+            f"{markers} rows of the roster have no end date, but a value that systems write where there is none, "
+            "such as 1900-01-01 or 9999-12-31."
         )
 
 

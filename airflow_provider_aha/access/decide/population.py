@@ -19,7 +19,7 @@ from airflow_provider_aha.store.store import Location, read_bytes, sha256, to_js
 
 # A snapshot with fewer users than this part of the one before it has lost some.
 _KEPT = 0.8
-# Nobody becomes "never seen" again: more of them by so many points means that a field went missing.
+# Nobody becomes "never seen" again, few become "unknown": so many points more mean that a field went missing.
 _NEVER_SEEN_POINTS = 10.0
 _AHEAD = timedelta(minutes=10)
 _FLAGS = ("is_enabled", "is_administrator", "administers_account", "administers_billing")
@@ -170,17 +170,18 @@ def _compare(day: str, before: pa.Table, users: pa.Table) -> None:
             "20 % are gone. No plan was made. If that is right, the snapshot after the next extract is compared "
             "with this one."
         )
-    rise = _never_seen(users) - _never_seen(before)
+    rise = _without_visit(users) - _without_visit(before)
     if rise > _NEVER_SEEN_POINTS:
         raise AhaSnapshotError(
-            f"Users who were never seen are {rise:.0f} points more than in the snapshot of {day}: Aha! seems to "
+            f"Users without a last visit are {rise:.0f} points more than in the snapshot of {day}: Aha! seems to "
             "have lost when they were seen. No plan was made."
         )
 
 
-def _never_seen(users: pa.Table) -> float:
-    """Return how many percent of the enabled users were never seen."""
+def _without_visit(users: pa.Table) -> float:
+    """Return how many percent of the enabled users were never seen, or nobody knows when."""
     enabled = users.filter(pc.fill_null(users.column("is_enabled"), _FALSE))
-    never = pc.equal(enabled.column("activity_status"), literal("never_seen", _STRING))
+    status = enabled.column("activity_status")
+    never = pc.or_(*(pc.equal(status, literal(word, _STRING)) for word in ("never_seen", "unknown")))
     count = pc.sum(never).as_py() or 0
     return float(100 * count / max(enabled.num_rows, 1))

@@ -6,7 +6,7 @@ decided user by user in :func:`judge`, from the snapshot and never from the cloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,10 +19,18 @@ from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_in
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.exclusions import Exclusions
 from airflow_provider_aha.lists.matching import UserMatcher
-from airflow_provider_aha.lists.roster import Departure, Roster
+from airflow_provider_aha.lists.roster import Departure, Known, Roster, Rosters, latest
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _ABSENT_FOR = timedelta(hours=24)
+# Of whom the roster knows too little to say that they left.
+LISTED = {
+    "unowned": "are in no load of the roster so far",
+    "renamed": "have a row in the roster that has another address now",
+    "look_alike": "have an address that the roster only has in another spelling",
+}
+# Policy takes access for news, not for what has been so for long.
+NEWS_FOR_DAYS = 30
 _READ_ALWAYS = frozenset({"enabled", "email", "administrator", "administrator_roles"})
 # Where the names of a rule come from. A wrong one must be put right, but for what was right once, in a record; who
 # is protected is spared by rules, and refused to a person who asks.
@@ -60,7 +68,7 @@ class LeftRule:
     """A person who left, by the roster.
 
     :param name: what the rule is called.
-    :param absence: whether an address that the roster doesn't know (any more) counts, once two loads say so.
+    :param absence: whether an address that the roster doesn't know any more counts, once two loads say so.
     """
 
     name: str
@@ -254,22 +262,26 @@ class Subject:
 
     :param user_id: the id.
     :param email: the email, folded; empty when there is none.
+    :param address: the email, as :func:`spelled`; empty when there is none.
     :param name: the name.
     :param created_at: when the user was created.
     :param accessed_at: when it was last seen.
     :param days_inactive: whole days since then, at the snapshot.
     :param is_paid_seat: whether the seat is paid for.
     :param is_administrator: whether the user has any administrator right.
+    :param is_visit_unknown: whether Aha! doesn't say when the user was last seen, though it was seen once.
     """
 
     user_id: str
     email: str
+    address: str
     name: str | None
     created_at: int | None
     accessed_at: int | None
     days_inactive: int | None
     is_paid_seat: bool | None
     is_administrator: bool
+    is_visit_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,26 +292,34 @@ class Circumstances:
     :param policy: the rules.
     :param key_owner_id: whose key the snapshot was read with.
     :param exclusions: the exclusion file.
-    :param roster: the roster, for rules of class ``left``.
+    :param roster: the rosters, for rules of class ``left``.
     :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
     :param settled: why users who were named need no change, or can't be changed, by user id.
-    :param look_alikes: ids of users whose address only looks like one in the roster.
     :param enabled_again: when users were last enabled again, as far as that is known.
+    :param enabled_unknown: days whose snapshots should say who was enabled again, but can't be read.
     :param flagged_since: since when users have been flagged by plan after plan.
-    :param absent_since: the first of the loads in a row that didn't know a user.
+    :param known: what earlier loads said of addresses, by roster.
     """
 
     as_of: datetime
     policy: Policy
     key_owner_id: str = ""
     exclusions: Exclusions | None = None
-    roster: Roster | None = None
+    roster: Rosters | None = None
     named_by: Mapping[str, str] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
-    look_alikes: frozenset[str] = frozenset()
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
+    enabled_unknown: Sequence[str] = ()
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
-    absent_since: Mapping[str, datetime] = field(default_factory=dict)
+    known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
+
+    def known_by(self, roster: Roster, address: str) -> Known | None:
+        """Return what earlier loads of a roster said of an address; None: none of them had it.
+
+        :param roster: the roster.
+        :param address: the address, as :func:`spelled`.
+        """
+        return self.known.get(roster.spec.name, {}).get(address)
 
 
 @dataclass(slots=True)
@@ -313,6 +333,8 @@ class Verdict:
     :param departure: for ``left``, what the roster says.
     :param first_flagged_at: since when rules of class ``unused`` have held but for the grace period.
     :param absent_since: since when the roster has not known the address.
+    :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
+    :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
     """
 
     user_class: str | None = None
@@ -322,6 +344,8 @@ class Verdict:
     departure: Departure | None = None
     first_flagged_at: datetime | None = None
     absent_since: datetime | None = None
+    asked_because: str | None = None
+    listed: str | None = None
 
 
 def judge(user: Subject, on: Circumstances) -> Verdict:
@@ -340,18 +364,19 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
                 verdict.spared_by, verdict.detail = here[0], verdict.detail + here[1]
             elif verdict.spared_by is None and isinstance(rule, UnusedRule):
                 _grant_grace(verdict, user, rule, on)
-    if len(found) == 1:
-        return found[0][1]
     best = min((verdict for _, verdict in found), key=_rank)
     best.first_flagged_at = min((v.first_flagged_at for _, v in found if v.first_flagged_at), default=None)
     best.absent_since = next((v.absent_since for _, v in found if v.absent_since), None)
+    best.listed = next((v.spared_by for _, v in found if v.spared_by in LISTED), None)
+    if best.spared_by is None:
+        best.asked_because = "; ".join(_doubts(user, best, on)) or None
     return best
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, int]:
     """Order what several rules say: planned first, then what came closest to it."""
-    not_covered = verdict.spared_by == "not_covered"
-    return verdict.spared_by is not None, not_covered, CLASSES.index(str(verdict.user_class))
+    says_little = verdict.spared_by == "not_covered" or verdict.spared_by in LISTED
+    return verdict.spared_by is not None, says_little, CLASSES.index(str(verdict.user_class))
 
 
 def _apply(rule: Rule, user: Subject, on: Circumstances) -> Verdict | None:
@@ -363,6 +388,8 @@ def _apply(rule: Rule, user: Subject, on: Circumstances) -> Verdict | None:
 
 
 def _unused(rule: UnusedRule, user: Subject, on: Circumstances) -> Verdict | None:
+    if user.is_visit_unknown:
+        return None
     if user.accessed_at is None:
         if not rule.never_seen:
             return None
@@ -405,24 +432,106 @@ def _grant_grace(verdict: Verdict, user: Subject, rule: UnusedRule, on: Circumst
 
 
 def _left(rule: LeftRule, user: Subject, on: Circumstances) -> Verdict | None:
-    roster = on.roster
-    if roster is None:
+    rosters = on.roster
+    if rosters is None:
         raise AhaConfigurationError(f"The rule {rule.name} of class left needs a roster.")
-    if not roster.covers(user.email):
+    if not rosters.covers(user.email):
         detail = "an address that the roster doesn't cover" if user.email else "no address"
         return Verdict(LEFT, rule.name, detail, "not_covered")
-    if roster.knows(user.email):
-        departure = roster.departure(user.email, on.as_of)
-        if departure and user.user_id in on.look_alikes:
-            detail = f"{departure.detail}, by an address that the roster spells otherwise"
-            return Verdict(LEFT, rule.name, detail, "look_alike", departure)
-        return Verdict(LEFT, rule.name, departure.detail, None, departure) if departure else None
-    since = min(on.absent_since.get(user.user_id, roster.loaded_at), roster.loaded_at)
-    detail = f"not in the roster since the load of {since:%Y-%m-%d %H:%M} UTC"
+    departures = [r.departure(user.address, on.as_of) for r in rosters.each if r.knows(user.address)]
+    if None in departures:
+        return None
+    verdict = _missing(rule, user, rosters, on)
+    if not departures:
+        return verdict or Verdict(LEFT, rule.name, "an address that no load of the roster has had", "unowned")
+    departure = latest(one for one in departures if one)
+    return Verdict(
+        LEFT, rule.name, departure.detail, None, departure, absent_since=verdict.absent_since if verdict else None
+    )
+
+
+def _missing(rule: LeftRule, user: Subject, rosters: Rosters, on: Circumstances) -> Verdict | None:
+    """Judge by the rosters that don't know the address; None: none of them ever knew it."""
+    if rosters.resembles(user.address):
+        return Verdict(LEFT, rule.name, "an address that the roster spells otherwise", "look_alike")
+    sinces = []
+    for roster in rosters.each:
+        known = on.known_by(roster, user.address)
+        if known is None or roster.knows(user.address):
+            continue
+        since = min(known.missing_since or roster.loaded_at, roster.loaded_at)
+        if roster.continues(known):
+            detail = f"the row of this address has another one since the load of {_day_of(since)}"
+            return Verdict(LEFT, rule.name, detail, "renamed", absent_since=since)
+        sinces.append((since, roster))
+    if not sinces:
+        return None
+    since, roster = max(sinces, key=lambda pair: pair[0])
+    verdict = Verdict(LEFT, rule.name, f"not in the roster since the load of {_day_of(since)}", absent_since=since)
     if not rule.absence:
-        return Verdict(LEFT, rule.name, detail, "only_absent", absent_since=since)
-    once = roster.loaded_at - since < _ABSENT_FOR
-    return Verdict(LEFT, rule.name, detail, "absent_once" if once else None, absent_since=since)
+        verdict.spared_by = "only_absent"
+    else:
+        verdict.spared_by = "absent_once" if roster.loaded_at - since < _ABSENT_FOR else None
+    return verdict
+
+
+def _day_of(load: datetime) -> str:
+    return f"{load:%Y-%m-%d %H:%M} UTC"
+
+
+def _doubts(user: Subject, verdict: Verdict, on: Circumstances) -> Iterator[str]:
+    """Yield why policy doesn't let a planned user pass: it acts on a change that was seen, never on a state."""
+    departure = verdict.departure
+    if verdict.user_class != LEFT or on.roster is None:
+        yield "policy lets only people pass who left"
+        return
+    if departure is None or departure.leave_date is None or departure.left_at is None:
+        yield "the roster names no last day"
+        return
+    if verdict.absent_since is not None or any(one.resembles(user.address) for one in on.roster.each):
+        # Its export may have failed, or spell the address otherwise: the person may be here.
+        yield "another roster had the person before, or has a similar address"
+    if departure.days_ago > NEWS_FOR_DAYS:
+        yield f"the last day was {departure.days_ago} days ago"
+    if user.created_at is None:
+        yield "when the user was created is unknown"
+    elif user.created_at >= _ms(departure.left_at):
+        yield "the user was created after the last day"
+    if user.is_visit_unknown:
+        yield "when the user was last seen is unknown"
+    elif seen_after_leave(user.accessed_at, departure):
+        yield "seen after the last day"
+    again = on.enabled_again.get(user.user_id)
+    if again is not None and again >= departure.left_at:
+        yield f"enabled again by {again:%Y-%m-%d}"
+    elif any(day >= departure.leave_date.isoformat() for day in on.enabled_unknown):
+        yield "whether the user was enabled again can't be said"
+    if not _was_employed(user.address, departure, on):
+        yield "no earlier load of the roster showed the person as employed"
+
+
+def _was_employed(address: str, departure: Departure, on: Circumstances) -> bool:
+    """Tell whether an earlier load of the roster that names the last day showed the person as employed."""
+    saying = [
+        roster
+        for roster in (on.roster.each if on.roster else ())
+        if roster.knows(address) and roster.departure(address, on.as_of) == departure
+    ]
+    return any((known := on.known_by(roster, address)) and known.employed_at for roster in saying)
+
+
+def seen_after_leave(accessed_at: int | None, departure: Departure | None) -> bool:
+    """Tell whether somebody was seen after the last day that the roster says.
+
+    :param accessed_at: when last seen; milliseconds since 1970.
+    :param departure: what the roster says.
+    """
+    left_at = departure.left_at if departure else None
+    return bool(left_at and accessed_at is not None and accessed_at >= _ms(left_at))
+
+
+def _ms(moment: datetime) -> float:
+    return moment.timestamp() * 1000
 
 
 def _named(rule: NamedRule, user: Subject, on: Circumstances) -> Verdict | None:

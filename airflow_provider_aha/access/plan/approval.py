@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FILE = "approval.json"
 REQUEST_FILE = "approval_request.json"
 APPROVE, REJECT = "Approve", "Reject"
-# So many users who left, each with an end date in the roster, may be disabled without asking a person.
+# So many users of an account may be disabled within 24 hours without asking a person.
 FEW = 5
 _VALID_FOR = timedelta(hours=24)
 _CLOCKS_DIFFER = timedelta(minutes=5)
@@ -25,13 +25,13 @@ _ANONYMOUS = "anonymous"
 
 
 def policy_allows(rows: Sequence[PlanRow]) -> bool:
-    """Tell whether users may be disabled without asking a person: a few who left, each with an end date.
-
-    Who is merely absent from the roster, or has left by a status without a date, is none of them.
+    """Tell whether a plan may be carried out without asking a person: every row of it passes.
 
     :param rows: all rows of a plan.
     """
-    return len(rows) <= FEW and all(row.user_class == LEFT and row.leave_date and row.left_at for row in rows)
+    return all(
+        row.asked_because is None and row.user_class == LEFT and row.leave_date and row.left_at for row in rows
+    )
 
 
 def person_of(value: object) -> str:

@@ -50,6 +50,7 @@ DECISIONS = pa.schema(
         pa.field("leave_date", pa.string()),
         pa.field("seen_after_leave", pa.bool_(), nullable=False),
         pa.field("sole_owner_of", pa.int32()),
+        pa.field("asked_because", pa.string()),
     ]
 )
 UNUSED, LEFT, NAMED = "unused", "left", "named"
@@ -104,6 +105,7 @@ class PlanRow:
     :param updated_at: when the user was last changed, where a later change is to stop the write.
     :param reviewer: who decided it, where a review asks.
     :param note: why, in the reviewer's words.
+    :param asked_because: why a person must be asked, in words without a name; None: policy lets the row pass.
     """
 
     user_id: str
@@ -128,6 +130,7 @@ class PlanRow:
     updated_at: str | None = None
     reviewer: str | None = None
     note: str | None = None
+    asked_because: str | None = None
 
     @property
     def access(self) -> str | None:
@@ -243,7 +246,7 @@ def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any])
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    return _named_file(fs, path, header, header["decisions"])
+    return load_beside(fs, path, header, header["decisions"])
 
 
 def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
@@ -257,13 +260,21 @@ def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> 
     :raises AhaStorageError: when it can't be read.
     """
     name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
-    table = _named_file(fs, path, header, name)
+    table = load_beside(fs, path, header, name)
     columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
     return list(zip(*columns, strict=True))
 
 
-def _named_file(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
-    """Read a Parquet file beside a plan, and check that it is the one that the plan names."""
+def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+    """Read a Parquet file beside a plan, and check that it is the one that the plan names.
+
+    :param fs: the path's filesystem.
+    :param path: the ``plan.json``.
+    :param header: what it says.
+    :param name: the file's name.
+    :raises AhaSnapshotError: when it is missing, or not the one that the plan names.
+    :raises AhaStorageError: when it can't be read.
+    """
     beside = f"{path.rpartition('/')[0]}/{name}"
     body = read_bytes(fs, beside)
     if body is None:
@@ -286,13 +297,16 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "policy": _OBJECT,
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
+    "policy_max": _NUMBER,
     "administrators": _LIST,
-    "roster": (dict, type(None)),
+    "rosters": _LIST,
+    "roster_known": _MAYBE,
     "roster_sha256": _MAYBE,
     "exclusions_sha256": _MAYBE,
     "decisions": _TEXT,
     "files": _OBJECT,
     "unresolved": _LIST,
+    "blocked": _LIST,
     "notes": _LIST,
     "protects_nobody": _LIST,
     "caps": (dict, type(None)),
@@ -301,7 +315,7 @@ _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
     **dict.fromkeys(("name", "email", "accessed_at", "created_at", "first_flagged_at"), _MAYBE),
-    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note"), _MAYBE),
+    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note", "asked_because"), _MAYBE),
     **dict.fromkeys(("wanted", "before"), _OBJECT),
     **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
     "is_paid_seat": (bool, type(None)),
@@ -419,6 +433,7 @@ class Decision:
     :param administrators: ids of all enabled administrators then.
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
+    :param policy_max: where no person was asked, how many users of the account may be changed so within 24 hours.
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
@@ -431,6 +446,7 @@ class Decision:
     administrators: Sequence[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
+    policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
     guards_were_set: bool = False
@@ -501,6 +517,7 @@ def decision_of(
             "roster_sha256": plan.header["roster_sha256"],
             "exclusions_sha256": plan.header["exclusions_sha256"],
         },
+        policy_max=plan.header["policy_max"] if facts.get("approval_mode") == "policy" else None,
         users=users,
         guards_were_set=bool(plan.header["policy"].get("guards_set")),
     )

@@ -56,6 +56,7 @@ from airflow_provider_aha.record.register import (
     CAP_DAYS,
     changed_within,
     claim_path,
+    passed_by_policy,
     refuse_beside_another,
     register,
     sign_off,
@@ -125,7 +126,8 @@ def carry_out(
     journal = Journal(folder, run.try_number)
     ids = [target.user_id for target in decision.targets]
     left_ids = [target.user_id for target in decision.targets if target.user_class == LEFT]
-    entry = None if dry_run else register(folder, now(), ids, decision.access, left_ids)
+    by_policy = decision.policy_max is not None
+    entry = None if dry_run else register(folder, now(), ids, decision.access, left_ids, by_policy=by_policy)
     try:
         if not dry_run:
             journal.begin()
@@ -187,6 +189,8 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
                 counted = changed_within(folder, now, CAP_DAYS, decision.access, left=left)
                 caps.check(len(wanted), len(counted - set(ids)), decision.enabled_users, decision.plan_sha256)
                 recent |= counted
+    if decision.policy_max is not None and not dry_run:
+        _check_policy(folder, ids, decision.policy_max, now)
     if decision.planned and not dry_run:
         _claim_plan(folder, decision.plan_sha256)
     start = {
@@ -205,6 +209,17 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
     }
     if not folder.create(START, start):
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
+
+
+def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
+    """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
+    passed = passed_by_policy(folder, now)
+    if len(passed | set(ids)) > most:
+        raise AhaGuardError(
+            f"{len(passed)} users of this account lost access within the last 24 hours without asking anybody; "
+            f"with the {len(ids)} of this plan they would be more than {most}: nothing was done. Make a new plan, "
+            "which will be asked about."
+        )
 
 
 def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
@@ -408,7 +423,11 @@ class _Task:
         access = access_of(target.changes)
         if access is None:
             return self._changed(target, user)
-        needed = (*PRIVILEGED, "paid_seat", "accessed_at") if target.user_class == UNUSED else PRIVILEGED
+        needed: tuple[str, ...] = PRIVILEGED
+        if target.user_class == UNUSED:
+            needed = (*PRIVILEGED, "paid_seat", "accessed_at")
+        elif self._decision.policy_max is not None:
+            needed = (*PRIVILEGED, "accessed_at")
         if missing := not_shown(user, needed):
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
@@ -435,6 +454,8 @@ class _Task:
                 return "Aha! doesn't show when the user was edited, so it can't be said whether somebody has since"
             if _is_later(user["updated_at"], target.updated_at):
                 return self._since("somebody has edited the user")
+        if self._decision.policy_max is not None and _may_be_here(target, user):
+            return self._since("perhaps seen after the last day, and no person was asked")
         if target.user_class != UNUSED:
             return None
         if user["paid_seat"] is False:
@@ -603,6 +624,14 @@ def _unexpected(target: Target, error: Exception) -> str:
 def _note(target: Target, user: Mapping[str, Any]) -> str | None:
     left_at = _moment(target.left_at)
     return "seen after the leave date" if left_at and _is_later(user.get("accessed_at"), target.left_at) else None
+
+
+def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
+    """Tell whether a user was seen after the last day, or it can't be said."""
+    if user["accessed_at"] is None:
+        return target.accessed_at is not None
+    seen_at, left_at = _moment(user["accessed_at"]), _moment(target.left_at)
+    return seen_at is None or left_at is None or seen_at >= left_at
 
 
 def _before(target: Target, user: Mapping[str, Any], history: History) -> str:
