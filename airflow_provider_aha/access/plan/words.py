@@ -28,6 +28,7 @@ _REASONS = {
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
+    "no_room_in_the_caps": "postponed: ask again when the caps leave room",
     "gone": "not in the account any more",
     "not_proven": "nothing proves that the run took the access: look who did",
     "changed_since": "was changed since, so it is left alone",
