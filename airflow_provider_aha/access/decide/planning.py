@@ -354,6 +354,7 @@ def build_plan(
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
     later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
+    judging.names.postponed = later
     decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
@@ -570,6 +571,7 @@ class _Names:
         self._by_email: dict[str, list[tuple[str, str]]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._spared: dict[str, str] = {}
+        self.postponed: Collection[str] = ()
         if self._rules:
             self._find(users)
         self.settled = {
@@ -672,6 +674,9 @@ class _Names:
     def _reason(self, rule: NamedRule, user_id: str) -> str | None:
         if user_id not in self._shown:
             return GONE if rule.origin == RECORD else "unknown"
+        if rule.origin == FORM and user_id in self.postponed:
+            # There is no next plan in which the user would come first.
+            return "over_the_caps"
         return self.settled.get(user_id) or self._spared.get(user_id)
 
 
