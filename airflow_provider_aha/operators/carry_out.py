@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
@@ -91,6 +93,12 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if seats:
             self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
         found = result(done, dry_run=dry_run)
+        if not dry_run and not isinstance(plan, AhaError) and (blocked := plan.header["blocked"]):
+            who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+            raise AirflowFailException(
+                f"By the roster these users have left, but they are protected, and their access stays: {who}. "
+                "Everybody else on the plan is done. Let a person decide about them."
+            )
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(

@@ -686,6 +686,17 @@ def test_policy_lets_few_users_pass_within_24_hours_all_runs_together(admin, lea
     assert reasons == {"more than 5 users would pass within 24 hours"}
 
 
+def test_a_protected_leaver_is_named_after_the_others_are_done(admin, leavers):
+    first = leavers(dated=1)
+    (user_id, *_) = (row["user_id"] for row in json.loads(Path(first.path).read_text())["rows"])
+    planned = leavers(dated=2, run_id="r2", protected_ids=[user_id])
+    with pytest.raises(AirflowFailException, match=rf"{user_id} \(protected id\)"):
+        admin.deactivate(plan=planned.path, require_approval=False, run_id="r2")
+    assert admin.server.account.user(user_id)["enabled"]
+    assert admin.puts
+    assert user_id not in admin.puts
+
+
 def test_only_dag_code_says_how_many_pass(admin, leavers):
     planned = leavers(dated=6, policy_max=8)
     admin.deactivate(plan=planned.path, require_approval=False)

@@ -110,7 +110,7 @@ class Year:
         """Return the Airflow Variables of the day."""
         excluded = {"exclusions": str(self.company.exclusions)} if self.company.excluded else {}
         return {
-            "aha_roster": json.dumps(self.company.rosters()[0]),
+            "aha_roster": json.dumps(self.company.rosters()),
             "aha_writes_enabled": "true",
             "aha_guards": json.dumps({"approvers": [APPROVER["id"]], **excluded}),
             "aha_output_path": str(self._base),
@@ -139,7 +139,9 @@ class Year:
         """Answer all questions of a run as the approver does."""
         for task_id in waiting:
             question = self._questions[-1]
-            ids = set(re.findall(r"\b\d{19}\b", question["body"])) & found.decisions.keys()
+            # Those who are only listed are in the question, too.
+            planned = {user_id for user_id, row in found.decisions.items() if row["decision"] == "planned"}
+            ids = set(re.findall(r"\b\d{19}\b", question["body"])) & planned
             struck_out = self.company.strike_out(ids, day)
             found.asked |= ids
             found.struck_out |= set(struck_out)
@@ -275,7 +277,7 @@ def is_marked(row: Mapping[str, Any], mark: str) -> bool:
     """Tell whether the row of a plan says something of its user."""
     if mark == "seen_after_leave":
         return row.get("seen_after_leave") is True
-    return mark in (row.get("activity_status"), row.get("seen"))
+    return mark in (row.get("asked_because") or "")
 
 
 def year_days(year: Year, ranges: Any) -> list[date]:

@@ -53,6 +53,7 @@ from airflow_provider_aha.access.plan.approval import FEW
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import (
     AS_WANTED,
+    BLOCKED,
     CLASSES,
     DEACTIVATE,
     DECISIONS,
@@ -817,8 +818,7 @@ def _decisions(
     dates = [v.departure.leave_date if v.departure else None for v in verdicts]
     made: dict[str, Sequence[Any]] = {
         "decision": [
-            SPARED if v.spared_by else POSTPONED if user_id in later else PLANNED
-            for user_id, v in zip(ids, verdicts, strict=True)
+            _decision_on(v, is_postponed=user_id in later) for user_id, v in zip(ids, verdicts, strict=True)
         ],
         "class": [v.user_class for v in verdicts],
         "rule": [v.rule for v in verdicts],
@@ -843,6 +843,12 @@ def _decisions(
         **{name: json_array(values, DECISIONS.field(name).type) for name, values in made.items()},
     }
     return pa.Table.from_arrays([columns[name] for name in DECISIONS.names], schema=DECISIONS)
+
+
+def _decision_on(verdict: Verdict, *, is_postponed: bool) -> str:
+    if verdict.spared_by:
+        return BLOCKED if _is_blocked(verdict) else SPARED
+    return POSTPONED if is_postponed else PLANNED
 
 
 def _counts(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 2
 FILE = "plan.json"
-PLANNED, SPARED, POSTPONED = "planned", "spared", "postponed"
+PLANNED, SPARED, POSTPONED, BLOCKED = "planned", "spared", "postponed", "blocked"
 
 DECISIONS = pa.schema(
     [
