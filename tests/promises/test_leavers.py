@@ -308,7 +308,7 @@ class Case:
             for user_id in ids:
                 event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "approval_mode": mode, "class": "left"}
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
-                outcome = {
+                outcome: dict[str, Any] = {
                     "answered_at": iso(at),
                     "outcome": "deactivated",
                     "proof": 4,
