@@ -44,7 +44,8 @@ _LASTING_5XX = frozenset({501, 505})
 # What headers of an answer may look like before they are shown or kept.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CONTENT_TYPE = re.compile(r"no content type|[a-z0-9.+-]{1,30}/[a-z0-9.+-]{1,60}")
-_PART_OF_A_KEY = 8
+_DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
+_PART_OF_A_KEY = 16
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 # A page of 200 users with some 1400 roles each fits in; packed or not, nothing larger is read.
@@ -307,7 +308,7 @@ class RestClient:
         receipt.update(
             http_status=response.status_code,
             request_id=self._request_id(response),
-            date=response.headers.get("Date"),
+            date=_date_of(response),
         )
         if response.status_code not in successes:
             self._raise_for_status(response, answer or b"")
@@ -388,7 +389,8 @@ class RestClient:
 
     def _echoes_key(self, text: str) -> bool:
         """Tell whether a server sends the key back, whole or in part, as it is or as headers encode it."""
-        return not self._parts_of_key.isdisjoint(_parts(text))
+        text = text.casefold()
+        return any(part in text for part in self._parts_of_key)
 
     def _raise_for_status(self, response: requests.Response, answer: bytes) -> NoReturn:
         status = response.status_code
@@ -457,16 +459,21 @@ def _is_refusal(error: AhaError) -> bool:
     return error.status is not None and 400 <= error.status < 500 and error.status != 408
 
 
+def _date_of(response: requests.Response) -> str | None:
+    """Return the server's own clock as HTTP writes it; None for whatever else is there."""
+    found = str(response.headers.get("Date") or "")
+    return found if _DATE.fullmatch(found) else None
+
+
 def _parts_of(service: Service, key: str) -> frozenset[str]:
     """Return the parts of a key as it may come back: as it is, and in base64, alone and as the header has it."""
     sent = (key, service.auth_prefix + key)
     packed = (base64.b64encode(one.encode()).decode().rstrip("=") for one in sent)
-    return frozenset(part for one in (key, *packed) for part in _parts(one))
-
-
-def _parts(text: str) -> Iterator[str]:
-    text = text.casefold()
-    return (text[at : at + _PART_OF_A_KEY] for at in range(max(len(text) - _PART_OF_A_KEY, 0) + 1))
+    return frozenset(
+        one.casefold()[at : at + _PART_OF_A_KEY]
+        for one in (key, *packed)
+        for at in range(max(len(one) - _PART_OF_A_KEY, 0) + 1)
+    )
 
 
 def _body(response: requests.Response) -> bytes | None:

@@ -236,6 +236,8 @@ class _Push:
                 for acknowledged in delivery.send(batch, keys, records):
                     self._journal.write(acknowledged)
                     watch.see(acknowledged.answers)
+        # Also where nothing was left to send.
+        watch.see(())
         self._target.finish()
         self._journal.settle()
         if watch.failed:
@@ -494,18 +496,15 @@ def _statuses(chunk: Chunk, expected: Mapping[int, Any]) -> Any:
 
 def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target, planned: int) -> Iterator[str]:
     """Yield what speaks against a push, as sentences."""
-    limits, rejected = spec.limits, plan.counts[REJECTED]
-    bad = plan.counts[INVALID] + rejected
+    limits, invalid = spec.limits, plan.counts[INVALID]
     if not plan.meant:
         why = "the filter leaves no record" if plan.rows else f"{spec.dataset} has no row"
         yield f"There is nothing to push: {why}."
         return
-    if bad > limits.max_reject_percent * plan.meant / 100:
-        faults = plan.faults + Counter({", ".join(spec.sync_key): rejected})
-        fields = ", ".join(f"{name} ({number})" for name, number in faults.most_common(5))
-        words = "invalid or rejected" if rejected else "invalid"
+    if invalid > limits.max_reject_percent * plan.meant / 100:
+        fields = ", ".join(f"{name} ({number})" for name, number in plan.faults.most_common(5))
         yield (
-            f"{bad} of {plan.meant} records are {words}, and the mapping allows "
+            f"{invalid} of {plan.meant} records are invalid, and the mapping allows "
             f"{limits.max_reject_percent:g} % (limits.max_reject_percent). Fields to blame: {fields}."
         )
     for what, now, before in (("rows", plan.rows, sent.rows), ("records", plan.meant, sent.meant)):

@@ -58,6 +58,7 @@ def test_the_result_is_small_and_holds_no_personal_data(base, aha_default):
         ),
         "plan_sha256": written.sha256,
         "counts": written.counts,
+        "sandbox": True,
     }
     assert len(written.rows) > 5
     text = json.dumps(result)

@@ -1,7 +1,9 @@
 """Carrying out a decision against a real server: what is sent, what is left alone, and what is recorded."""
 
 import json
+import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -1055,3 +1057,40 @@ def test_an_undo_of_a_larger_plan_passes_by_the_same_hash(world) -> None:
     with pytest.raises(AhaGuardError):
         world.carry_out(decision, "undo")
     assert len(world.outcomes(decision, "undo2", caps=caps)) == 15
+
+
+class TimeIsOverError(BaseException):
+    """What ``execution_timeout`` raises in the main thread, by a signal, wherever that is."""
+
+
+def test_when_the_time_of_a_task_is_over_a_read_that_hangs_does_not_keep_it(world, small_sandbox) -> None:
+    decision = world.decide(world.people[:2])
+    small_sandbox.set_fault("slow", seconds=20, method="GET", path="/users/.*")
+    asked, main = threading.Event(), threading.main_thread()
+    get_user = world.client.get_user
+
+    def noticed(*arguments: Any) -> Any:
+        asked.set()
+        return get_user(*arguments)
+
+    def end() -> None:
+        assert asked.wait(20)
+        signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+
+    def raise_it(*_: Any) -> None:
+        raise TimeIsOverError
+
+    world.client.get_user = noticed
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    watch = threading.Thread(target=end)
+    watch.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(TimeIsOverError):
+            world.carry_out(decision)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    watch.join()
+
+    assert time.monotonic() - start < 10
+    assert world.puts == []

@@ -40,8 +40,10 @@ DAGS = (
     "aha_access_review.py",
     "aha_deactivate_users.py",
     "aha_offboard_leavers.py",
+    "aha_reactivate_users.py",
     "aha_reclaim_seats.py",
     "aha_submit_review.py",
+    "aha_update_user.py",
 )
 ACCOUNT = "127.0.0.1"
 USERS = ("ann", "bob", "eve")
@@ -147,7 +149,7 @@ class Run:
         return found
 
     def evidence(self) -> list[dict[str, Any]]:
-        path = self.folder / "task=deactivate" / "evidence.parquet"
+        path = self.folder / "task=carry_out" / "evidence.parquet"
         rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
         return rows
 
@@ -201,7 +203,7 @@ class World:
     def check_refused(self, name: str, why: str, sent: Sequence[str] = ()) -> None:
         """Nothing was done in a run, and its manifest says why."""
         run = self.runs[name]
-        assert run.wait()["deactivate"] == "failed"
+        assert run.wait()["carry_out"] == "failed"
         manifest = run.manifest()
         assert (manifest["action"], manifest["ended"], manifest["outcomes"]) == ("deactivate", "failed", {})
         assert why in manifest["reason"]
@@ -310,7 +312,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         # As `make up` and `make demo` do.
         set_pool(OpenApi(world.anonymous.address))
         apis["ann"].call("POST", "pools", {"name": "held", "slots": 0})
-        processes.wait_for("the DAGs", lambda: len(known_dags(apis["ann"])) == 10, 120)
+        processes.wait_for("the DAGs", lambda: len(known_dags(apis["ann"])) == 12, 120)
         start_all(world, people)
         for dag_id in set(known_dags(apis["ann"])) - {"test_forged"}:
             apis["ann"].call("PATCH", f"dags/{dag_id}", {"is_paused": False})
@@ -343,6 +345,9 @@ def start_all(world: World, people: list[str]) -> None:
     world.start("review", "aha_access_review", [], {"review_id": "2026-Q4"})
     form = {"ids": people[18:19], "reason": "left the project", "ticket": "T-2", "dry_run": False}
     world.start("form", "aha_deactivate_users", people[18:19], form)
+    why = {"reason": "asked for", "ticket": "T-3", "dry_run": False}
+    grant = {"user": people[50], "administrator": "true", **why}
+    world.start("grant", "aha_update_user", people[50:51], grant)
 
 
 def submit_review(world: World, ids: list[str]) -> None:
@@ -367,9 +372,10 @@ def test_an_approved_plan_is_carried_out_but_for_whom_was_struck_out(world):
     run = world.runs["approved"]
     question = run.wait_for_question()
     assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
-    assert list(question["params"]) == ["strike_out"]
-    assert run.answer(world.people["bob"], strike_out=run.ids[:1], ids=["1"], ticket="").ok
-    assert run.wait()["deactivate"] == "success"
+    assert list(question["params"]) == ["strike_out", "strike_reason"]
+    inputs = {"strike_out": run.ids[:1], "strike_reason": "still here"}
+    assert run.answer(world.people["bob"], **inputs, ids=["1"], ticket="").ok
+    assert run.wait()["carry_out"] == "success"
     assert world.puts(run.ids) == run.ids[1:]
     (row,) = run.evidence()
     assert (row["approved_by_id"], row["approved_by_name"], row["approval_mode"]) == ("bob", "bob", "person")
@@ -380,7 +386,7 @@ def test_a_rejected_plan_is_not_carried_out(world):
     run = world.runs["rejected"]
     run.wait_for_question()
     assert run.answer(world.people["bob"], "Reject").ok
-    assert run.wait() == {"plan": "success", "approve": "skipped", "deactivate": "skipped"}
+    assert run.wait() == {"plan": "success", "approve": "skipped", "carry_out": "skipped"}
     assert (run.approval["choice"], run.approval["responded_by_name"]) == ("Reject", "bob")
     assert run.manifest()["ended"] == "Reject"
     assert world.puts(run.ids) == []
@@ -388,7 +394,7 @@ def test_a_rejected_plan_is_not_carried_out(world):
 
 def test_no_answer_is_a_no(world):
     run = world.runs["unanswered"]
-    assert run.wait() == {"plan": "success", "approve": "skipped", "deactivate": "skipped"}
+    assert run.wait() == {"plan": "success", "approve": "skipped", "carry_out": "skipped"}
     assert (run.approval["choice"], run.approval["responded_by_name"]) == ("Reject", None)
     assert run.manifest()["ended"] == "Reject"
     assert world.puts(run.ids) == []
@@ -397,12 +403,44 @@ def test_no_answer_is_a_no(world):
 def test_the_form_for_people_asks_a_second_one(world):
     run = world.runs["form"]
     question = run.wait_for_question()
-    assert list(question["params"]) == ["strike_out"]
+    assert list(question["params"]) == ["strike_out", "strike_reason"]
     assert run.ids[0] in question["body"]
     assert json.loads((run.folder / "approval_request.json").read_text())["plan_sha256"] in question["body"]
     assert run.answer(world.people["bob"]).ok
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     assert world.puts(run.ids) == run.ids
+
+
+def test_an_administrator_right_is_given_by_two_people_and_by_one_alone_not(world):
+    run, ann = world.runs["grant"], world.people["ann"]
+    question = run.wait_for_question()
+    assert question["subject"] == f"Change 1 user of {ACCOUNT} in Aha!?"
+    assert "give all administrator rights (account, billing, configuration)" in question["body"]
+    assert world.puts(run.ids) == []
+    assert run.answer(ann).ok
+    assert run.wait()["carry_out"] == "failed"
+    assert "a second person must" in run.manifest()["reason"]
+    assert world.puts(run.ids) == []
+    again = world.start("granted", "aha_update_user", run.ids, ann.call("GET", run._path)["conf"])
+    again.wait_for_question()
+    assert again.answer(world.people["bob"]).ok
+    assert again.wait()["carry_out"] == "success"
+    assert world.server.account.user(run.ids[0])["administrator"] is True
+    (row,) = again.evidence()
+    assert (row["outcome"], row["requested_by"], row["approved_by_name"]) == ("updated", "ann", "bob")
+
+
+def test_an_undo_is_asked_about_too(world):
+    done = world.runs["form"]
+    done.wait()
+    why = {"reason": "back again", "ticket": "T-4", "dry_run": False}
+    evidence = str(done.folder / "task=carry_out" / "evidence.parquet")
+    run = world.start("undo", "aha_reactivate_users", done.ids, {"evidence": evidence, **why})
+    question = run.wait_for_question()
+    assert "enables these users in Aha! again" in question["body"]
+    assert run.answer(world.people["bob"]).ok
+    assert run.wait()["carry_out"] == "success"
+    assert world.server.account.user(done.ids[0])["enabled"] is True
 
 
 def test_only_the_approvers_may_answer(world):
@@ -410,7 +448,7 @@ def test_only_the_approvers_may_answer(world):
     assert run.wait_for_question()["assigned_users"] == [{"id": "bob", "name": "bob"}]
     assert run.answer(world.people["eve"]).status_code == 403
     assert run.answer(world.people["bob"]).ok
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     assert world.puts(run.ids) == run.ids
 
 
@@ -418,7 +456,7 @@ def test_an_anonymous_approval_counts_on_this_machine_and_the_evidence_says_so(w
     run = world.runs["anonymous"]
     run.wait_for_question()
     assert run.answer(world.anonymous).ok
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     assert {row["approval_mode"] for row in run.evidence()} == {"anonymous"}
     assert sorted(world.puts(run.ids)) == run.ids
 
@@ -492,13 +530,13 @@ def test_clearing_an_old_run_asks_and_does_nothing_again(world, name):
     run, eve = world.runs[name], world.people["eve"]
     run.wait()
     record, sent = run.approval, world.puts(run.ids)
-    clear(eve, run, "approve", "deactivate")
+    clear(eve, run, "approve", "carry_out")
     states = run.wait()
-    assert (states["approve"], states["deactivate"]) == ("failed", "upstream_failed")
+    assert (states["approve"], states["carry_out"]) == ("failed", "upstream_failed")
     # Marked and cleared: what was done is final, and what was rejected stays so.
     eve.call("PATCH", run.task("approve"), {"new_state": "success"})
-    clear(eve, run, "deactivate")
-    assert run.wait()["deactivate"] == ("success" if name == "approved" else "failed")
+    clear(eve, run, "carry_out")
+    assert run.wait()["carry_out"] == ("success" if name == "approved" else "failed")
     assert run.approval == record
     assert world.puts(run.ids) == sent
 
@@ -525,11 +563,11 @@ def test_an_account_that_a_review_revokes_is_disabled_after_an_approval(world):
     assert run.manifest()["ended"] == "asked"
     assert world.puts(run.ids) == []
     assert run.answer(world.people["bob"]).ok
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     assert sorted(world.puts(run.ids)) == run.ids
     assert [world.server.account.user(user_id)["enabled"] for user_id in run.ids] == [False, False]
     for row in run.evidence():
-        assert (row["outcome"], row["class"], row["rule"]) == ("deactivated", "named", "review")
+        assert (row["outcome"], row["class"], row["rule"]) == ("deactivated", "named", "review 2026-Q4")
         assert (row["requested_by"], row["approved_by_name"], row["ticket"]) == ("ann", "bob", "review 2026-Q4")
         assert json.loads(row["after_json"])["enabled"] is False
         assert row["plan_sha256"] == run.approval["plan_sha256"]
@@ -551,7 +589,7 @@ def test_a_scheduled_flow_asks_and_any_named_person_may_approve(world, dag_id, u
     question = run.wait_for_question()
     assert f"{users} of" in question["body"]
     assert run.answer(world.people["bob"]).ok
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     rows = run.evidence()
     assert {(row["outcome"], row["class"], row["approval_mode"]) for row in rows} == {
         ("deactivated", user_class, "person")
@@ -576,45 +614,92 @@ def log_in(chromium: Any, api: Api) -> Any:
     return page
 
 
+def fill_and_trigger(page: Any, person: Api, dag_id: str, fields: Mapping[str, str], place: Path) -> dict[str, Any]:
+    """Fill a form in, untick *Dry run* and trigger; the DAG run."""
+    page.goto(f"{person.address}/dags/{dag_id}")
+    page.get_by_test_id("trigger-dag-button").click()
+    for name, value in fields.items():
+        page.fill(f"#element_{name}", value)
+    page.locator("label:has(input[name=element_dry_run]) [data-part=control]").click()
+    page.screenshot(path=place / f"{dag_id}.png", full_page=True)
+    page.get_by_role("dialog").get_by_role("button", name="Trigger").last.click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    runs = person.call("GET", f"dags/{dag_id}/dagRuns?order_by=-run_after")["dag_runs"]
+    found: dict[str, Any] = runs[0]
+    return found
+
+
+def open_question(chromium: Any, person: Api, run: Run) -> tuple[Any, str]:
+    """Open what a person is asked; the page, and its text."""
+    run.wait_for_question()
+    page = log_in(chromium, person)
+    page.goto(f"{person.address}/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/approve/required_actions")
+    page.get_by_role("button", name="Approve").wait_for()
+    return page, page.inner_text("body")
+
+
 def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     ann, bob = world.people["ann"], world.people["bob"]
     world.runs["form"].wait()
     ids = world.spare[:2]
-    page = log_in(chromium, ann)
-    page.goto(f"{ann.address}/dags/aha_deactivate_users")
-    page.get_by_test_id("trigger-dag-button").click()
-    page.fill("#element_ids", "\n".join(ids))
-    page.fill("#element_reason", "left the project")
-    page.fill("#element_ticket", "SEC-7")
-    page.locator("label:has(input[name=element_dry_run]) [data-part=control]").click()
-    page.screenshot(path=tmp_path / "form.png")
-    page.get_by_role("dialog").get_by_role("button", name="Trigger").last.click()
-    page.get_by_role("dialog").wait_for(state="detached")
-
-    runs = ann.call("GET", "dags/aha_deactivate_users/dagRuns?order_by=-run_after")["dag_runs"]
-    run = world.run("aha_deactivate_users", runs[0]["dag_run_id"], ids)
-    assert runs[0]["conf"] == {
+    fields = {"ids": "\n".join(ids), "reason": "left the project", "ticket": "SEC-7"}
+    found = fill_and_trigger(log_in(chromium, ann), ann, "aha_deactivate_users", fields, tmp_path)
+    run = world.run("aha_deactivate_users", found["dag_run_id"], ids)
+    assert found["conf"] == {
         "ids": ids,
         "emails": [],
         "reason": "left the project",
         "ticket": "SEC-7",
+        "asked_by": None,
         "dry_run": False,
     }
-    run.wait_for_question()
-    page = log_in(chromium, bob)
-    page.goto(f"{bob.address}/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/approve/required_actions")
-    page.get_by_role("button", name="Approve").wait_for()
-    shown = page.inner_text("body")
+    page, shown = open_question(chromium, bob, run)
     assert "Approve disables these users in Aha!" in shown
     assert "Started by: ann" in shown
+    assert "Ticket: SEC-7" in shown
     assert "left the project: named by id" in shown
-    assert all(user_id in shown for user_id in ids)
+    users = [world.server.account.user(user_id) for user_id in ids]
+    assert all(text in shown for user in users for text in (user["id"], user["name"], user["email"]))
     page.fill("textarea[name=element_strike_out]", ids[0])
+    page.fill("[name=element_strike_reason]", "still here")
     page.screenshot(path=tmp_path / "approval.png", full_page=True)
     page.get_by_role("button", name="Approve").click()
-    assert run.wait()["deactivate"] == "success"
+    assert run.wait()["carry_out"] == "success"
     assert world.puts(ids) == ids[1:]
     assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
+    assert run.approval["strike_reason"] == "still here"
+
+
+def test_another_email_by_a_form_and_back_again_by_two_logins(world, chromium, tmp_path):
+    """What one person did alone before: take an account over by its email, and let somebody in again."""
+    ann, bob = world.people["ann"], world.people["bob"]
+    for run_id in ("grant", "granted", "undo"):
+        if run_id in world.runs:
+            world.runs[run_id].wait()
+    user = dict(world.server.account.user(world.spare[2]))
+    fields = {"user": user["id"], "email": "new.address@example.com", "reason": "new name", "ticket": "SEC-8"}
+    found = fill_and_trigger(log_in(chromium, ann), ann, "aha_update_user", fields, tmp_path)
+    run = world.run("aha_update_user", found["dag_run_id"], [user["id"]])
+    page, shown = open_question(chromium, bob, run)
+    assert f"email from {user['email']} to new.address@example.com" in shown
+    assert "whoever reads that mailbox has the account" in shown
+    assert world.puts([user["id"]]) == []
+    page.get_by_role("button", name="Approve").click()
+    assert run.wait()["carry_out"] == "success"
+    assert world.server.account.user(user["id"])["email"] == "new.address@example.com"
+
+    off = [dict(one) for one in world.server.account.users() if not one["enabled"]]
+    gone = next(one for one in off if not world.puts([one["id"]]))
+    fields = {"ids": gone["id"], "reason": "hired again", "ticket": "SEC-9"}
+    found = fill_and_trigger(log_in(chromium, ann), ann, "aha_reactivate_users", fields, tmp_path)
+    run = world.run("aha_reactivate_users", found["dag_run_id"], [gone["id"]])
+    page, shown = open_question(chromium, bob, run)
+    assert "Approve enables these users in Aha! again" in shown
+    assert "enable: " in shown
+    assert world.puts([gone["id"]]) == []
+    page.get_by_role("button", name="Approve").click()
+    assert run.wait()["carry_out"] == "success"
+    assert world.server.account.user(gone["id"])["enabled"] is True
 
 
 def test_writing_tasks_ran_in_the_pool_with_one_slot(world):
@@ -623,7 +708,7 @@ def test_writing_tasks_ran_in_the_pool_with_one_slot(world):
     for name in ("form", "submission"):
         run = world.runs[name]
         run.wait()
-        assert ann.call("GET", run.task("deactivate"))["pool"] == "aha_writes"
+        assert ann.call("GET", run.task("carry_out"))["pool"] == "aha_writes"
         assert ann.call("GET", run.task("preview"))["pool"] == "default_pool"
 
 

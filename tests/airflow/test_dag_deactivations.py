@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.flow import may_write
 from airflow_provider_aha.operators.guards import GUARDS
 from airflow_provider_aha.operators.writes import AhaWriteOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
@@ -243,7 +244,7 @@ def test_a_name_alone_is_carried_out_without_asking_and_what_a_form_leaves_empty
         assert puts(server) == []
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "aha_deactivate_users": {"ids": ["{enabled}"]},
     "aha_reactivate_users": {"ids": ["{disabled}"]},
     "aha_update_user": {"user": "{enabled}", "administrator": "true"},
@@ -354,7 +355,7 @@ def test_no_example_dag_changes_access_without_a_second_person(parse, name):
     """Nothing that DAG code could say lets one person do it: no word, no call without a plan."""
     dag = parse(DAGS / f"{name}.py").dags[name]
     assert "allow_privileged" not in (DAGS / f"{name}.py").read_text()
-    writers = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
+    writers: list[Any] = [task for task in dag.tasks if isinstance(task, AhaWriteOperator)]
     assert {type(task).__name__ for task in writers} == {"AhaCarryOutPlanOperator"}
     for task in writers:
         asked = {one.task_id for one in task.upstream_list}
@@ -369,4 +370,22 @@ def test_scheduled_dags_have_no_form_and_say_that_they_stay_dry(parse, name):
     dag = parse(DAGS / f"{name}.py").dags[name]
     assert dag.params.dump() == {}
     assert "aha_writes_enabled" in dag.doc_md
-    assert "before\n3.1 can't ask a person" in dag.doc_md
+    assert "Airflow before 3.1 can't ask a person" in dag.doc_md
+
+
+@pytest.mark.parametrize(
+    ("enabled", "sandbox", "guards", "writes", "sentence"),
+    [
+        ("True", "True", "{}", True, ""),
+        ("True", "False", '{"approvers": ["bob"]}', True, ""),
+        ("True", "False", "{}", False, "names approvers: this stays a dry run"),
+        ("True", "None", "{}", False, "names approvers: this stays a dry run"),
+        ("False", "True", '{"approvers": ["bob"]}', False, "aha_writes_enabled is not true: this stays a dry run"),
+    ],
+)
+def test_a_scheduled_run_stays_dry_where_nobody_is_named_who_may_approve(
+    variables, everything_logged, enabled, sandbox, guards, writes, sentence
+):
+    variables(guards=guards)
+    assert may_write(enabled, sandbox) is (writes and AIRFLOW_V_3_1_PLUS)
+    assert (sentence if AIRFLOW_V_3_1_PLUS else "needs Airflow 3.1 or newer") in everything_logged()

@@ -97,6 +97,11 @@ def test_a_key_that_was_typed_into_another_field_is_refused_and_not_repeated(con
     assert KEY not in refusal(config.from_connection, **given)
 
 
+@pytest.mark.parametrize("host", [KEY[:40], f"{KEY[:40]}.aha.io", f"{KEY[:40]}.use3.aha.io"])
+def test_a_key_that_could_be_a_host_is_asked_of_no_name_server(host):
+    assert KEY[:40] not in refusal(ClientConfig.from_connection, host=host, password="the-real-key")
+
+
 def test_what_was_given_is_described():
     kinds = [kind_of(one) for one in ("Ann", True, 7, 7.5, ["a"], {"a": 1}, None)]
     assert kinds[:4] == ["a text of 3 characters", "true or false", "a number", "a number"]
@@ -163,7 +168,7 @@ ECHOES = {
     "in base64": base64.b64encode(KEY.encode()).decode(),
     "the header in base64": base64.b64encode(f"Bearer {KEY}".encode()).decode().rstrip("="),
     "inside": f"id-{KEY}",
-    "a part of it inside": f"id-{KEY[20:30]}-1",
+    "a part of it inside": f"id-{KEY[20:36]}-1",
 }
 
 
@@ -222,6 +227,19 @@ def test_what_is_no_request_id_is_dropped(keyed, sent):
         client.me()
 
     assert caught.value.request_id is None
+
+
+def test_a_short_key_is_found_whole_and_no_word_of_it_alone(serve):
+    sent = ["id-sandbox-key-of-a-long-id", "sandbox-17"]
+    server = serve(lambda _: Reply(status=404, headers={"X-Request-Id": sent.pop()}))
+    client = AhaClient(ClientConfig(server.url, "acme", "sandbox-key"))
+    found = []
+    for _ in range(2):
+        with pytest.raises(AhaError) as caught:
+            client.me()
+        found.append(caught.value.request_id)
+    client.close()
+    assert found == ["sandbox-17", None]
 
 
 @pytest.mark.parametrize("sent", ["6f1c9e9c-8d0f-4a53-9f0c-5a1d3e0d7a11", "abc-123", "A_b.9", "a" * 64])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_aha.access.operations.user_fields import may_have_disabled
 from airflow_provider_aha.access.plan.approval import check_approval
-from airflow_provider_aha.access.plan.plan import PLAN_VERSION, decision_of, load_plan
+from airflow_provider_aha.access.plan.plan import PLAN_VERSION, Plan, decision_of, load_plan
 from airflow_provider_aha.api.client import _user
 from airflow_provider_aha.api.pages import JsonPage
 from airflow_provider_aha.api.rest import UNDECODABLE
@@ -235,13 +235,14 @@ APPROVAL = {
     "approvers": ["bob"],
     "mode": "person",
 }
+APPROVED = Plan("/plan.json", "ab", {"asked_by": None}, ())
 
 
 @quickly
 @given(spoiled(APPROVAL))
 def test_an_approval_that_was_written_by_somebody_else_approves_nothing_else(record: Any) -> None:
     with suppress(AhaError):
-        check_approval(record, plan_sha256="ab", approvers=[], requested_by="ann", now=NOW, anonymous_counts=False)
+        check_approval(record, plan=APPROVED, approvers=[], requested_by="ann", now=NOW, anonymous_counts=False)
         assert (record["choice"], record["plan_sha256"]) == ("Approve", "ab")
 
 
@@ -395,7 +396,7 @@ def test_what_is_right_is_read() -> None:
     """Else nothing above reaches what lies behind the first check."""
     assert [target.user_id for target in plan_of(PLAN).targets] == ["11"]
     assert check_approval(
-        APPROVAL, plan_sha256="ab", approvers=[], requested_by="ann", now=NOW, anonymous_counts=False
+        APPROVAL, plan=APPROVED, approvers=[], requested_by="ann", now=NOW, anonymous_counts=False
     )
     assert len(read_evidence(stored(EVIDENCE_FILE, "evidence.parquet"))) == 1
     assert len(load_exclusions(stored(EXCLUSIONS, "exclusions.csv")).rows) == 2

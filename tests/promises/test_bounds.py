@@ -154,9 +154,8 @@ def users(fragment: str) -> Reply:
         return Reply(page([user("7")]).replace(b'"total_records": 1', fragment.encode()))
     if name in OF_A_ROLE:
         fragment = f'"product_roles": [{json.dumps(role(20))[:-1]}, {fragment}}}]'
-    return Reply(
-        page([user("7")]).replace(b'"develop_seat": false', b'"develop_seat": false, ' + fragment.encode())
-    )
+    last = b'"identity_provider": {"type": "password"}'
+    return Reply(page([user("7")]).replace(last, last + b", " + fragment.encode()))
 
 
 def keyed(value: Any) -> Any:
@@ -180,7 +179,7 @@ def answer(case: dict[str, Any]) -> Reply:
 
 
 def client_of(url: str) -> AhaClient:
-    pace = {"requests_per_second": 10**5, "requests_per_minute": 10**6}
+    pace: dict[str, Any] = {"requests_per_second": 10**5, "requests_per_minute": 10**6}
     return AhaClient(
         ClientConfig(url, "acme", KEY, max_retries=2, retry_budget=60.0, **pace), clock=ImpatientClock()
     )

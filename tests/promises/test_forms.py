@@ -321,7 +321,7 @@ def own(one: Play) -> Played:
     task = AhaUpdateUserOperator(
         task_id="t", user="9", enabled=False, dry_run=False, allow_privileged=allowed, base_path=str(one.base)
     )
-    context = one.context(task, one.case.get("conf", {}))
+    context: Any = one.context(task, one.case.get("conf", {}))
     try:
         task.render_template_fields(context)
         task.execute(context)

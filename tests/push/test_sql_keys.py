@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRejectedError
 from tests.push.conftest import PEOPLE, Database, World, mapping, user, users
 
 CREATE = {
@@ -149,12 +149,14 @@ def test_a_dry_run_tells_it(world, table):
     assert (summary["counts"], summary["expected"]) == ({"rejected": 2, "planned": 60}, {"added": 60})
 
 
+@pytest.mark.parametrize("others", [1, 0])
 @alike("unicode_ci")
-def test_too_many_such_records_send_nothing(world, table):
-    world.land([user(1), user(2, email="jose@example.com"), user(3, email="josé@example.com")])
-    with pytest.raises(AhaGuardError, match=r"2 of 3 records are invalid or rejected, .* blame: email \(2\)"):
+def test_too_many_such_records_fail_the_push_after_the_others_were_sent(world, table, others):
+    world.land([*users(others), user(2, email="jose@example.com"), user(3, email="josé@example.com")])
+    with pytest.raises(AhaRejectedError, match=rf"2 of {2 + others} records are invalid or were rejected"):
         world.push(mapping(), table.target())
-    assert table.rows("people", "email") == []
+    assert table.rows("people", "email") == [("ada0@example.com",)] * others
+    assert world.summary()["counts"] == ({"added": 1} if others else {}) | {"rejected": 2}
 
 
 def test_an_index_on_what_is_made_of_the_key_counts(world, postgres):

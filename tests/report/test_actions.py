@@ -176,7 +176,7 @@ def test_what_was_done_by_updates_is_counted_the_administrator_grant_included(sm
     people = [user["id"] for user in users if user["enabled"] and not user["administrator"]]
     boss = [user["id"] for user in users if user["enabled"] and user["administrator"]][-1]
     off = next(user["id"] for user in users if not user["enabled"])
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         people[0]: {"administrator": True},
         people[1]: {"administrator_roles": {"administer_billing": True}, "email": "new@example.com"},
         people[2]: {"enabled": False},

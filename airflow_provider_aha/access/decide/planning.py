@@ -42,7 +42,7 @@ from airflow_provider_aha.access.decide.rules import (
     judge,
     seen_after_leave,
 )
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.base import TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
     ADMINISTRATOR_ROLES,
     access_of,
@@ -61,6 +61,7 @@ from airflow_provider_aha.access.plan.plan import (
     GONE,
     LEFT,
     NAMED,
+    NO_ROOM,
     NOT_OURS,
     PLAN_VERSION,
     PLANNED,
@@ -353,10 +354,9 @@ def build_plan(
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
-    # What is given back is measured by what there is afterwards, as at the write.
-    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
-    later = postponed(rows, budget, enabled.num_rows + back) if budget else frozenset()
+    later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
+    judging.names.note_postponed(later, nobody_planned=not rows)
     decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
@@ -374,7 +374,7 @@ def build_plan(
                 **_counts(population, enabled, is_administrator, verdicts, rows),
                 "postponed": len(later),
             },
-            "caps": budget and budget.header(rows, enabled.num_rows + back),
+            "caps": budget and budget.header(rows, enabled.num_rows),
             "enabled_users": enabled.num_rows,
             "policy_max": limits.policy_max,
             "administrators": _administrators(enabled, is_administrator),
@@ -563,6 +563,7 @@ class _Names:
         self._by_email: dict[str, list[tuple[str, str]]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._spared: dict[str, str] = {}
+        self._nobody_planned = False
         if self._rules:
             self._find(users)
         self.settled = {
@@ -635,6 +636,11 @@ class _Names:
         if user_id in self._shown:
             self._spared[user_id] = str(verdict.spared_by)
 
+    def note_postponed(self, later: frozenset[str], *, nobody_planned: bool) -> None:
+        """Remember for whom the caps leave no room; where they leave none at all, a person must hear of it."""
+        self._spared |= dict.fromkeys(later & self._shown.keys(), NO_ROOM)
+        self._nobody_planned = nobody_planned
+
     def unresolved(self) -> list[dict[str, Any]]:
         """Return who was asked for, but isn't planned, with the reason, and whether a person must put it right."""
         found = []
@@ -647,7 +653,7 @@ class _Names:
                     "asked": who,
                     "reason": reason,
                     "ids": ids,
-                    "must_fix": _must_fix(rule, reason),
+                    "must_fix": self._nobody_planned if reason == NO_ROOM else _must_fix(rule, reason),
                 }
                 for who, reason, ids in asked
                 if reason

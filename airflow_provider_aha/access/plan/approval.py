@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def _known(record: Mapping[str, Any]) -> set[str]:
 
 
 def _check_person(
-    record: Mapping[str, Any], plan: Plan, approvers: Collection[str], requested_by: str, *, anonymous_counts: bool
+    record: Mapping[str, Any], plan: Plan, approvers: set[str], requested_by: str, *, anonymous_counts: bool
 ) -> None:
     if is_anonymous(record):
         if not anonymous_counts:

@@ -10,8 +10,8 @@ from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVAT
 
 _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
 _TITLES = {
-    DEACTIVATE: "are planned to lose access",
-    REACTIVATE: "are planned to get access again",
+    DEACTIVATE: "planned to lose access",
+    REACTIVATE: "planned to get access again",
 }
 _EFFECTS = {
     DEACTIVATE: "disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and they "
@@ -28,6 +28,7 @@ _REASONS = {
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
+    "no_room_in_the_caps": "postponed: ask again when the caps leave room",
     "gone": "not in the account any more",
     "not_proven": "nothing proves that the run took the access: look who did",
     "changed_since": "was changed since, so it is left alone",
@@ -75,7 +76,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     if plan.sandbox:
         yield "**SANDBOX DATA**\n"
     of = f"{plan.enabled_users} enabled users" if plan.action == DEACTIVATE else f"{counts['users']} users"
-    title = _TITLES.get(plan.action, "are planned to be changed")
+    title = f"{'is' if len(plan.rows) == 1 else 'are'} {_TITLES.get(plan.action, 'planned to be changed')}"
     yield f"# {len(plan.rows)} of {of} of {_plain(plan.account)} {title}\n"
     yield from _unresolved(header["unresolved"])
     for sentence in plan.header["protects_nobody"]:

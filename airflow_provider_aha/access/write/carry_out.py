@@ -318,6 +318,10 @@ class _Task:
         try:
             futures = [pool.submit(self._unless_stopped, work, item) for item in items]
             wait(futures, return_when=FIRST_EXCEPTION)
+        except BaseException:
+            # The task's time is over: what only reads ends at once, and the answer to a write is waited for.
+            self._client.cancel()
+            raise
         finally:
             # A refused key, a cancelled task or a journal that can't be written ends the whole try.
             pool.shutdown(wait=True, cancel_futures=True)

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
-from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
@@ -19,7 +19,7 @@ FORGED_PATH = "{{ (ti.xcom_pull(task_ids='plan', key='path') or '') | replace('\
 
 
 def flow(dag_id: str, pool: str = "default_pool", path: str = PLAN_PATH, **approve: Any) -> DAG:
-    """Make a DAG: plan, approve, deactivate."""
+    """Make a DAG: plan, approve, carry out."""
     with DAG(
         dag_id,
         schedule=None,
@@ -30,8 +30,8 @@ def flow(dag_id: str, pool: str = "default_pool", path: str = PLAN_PATH, **appro
     ) as dag:
         plan = AhaPlanAccessOperator(task_id="plan", rules=[{"class": "named", "ids": "{{ params.ids }}"}])
         ask = AhaApprovePlanOperator(task_id="approve", plan=path, **approve)
-        write = AhaDeactivateUsersOperator(
-            task_id="deactivate", plan=path, dry_run=False, ticket="{{ params.ticket }}", pool=pool
+        write = AhaCarryOutPlanOperator(
+            task_id="carry_out", plan=path, dry_run=False, ticket="{{ params.ticket }}", pool=pool
         )
         plan >> ask >> write
     return dag

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import DAG, Param
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.confirm import AhaConfirmDeactivationsOperator
-from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
@@ -56,7 +56,7 @@ with DAG(
     )
     approve = AhaApprovePlanOperator(task_id="approve", plan=PLAN_PATH)
     # One task writes to an account, in a pool with one slot: the evidence has one author.
-    deactivate = AhaDeactivateUsersOperator(
+    deactivate = AhaCarryOutPlanOperator(
         task_id="deactivate", plan=PLAN_PATH, dry_run=False, ticket="SCALE-1", pool="aha_writes"
     )
     read_again = AhaExtractUsersOperator(task_id="read_again", **READ)

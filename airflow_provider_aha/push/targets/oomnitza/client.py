@@ -275,7 +275,7 @@ class OomnitzaClient(RestClient):
 
     # ---- requests -------------------------------------------------------------------------------------
 
-    def _exchange(self, *arguments: Any) -> tuple[requests.Response, bytes]:
+    def _exchange(self, *arguments: Any) -> tuple[requests.Response, bytes | None]:
         response, answer = super()._exchange(*arguments)
         count = response.headers.get("X-Total-Count", "")
         self._total = int(count) if count.isascii() and count.isdecimal() else None
