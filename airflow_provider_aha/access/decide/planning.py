@@ -497,35 +497,25 @@ class _Judging:
 
     def _match(self, rosters: Rosters, before: Carried) -> list[dict[str, Any]]:
         """Check that the rosters are about these users, and return what the header says of them."""
-        covered, matched = Counter[str](), Counter[str]()
-        everything = ""
+        covered = matched = 0
         for _, email, folded in _addresses(self.enabled):
-            address = spelled(email)
-            for roster in rosters.each:
-                if roster.covers(folded):
-                    covered[roster.spec.name] += 1
-                    matched[roster.spec.name] += roster.knows(address) or roster.resembles(address)
             if rosters.covers(folded):
-                covered[everything] += 1
-                matched[everything] += rosters.knows(address) or rosters.resembles(address)
-        headers = [_roster_header(roster, covered, matched, before) for roster in rosters.each]
-        rosters.check_matches(covered[everything], matched[everything])
-        self._covered = covered[everything]
-        return headers
+                address = spelled(email)
+                covered += 1
+                matched += rosters.knows(address) or rosters.resembles(address)
+        self._covered = covered
+        rosters.check_matches(covered, matched, [before.loads.get(one.spec.name) for one in rosters.each])
+        return [_roster_header(roster, covered, matched) for roster in rosters.each]
 
 
-def _roster_header(
-    roster: Roster, covered: Mapping[str, int], matched: Mapping[str, int], before: Carried
-) -> dict[str, Any]:
-    name = roster.spec.name
-    roster.check_matches(covered[name], matched[name], before.loads.get(name))
+def _roster_header(roster: Roster, covered: int, matched: int) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": roster.spec.name,
         "loaded_at": _iso(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
-        "covered": covered[name],
-        "matched": matched[name],
+        "covered": covered,
+        "matched": matched,
     }
 
 
