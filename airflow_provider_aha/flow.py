@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 
 from airflow_provider_aha.common.values import to_bool
 from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
+from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
@@ -42,6 +44,25 @@ def approved_flow(plan: AhaPlanAccessOperator, *, dry_run: str, **guards: Any) -
             **guards,
         )
         unless_dry_run >> approve >> carry_out
+
+
+def may_write(writes_enabled: str, sandbox: str, approvers: Sequence[str] = ()) -> bool:
+    """Tell whether a scheduled run may write to Aha!, and say why where it stays a dry run.
+
+    :param writes_enabled: :data:`airflow_provider_aha.variables.WRITES_ENABLED` as it was rendered.
+    :param sandbox: whether the plan is of a sandbox, as it was rendered.
+    :param approvers: who may approve, by the DAG's code; beside them the Variable ``aha_guards`` counts.
+    """
+    log = logging.getLogger(__name__)
+    if not AIRFLOW_V_3_1_PLUS:
+        log.warning("The approval by a person needs Airflow 3.1 or newer: this stays a dry run.")
+    elif writes_enabled != "True":
+        log.warning("The Variable aha_writes_enabled is not true: this stays a dry run.")
+    elif sandbox != "True" and not approvers_of(approvers):
+        log.warning("Neither the DAG nor the Variable aha_guards names approvers: this stays a dry run.")
+    else:
+        return True
+    return False
 
 
 def may_ask(dry_run: object) -> bool:

@@ -5,8 +5,9 @@ weeks later, if nothing has changed. The plan is shown to a person, who may stri
 it; no answer within a day is a no. Each user is read again before, verified after, and recorded in the evidence.
 A plan without users asks nobody.
 
-**It stays a dry run, which plans and reports, until the Variable `aha_writes_enabled` is `true`.** Airflow before
-3.1 can't ask a person: there it always stays one.
+**It stays a dry run, which plans and reports, until the Variable `aha_writes_enabled` is `true` and the Variable
+`aha_guards` names approvers** (a sandbox needs none). Airflow before 3.1 can't ask a person: there it always stays
+one.
 
 | Variable | default | meaning |
 |---|---|---|
@@ -28,11 +29,12 @@ from airflow.providers.standard.operators.python import BranchPythonOperator
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.flow import may_write
 from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
-from airflow_provider_aha.variables import WRITES_ENABLED, may_write
+from airflow_provider_aha.variables import WRITES_ENABLED
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
@@ -75,8 +77,8 @@ with DAG(
     # Nobody is asked about what will not be done.
     mode = BranchPythonOperator(
         task_id="mode",
-        python_callable=lambda enabled: "approve" if may_write(enabled) else "report",
-        op_args=["{{ " + WRITES_ENABLED + " }}"],
+        python_callable=lambda enabled, sandbox: "approve" if may_write(enabled, sandbox) else "report",
+        op_args=["{{ " + WRITES_ENABLED + " }}", "{{ ti.xcom_pull(task_ids='plan')['sandbox'] }}"],
     )
     report = AhaCarryOutPlanOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
     extract >> plan >> mode >> report

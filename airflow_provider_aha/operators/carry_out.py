@@ -138,20 +138,26 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             raise AhaApprovalError(
                 f"The plan doesn't lie in {folder.account_path}, where this package keeps plans. Nothing was done."
             )
-        run = run_of(context)
+        run, client = run_of(context), self.hook.get_conn()
+        approvers = approvers_of(self.approvers)
+        # An address of this machine may be a gateway to a real account: the plan's crawl must have been of a
+        # sandbox, and Aha! must say so now.
+        is_sandbox = plan.sandbox and client.sandbox and client.config.is_loopback
+        if not (approvers or is_sandbox) and getattr(context["dag_run"], "run_type", "") != "manual":
+            raise AhaApprovalError(
+                "A run that no person started is carried out only where approvers are named, by the DAG or the "
+                "Variable aha_guards. Nothing was done."
+            )
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
         if record is None and (mode := self._without_asking(location, plan, folder)):
             return {"approval_mode": mode}, []
-        client = self.hook.get_conn()
         facts = check_approval(
             record,
             plan=plan,
-            approvers=approvers_of(self.approvers),
+            approvers=approvers,
             requested_by=run.requested_by,
             now=datetime.now(UTC),
-            # An address of this machine may be a gateway to a real account: the plan's crawl must have been of a
-            # sandbox, and Aha! must say so now.
-            anonymous_counts=plan.sandbox and client.sandbox and client.config.is_loopback,
+            anonymous_counts=is_sandbox,
         )
         # In a run that somebody else started, the one who asked could be the one who approved.
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):

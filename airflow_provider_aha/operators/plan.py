@@ -66,7 +66,8 @@ class AhaPlanAccessOperator(GuardedOperator):
     :param fit_to_caps: whether the plan is made to fit the caps; one that isn't can only be carried out by its
         SHA-256. People who left are never postponed. Not templated on purpose.
     :param aha_conn_id: the Airflow connection of the account. (templated)
-    :return: ``account``, ``plan_path``, ``plan_sha256`` and ``counts``; no names, no emails.
+    :return: ``account``, ``plan_path``, ``plan_sha256``, ``counts`` and ``sandbox`` (whether the snapshot is of
+        one); no names, no emails.
     :raises AirflowFailException: without retries, when an argument can't be right, or a name is unresolved.
     :raises AhaError: when snapshot or roster can't be trusted enough to take access away, or can't be read.
     """
@@ -144,6 +145,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             "plan_path": location.url + plan.path.removeprefix(location.path),
             "plan_sha256": plan.sha256,
             "counts": plan.counts,
+            "sandbox": plan.sandbox,
         }
 
     def _recorded(self, location: Location, run: Run, request: Request) -> Plan:

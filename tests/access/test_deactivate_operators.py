@@ -634,6 +634,27 @@ def leavers(admin, tmp_path) -> Callable[..., Planned]:
     return plan
 
 
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "asset_triggered"])
+def test_a_scheduled_run_writes_only_where_approvers_are_named_but_for_the_sandbox(
+    admin, leavers, monkeypatch, run_type
+):
+    path = leavers(dated=1).path
+
+    def carry_out(try_number: int, **arguments: Any) -> Any:
+        given = {"plan": path, "require_approval": False, "dry_run": False, "base_path": admin.base}
+        operator = AhaCarryOutPlanOperator(task_id="t", **given, **arguments)
+        context = admin.context("r1", try_number, triggering_user_name=None, run_type=run_type)
+        return operator.execute(context)["outcomes"]
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(AhaClient, "sandbox", False)
+        with pytest.raises(AirflowFailException, match=r"only where approvers are named.*Nothing was done"):
+            carry_out(1)
+        assert admin.puts == []
+        elsewhere.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["bob"]}')
+        assert carry_out(2) == {"deactivated": 1}
+
+
 def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leavers):
     planned = leavers(dated=5)
     result = admin.deactivate(plan=planned.path, require_approval=False)

@@ -359,6 +359,22 @@ def test_a_plan_is_made_to_fit_the_caps_and_can_be_carried_out(account, guards, 
     assert done["users"] == dict.fromkeys(planned, "dry_run")
 
 
+def test_a_plan_of_named_users_for_whom_the_caps_leave_no_room_fails_and_names_them(account, guards):
+    """Nothing would be asked and nothing done, and somebody waits for it."""
+    guards(max_users=2)
+    account.deactivate(account.ids[10:12])
+    with pytest.raises(AirflowFailException, match=rf"no room in the caps \(id {account.ids[0]}\)"):
+        account.plan(account.ids[:1])
+
+
+def test_named_users_who_are_postponed_are_told_by_id(account, guards, caplog, capfd):
+    caplog.set_level("INFO")
+    guards(max_users=2)
+    planned = account.plan(account.ids[:3])
+    (later,) = set(account.ids[:3]) - set(planned)
+    assert f"User {later} is not on the plan: no room in the caps" in logged(caplog, capfd)
+
+
 def test_what_other_runs_have_changed_leaves_less_room(account, guards):
     guards(max_users=3)
     account.deactivate(account.ids[10:12])
@@ -367,6 +383,19 @@ def test_what_other_runs_have_changed_leaves_less_room(account, guards):
     assert len(planned) == 1
     plan = str(account.folder("p") / "plan.json")
     assert account.rehearse("w", plan=plan)["users"] == {planned[0]: "dry_run"}
+
+
+@pytest.mark.parametrize(("disabled", "planned"), [(5, 5), (30, 6), (14, 10)])
+def test_a_plan_that_gives_access_back_fits_the_caps_of_what_there_is_afterwards(account, disabled, planned):
+    """Of 56 enabled users; the percentage counts those who are enabled by the plan, and no others."""
+    for user_id in account.ids[:disabled]:
+        account.server.account.edit_user(user_id, enabled=False)
+    account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
+    asked = {"users": account.ids[:disabled], "to": {"enabled": True}, "reason": "came back", "ticket": "SEC-1"}
+    made = account.run(AhaPlanAccessOperator, "p", **asked)
+    assert made["counts"]["planned"]["named"] == planned
+    assert made["counts"]["postponed"] == disabled - planned
+    assert account.rehearse(plan=made["plan_path"])["outcomes"] == {"dry_run": planned}
 
 
 def test_a_larger_plan_is_made_and_carried_out_by_dag_code_only(account, guards):

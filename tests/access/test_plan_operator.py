@@ -58,6 +58,7 @@ def test_the_result_is_small_and_holds_no_personal_data(base, aha_default):
         ),
         "plan_sha256": written.sha256,
         "counts": written.counts,
+        "sandbox": True,
     }
     assert len(written.rows) > 5
     text = json.dumps(result)
@@ -308,6 +309,12 @@ def test_exclusions_keep_access_from_being_taken_and_protected_lists_from_any_ch
             plan(**arguments, exclusions=str(exclusions))
     else:
         assert len(rows_of(base, plan(**arguments, exclusions=str(exclusions)))) == 1
+
+
+def test_more_than_the_caps_allow_is_refused_to_a_form_and_not_silently_left_out(base, aha_default):
+    people = [user["id"] for user in aha_default.account.users() if user["enabled"] and not user["administrator"]]
+    with pytest.raises(AirflowFailException, match=r"1 of those who were named .*no room in the caps \(id \d+\)"):
+        plan(base_path=str(base), users=people[:4], to={"enabled": False}, max_users=3, **WHY)
 
 
 def test_a_protected_user_s_name_is_not_changed_either(base, aha_default):

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_aha.flow import may_write
 from airflow_provider_aha.operators.guards import GUARDS
 from airflow_provider_aha.operators.writes import AhaWriteOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
@@ -369,4 +370,22 @@ def test_scheduled_dags_have_no_form_and_say_that_they_stay_dry(parse, name):
     dag = parse(DAGS / f"{name}.py").dags[name]
     assert dag.params.dump() == {}
     assert "aha_writes_enabled" in dag.doc_md
-    assert "before\n3.1 can't ask a person" in dag.doc_md
+    assert "Airflow before 3.1 can't ask a person" in dag.doc_md
+
+
+@pytest.mark.parametrize(
+    ("enabled", "sandbox", "guards", "writes", "sentence"),
+    [
+        ("True", "True", "{}", True, ""),
+        ("True", "False", '{"approvers": ["bob"]}', True, ""),
+        ("True", "False", "{}", False, "names approvers: this stays a dry run"),
+        ("True", "None", "{}", False, "names approvers: this stays a dry run"),
+        ("False", "True", '{"approvers": ["bob"]}', False, "aha_writes_enabled is not true: this stays a dry run"),
+    ],
+)
+def test_a_scheduled_run_stays_dry_where_nobody_is_named_who_may_approve(
+    variables, everything_logged, enabled, sandbox, guards, writes, sentence
+):
+    variables(guards=guards)
+    assert may_write(enabled, sandbox) is (writes and AIRFLOW_V_3_1_PLUS)
+    assert (sentence if AIRFLOW_V_3_1_PLUS else "needs Airflow 3.1 or newer") in everything_logged()

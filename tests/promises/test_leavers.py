@@ -306,9 +306,14 @@ class Case:
             folder = RunFolder(self.location, account, run)
             entry = register(folder, at, ids, "taken", by_policy=mode == "policy")
             for user_id in ids:
-                event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "approval_mode": mode, "class": "left"}
+                event: dict[str, Any] = {
+                    "event_id": uuid.uuid4().hex,
+                    "user_id": user_id,
+                    "approval_mode": mode,
+                    "class": "left",
+                }
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
-                outcome = {
+                outcome: dict[str, Any] = {
                     "answered_at": iso(at),
                     "outcome": "deactivated",
                     "proof": 4,

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_aha.access.plan.plan import load_decisions, load_plan
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
@@ -87,7 +88,8 @@ class Company:
 
     def write(self, **arguments: Any) -> Any:
         """Judge as a write would; nothing is sent."""
-        return self.run(AhaDeactivateUsersOperator, dry_run=True, max_percent=100, **arguments)
+        operator = AhaCarryOutPlanOperator if "plan" in arguments else AhaDeactivateUsersOperator
+        return self.run(operator, dry_run=True, max_percent=100, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_a_write_of_what_was_planned_otherwise_is_blocked(company, case, tmp_pat
 @by_name([case for case in SHARED if "cap" in case])
 def test_of_two_caps_the_stricter_one_holds(company, case, tmp_path, monkeypatch):
     arguments = given_by(case, tmp_path, monkeypatch)
-    assert AhaDeactivateUsersOperator(task_id="t", **arguments).guards().caps.max_users == case["cap"]
+    assert AhaDeactivateUsersOperator(task_id="t", users=[], **arguments).guards().caps.max_users == case["cap"]
 
 
 @by_name(READS)

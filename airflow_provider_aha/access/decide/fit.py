@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_aha.access.plan.caps import Caps
-from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, PlanRow
+from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, PlanRow, users_afterwards
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class Budget:
 
         :param enabled: enabled users of the account.
         """
-        return self.caps.allowed(enabled) - len(set(self.recent))
+        return self._room(self.recent, enabled)
+
+    def _room(self, recent: Collection[str], enabled: int) -> int:
+        return self.caps.allowed(enabled) - len(set(recent))
 
     def header(self, rows: Sequence[PlanRow], enabled: int) -> dict[str, Any]:
         """Describe the budget for the record of a plan.
@@ -41,10 +44,12 @@ class Budget:
         :param enabled: enabled users of the account.
         :return: caps and counts; ``over`` is by how many users the plan is too large to be carried out.
         """
+        enabled = users_afterwards(enabled, rows)
         over = 0
         for is_left, recent in ((True, self.recent_left), (False, self.recent)):
-            ids = {row.user_id for row in rows if (row.user_class == LEFT) is is_left}
-            over = max(over, len(ids.union(recent)) - self.caps.allowed(enabled) if ids else 0)
+            wanted = {row.user_id for row in rows if (row.user_class == LEFT) is is_left}
+            if wanted:
+                over = max(over, len(wanted - set(recent)) - self._room(recent, enabled))
         return {
             "max_users": self.caps.max_users,
             "max_percent": self.caps.max_percent,
@@ -60,13 +65,23 @@ def postponed(rows: Sequence[PlanRow], budget: Budget, enabled: int) -> frozense
     People who left are never postponed. Of the others those come first who were named, then those whom the plan
     before has postponed, then those who haven't been seen for longest.
 
-    :param rows: everybody who should lose access.
+    :param rows: everybody whose access should change.
     :param budget: how many may.
     :param enabled: enabled users of the account.
     :return: ids.
     """
-    if not budget.fits:
-        return frozenset()
+    later: frozenset[str] = frozenset()
+    while budget.fits:
+        # Fewer who get access back leave less room, since the percentage counts them.
+        kept = [row for row in rows if row.user_id not in later]
+        found = _without_room(rows, budget, users_afterwards(enabled, kept))
+        if len(found) <= len(later):
+            break
+        later = found
+    return later
+
+
+def _without_room(rows: Sequence[PlanRow], budget: Budget, enabled: int) -> frozenset[str]:
     recent, waiting = set(budget.recent), set(budget.waiting)
     room = budget.room(enabled)
 

@@ -65,7 +65,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 # What a plan does to its users; the words of the evidence go by it.
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
-AS_WANTED, GONE, NOT_OURS = "already_as_wanted", "gone", "not_proven"
+AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -463,6 +463,17 @@ class Decision:
         return self.facts.get("plan_sha256")
 
 
+def users_afterwards(enabled: int, rows: Sequence[PlanRow]) -> int:
+    """Return of how many users the percentage of the caps is taken.
+
+    What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
+
+    :param enabled: enabled users of the account.
+    :param rows: the rows that are carried out.
+    """
+    return enabled + sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
+
+
 def decision_of(
     plan: Plan,
     *,
@@ -493,12 +504,10 @@ def decision_of(
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
     rows = [row for row in plan.rows if row.user_id not in strike_out]
-    # What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
-    back = sum(row.access == GIVEN and row.before.get("enabled") is False for row in rows)
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
-        enabled_users=plan.enabled_users + back,
+        enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],
         facts={
