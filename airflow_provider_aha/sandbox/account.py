@@ -342,7 +342,8 @@ class Account:
         :raises NotFoundError: when there is none.
         """
         with self.lock:
-            self._store(user_id, self.user(user_id) | copy.deepcopy(fields))
+            # Nothing changes a record in place, so the new one may share with the old.
+            self._store(user_id, self._peek(user_id) | copy.deepcopy(fields))
             return self.user(user_id)
 
     def add_user(self, *, position: int | None = None, **fields: Any) -> Json:

@@ -137,7 +137,7 @@ class Played:
             "dag_run": SimpleNamespace(
                 run_type="scheduled", triggering_user_name=None, run_id=self.run_id, conf={}
             ),
-            "params": {},
+            "params": self.dag.params.dump(),
             "run_id": self.run_id,
             "var": SimpleNamespace(value=self.variables),
             "outlet_events": _Events(),

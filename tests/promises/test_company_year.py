@@ -2,11 +2,12 @@
 
 The year is written down in ``company_year.yaml``; its head says how it is read, and a further person is a further
 entry there. Each day the tasks of the DAG ``aha_offboard_leavers`` run against a sandbox over sockets, with a clock
-of the year's own, no pacing and records on the local disk. What was done is what the sandbox carried out, not what
-the evidence says.
+of the year's own, no pacing, and records on the local disk, which nobody waits for. What was done is what the
+sandbox carried out, not what the evidence says.
 """
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ FILE = Path(__file__).parent / "company_year.yaml"
 DAG_ID = "aha_offboard_leavers"
 APPROVER = {"id": "7", "name": "Cora Cross"}
 POLICY, APPROVAL = "policy", "approval"
+# No task looks back longer.
+LOOKED_BACK = timedelta(days=100)
 # When the tasks of a day run; those that aren't named come at three minutes past five, or after the answer.
 CLOCK = {"extract": (5, 1), "plan": (5, 2)}
 
@@ -79,11 +82,29 @@ class Year:
         self._base = base
         self._questions = questions
         self._set_variable = set_variable
+        self._back: set[str] = set()
         self._offboard, self._extract = load_dag(DAG_ID), load_dag("aha_extract")
 
     def live(self) -> None:
         for day in self.company.days():
             self.days[day] = self._live(day)
+            self._date_files(day)
+            self._archive(day - LOOKED_BACK)
+
+    def _date_files(self, day: date) -> None:
+        """Give what a day has written the day's date: a disk has a clock of its own, which nobody sets here."""
+        moment = datetime(day.year, day.month, day.day, 13, 1, tzinfo=UTC).timestamp()
+        for folder in self._runs(day):
+            for path in folder.rglob("*"):
+                os.utime(path, (moment, moment))
+
+    def _archive(self, day: date) -> None:
+        """Put the runs of a day away: nobody looks at them any more, and each later day would take longer."""
+        for folder in self._runs(day):
+            folder.rename(self._base.parent / f"{folder.parent.name} {folder.name}")
+
+    def _runs(self, day: date) -> list[Path]:
+        return list(self._base.glob(f"*/account=*/dag=*/run=scheduled__{day}"))
 
     def _live(self, day: date) -> Day:
         company, found = self.company, Day()
@@ -117,11 +138,21 @@ class Year:
         }
 
     def _confirm(self, day: date, found: Day) -> None:
-        """Run the task that looks who came back, which is another DAG's."""
-        run = Played(self._extract, f"scheduled__{day}", {})
+        """Run the task that looks who came back, which is another DAG's; on most days there is nothing to see.
+
+        It reads the records of 90 days, so it runs when somebody who was disabled is enabled since yesterday, and
+        once in a month, to raise no alarm.
+        """
+        written = {write.user_id for write in self.company.account.writes}
+        back = {user_id for user_id in written if self.company.account.user(user_id)["enabled"]}
+        known, self._back = self._back, back
+        if back <= known and day.day != 1:
+            return
+        run = Played(self._extract, f"scheduled__{day}", self.variables())
         run.run("confirm")
         if error := run.errors.get("confirm"):
             found.came_back = set(re.findall(r"\b\d{19}\b", str(error)))
+            assert found.came_back, error
 
     def _read_plan(self, run: Played, found: Day) -> None:
         made = run.returned.get("plan")
@@ -147,7 +178,10 @@ class Year:
             found.struck_out |= set(struck_out)
             event = {
                 "chosen_options": ["Reject" if ids <= set(struck_out) else "Approve"],
-                "params_input": {"strike_out": struck_out},
+                "params_input": {
+                    "strike_out": struck_out,
+                    "strike_reason": "still works here" if struck_out else None,
+                },
                 "responded_at": datetime.now(UTC),
                 "responded_by_user": APPROVER,
             }
@@ -177,6 +211,8 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
         patch.setattr(
             "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **asked: questions.append(asked)
         )
+        # What a machine loses when it stops isn't this test's subject.
+        patch.setattr(os, "fsync", lambda _: None)
         company = Company.read(FILE, folder, clock.move_to)
         with SandboxServer(account=company.account) as server:
             patch.setenv("AIRFLOW_CONN_AHA_DEFAULT", json.dumps(connection | {"port": server.port}))
@@ -220,8 +256,17 @@ def differences(year: Year, person: Person) -> list[str]:
         if what == "asked":
             got = [day for day in got if day not in expected["may_be_asked"]]
         if what != "may_be_asked" and wanted != got:
-            lines.append(f"{person.name} ({person.story}): {what} expected {spans(wanted)}, found {spans(got)}")
+            why = _why_asked(year, person, [day for day in got if day not in wanted]) if what == "asked" else ""
+            lines.append(
+                f"{person.name} ({person.story}): {what} expected {spans(wanted)}, found {spans(got)}{why}"
+            )
     return [*lines, *_marks(year, person, expected)]
+
+
+def _why_asked(year: Year, person: Person, days: list[date]) -> str:
+    """Say what the plan gives as the reason for a question that nobody expected."""
+    rows = [year.days[day].decisions.get(person.ids[0], {}) for day in days[:1]]
+    return "".join(f", because {row.get('asked_because')}" for row in rows)
 
 
 def expectation(year: Year, person: Person) -> dict[str, Any]:
