@@ -23,6 +23,7 @@ from airflow_provider_aha.store.store import Location
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
 from tests.chaos.targets import outcomes_of
+from tests.chaos.writing import MINUTES_OFF, check_evidence, clock_off
 from tests.push.conftest import World as Pushes
 from tests.push.conftest import mapping, users
 
@@ -102,9 +103,8 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
     account = arena.new_account(chance)
     # Where a file can't be created only once, there are no records.
     store = Store(chance, arena.folder, (PUTS, PUTS, "file"))
-    before = {user["id"]: bool(user["enabled"]) for user in account.users()}
     owner = str(account.owner(arena.aha.key)["id"])  # type: ignore[index]
-    wanted = chance.sample(account.user_ids, min(chance.randint(1, 5), len(before)))
+    wanted = chance.sample(account.user_ids, min(chance.randint(1, 5), len(account)))
     with arena.client(chance) as client:
         decision = decide(client, wanted, {"enabled": False}, action="deactivate", facts={})
         for number in (1, 2, 3, 4):
@@ -113,7 +113,7 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
             arena.aha.forget_requests()
             run = Run("d", "r1", "t", number, "ann")
             folder = RunFolder(store.location(), chaos.ACCOUNT, run)
-            with store.failing() if number < 4 else nullcontext():
+            with store.failing() if number < 4 else nullcontext(), clock_off(chance.choice(MINUTES_OFF)):
                 try:
                     carry_out(
                         client,
@@ -135,9 +135,9 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
                 assert list(Path(folder.path).glob(f"events/{user_id}/*")), (
                     f"{user_id} was written without a record"
                 )
-    found = chaos.evidence(arena, folder)
+    found = chaos.evidence_of(arena, folder)
     assert {row["user_id"] for row in found} == set(wanted)
-    chaos.check_evidence(found, before, account, wanted)
+    check_evidence(found, account, wanted)
 
 
 def push_to_a_file(chance: random.Random, arena: chaos.Arena) -> None:
