@@ -311,6 +311,12 @@ def test_exclusions_keep_access_from_being_taken_and_protected_lists_from_any_ch
         assert len(rows_of(base, plan(**arguments, exclusions=str(exclusions)))) == 1
 
 
+def test_more_than_the_caps_allow_is_refused_to_a_form_and_not_silently_left_out(base, aha_default):
+    people = [user["id"] for user in aha_default.account.users() if user["enabled"] and not user["administrator"]]
+    with pytest.raises(AirflowFailException, match=r"1 of those who were named .*no room in the caps \(id \d+\)"):
+        plan(base_path=str(base), users=people[:4], to={"enabled": False}, max_users=3, **WHY)
+
+
 def test_a_protected_user_s_name_is_not_changed_either(base, aha_default):
     user = user_of(aha_default)
     with pytest.raises(AirflowFailException, match="protected id"):

@@ -41,6 +41,7 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
         "planned_sole_owners": 0,
         "seen_after_leave": 0,
         "spared": {},
+        "postponed": 0,
     }
     known = {
         "account": "acme",
@@ -54,6 +55,8 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
         "counts": counts,
         "unresolved": list(unresolved),
         "protects_nobody": [],
+        "caps": None,
+        "blocked": [],
         "notes": [],
     }
     return Plan("/p/plan.json", "ab" * 32, {**known, **header}, rows)
@@ -111,17 +114,25 @@ def test_a_long_list_of_roles_and_workspaces_is_cut_and_says_so():
 
 def test_the_question_says_who_why_and_what_goes_with_it():
     asked = row(
-        reviewer="Rita Reviewer", note="moved to sales", sole_owner_of=["Platform", "Data"], seen_after_leave=True
+        reviewer="Rita Reviewer",
+        note="moved to sales",
+        sole_owner_of=["Platform", "Data"],
+        seen_after_leave=True,
+        asked_because="no end date",
     )
-    text = question(plan(asked, asked_by="carol"), "ann")
+    text = question(plan(asked, asked_by="carol", blocked=[{"user_id": "77", "reason": "protected_id"}]), "ann")
     for words in (
         "**Approve** disables these users in Aha!",
         "Started by: ann. Another person has to approve it.",
         "- Reason: left the project",
         "- Ticket: OPS-1",
         "- Asked for by: carol",
+        "**1 user left, and the access stays, because a guard holds it:** 77 (protected id)",
         "| 9 | Ann Example | ann@example.com | disable: no login any more |",
-        "left the project: named by id; seen after leaving; decided by Rita Reviewer; note: moved to sales",
+        (
+            "left the project: named by id; seen after leaving; asked because: no end date; decided by Rita "
+            "Reviewer; note: moved to sales"
+        ),
         "Owner in Platform, Viewer in Data, Mobile, paid seat",
         "2026-03-01T09:00:00.000Z",
         "| Platform, Data |",

@@ -653,7 +653,7 @@ class _Names:
                     "asked": who,
                     "reason": reason,
                     "ids": ids,
-                    "must_fix": self._nobody_planned if reason == NO_ROOM else _must_fix(rule, reason),
+                    "must_fix": self._must_fix(rule, reason),
                 }
                 for who, reason, ids in asked
                 if reason
@@ -673,12 +673,14 @@ class _Names:
             return GONE if rule.origin == RECORD else "unknown"
         return self.settled.get(user_id) or self._spared.get(user_id)
 
-
-def _must_fix(rule: NamedRule, reason: str) -> bool:
-    """Tell whether a person must put a name right before anything is done."""
-    if rule.origin == FORM:
-        return reason not in (AS_WANTED, GONE)
-    return rule.origin == RULES and reason in _NOBODY
+    def _must_fix(self, rule: NamedRule, reason: str) -> bool:
+        """Tell whether a person must put a name right before anything is done."""
+        if rule.origin == FORM:
+            # Nor is there a next plan in which somebody who was postponed would come first.
+            return reason not in (AS_WANTED, GONE)
+        if reason == NO_ROOM:
+            return self._nobody_planned
+        return rule.origin == RULES and reason in _NOBODY
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _REASONS = {
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
-    "no_room_in_the_caps": "postponed: ask again when the caps leave room",
+    "no_room_in_the_caps": "more than the caps allow within seven days: name fewer, or ask again later",
     "gone": "not in the account any more",
     "not_proven": "nothing proves that the run took the access: look who did",
     "changed_since": "was changed since, so it is left alone",
@@ -82,6 +82,9 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     for sentence in plan.header["protects_nobody"]:
         yield f"**{_plain(sentence)}**\n"
     yield from _caps(plan)
+    if blocked := header["blocked"]:
+        named = ", ".join(f"{_plain(one['user_id'])} ({_plain(_words(one['reason']))})" for one in blocked)
+        yield f"**{_users(len(blocked))} left, and the access stays, because a guard holds it:** {named}\n"
     if counts["seen_after_leave"]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
@@ -96,9 +99,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     for note in header["notes"]:
         yield f"- {_plain(note)}"
     if counts["spared"]:
-        spared = ", ".join(
-            f"{_plain(reason.replace('_', ' '))} {count}" for reason, count in counts["spared"].items()
-        )
+        spared = ", ".join(f"{_plain(_words(reason))} {count}" for reason, count in counts["spared"].items())
         yield f"\nLeft alone: {spared}."
     yield f"\nFacts as of {header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
 
@@ -111,7 +112,7 @@ def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         reason = str(entry["reason"])
         ids = [f"id {_plain(one)}" for one in entry["ids"] if one != entry["asked"]]
         who = ", ".join([_plain(entry["asked"]), *ids])
-        yield f"- {who}: {_plain(_REASONS.get(reason, reason.replace('_', ' ')))}"
+        yield f"- {who}: {_plain(_REASONS.get(reason, _words(reason)))}"
     yield ""
 
 
@@ -164,6 +165,8 @@ def _why(row: PlanRow) -> str:
     parts = [row.detail if row.rule == row.user_class else f"{row.rule}: {row.detail}"]
     if row.seen_after_leave:
         parts.append("seen after leaving")
+    if row.asked_because:
+        parts.append(f"asked because: {row.asked_because}")
     if row.reviewer:
         parts.append(f"decided by {row.reviewer}")
     if row.note:
@@ -248,6 +251,10 @@ def _rights(names: Sequence[str]) -> str:
 
 def _right(name: str) -> str:
     return name.removeprefix("administer_")
+
+
+def _words(reason: object) -> str:
+    return str(reason).replace("_", " ")
 
 
 def _users(count: int) -> str:
