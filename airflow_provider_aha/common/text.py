@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 # Characters that show nothing, or turn the text around them: control, zero width, direction.
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
@@ -43,6 +41,9 @@ def script_json(value: Any) -> bytes:
 
     :param value: what JSON can hold.
     """
+    # A hook reads text too, and a DAG file that is parsed loads hooks.
+    import orjson
+
     body = orjson.dumps(value)
     for text, escaped in _IN_SCRIPT.items():
         body = body.replace(text.encode(), escaped)

@@ -216,8 +216,8 @@ class Load:
     :param loaded_at: when it was written, or queried.
     :param sha256: hash of its bytes.
     :param rows: how many rows it had.
-    :param covered: how many enabled users have an address that it covers.
-    :param matched: how many of these it knows.
+    :param covered: how many enabled users had an address that it, or another roster of the plan, covered.
+    :param matched: how many of these they knew.
     """
 
     name: str
@@ -368,24 +368,6 @@ class Roster:
                 f"has {self.rows} rows, the last one had {previous.rows}: more than 5 % are gone. {self.acceptable}"
             )
 
-    def check_matches(self, covered: int, matched: int, previous: Load | None) -> None:
-        """Refuse a roster that knows suddenly fewer of the account's users.
-
-        :param covered: enabled users with an address that it covers.
-        :param matched: how many of these it knows.
-        :param previous: the last accepted load.
-        :raises AhaSnapshotError: when it does.
-        """
-        if not covered:
-            raise _refused("covers no user of the account: look at roster.domains")
-        share = matched / covered
-        before = previous.matched / previous.covered if previous and previous.covered else 0.0
-        if share < before * _KEPT and not self.is_accepted:
-            raise _refused(
-                f"knows {share:.0%} of the enabled users that it covers, the last one knew {before:.0%}. "
-                f"{self.acceptable}"
-            )
-
     @property
     def is_accepted(self) -> bool:
         """Whether somebody has said that this load is right, however different it is."""
@@ -427,17 +409,30 @@ class Rosters:
         """
         return not self.knows(address) and any(roster.resembles(address) for roster in self.each)
 
-    def check_matches(self, covered: int, matched: int) -> None:
-        """Refuse rosters that know hardly any of the account's users.
+    def check_matches(self, covered: int, matched: int, previous: Sequence[Load | None]) -> None:
+        """Refuse rosters that know hardly any of the account's users, or suddenly fewer.
 
         :param covered: enabled users with an address that one of them covers.
         :param matched: how many of these one of them knows.
+        :param previous: the last accepted load of each.
         :raises AhaSnapshotError: when they do.
         """
-        if matched < covered * _LEAST_MATCHED and not any(roster.is_accepted for roster in self.each):
+        if not covered:
+            raise _refused("covers no user of the account: look at roster.domains")
+        if any(roster.is_accepted for roster in self.each):
+            return
+        acceptable = self.each[0].acceptable
+        if matched < covered * _LEAST_MATCHED:
             raise _refused(
                 f"knows only {matched} of the {covered} enabled users with an address that it covers: look at "
-                f"roster.emails and roster.domains. {self.each[0].acceptable}"
+                f"roster.emails and roster.domains. {acceptable}"
+            )
+        share = matched / covered
+        before = max((load.matched / load.covered for load in previous if load and load.covered), default=0.0)
+        if share < before * _KEPT:
+            raise _refused(
+                f"knows {share:.0%} of the enabled users that it covers, the last one knew {before:.0%}. "
+                f"{acceptable}"
             )
 
 

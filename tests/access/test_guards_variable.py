@@ -359,6 +359,22 @@ def test_a_plan_is_made_to_fit_the_caps_and_can_be_carried_out(account, guards, 
     assert done["users"] == dict.fromkeys(planned, "dry_run")
 
 
+def test_a_plan_of_named_users_for_whom_the_caps_leave_no_room_fails_and_names_them(account, guards):
+    """Nothing would be asked and nothing done, and somebody waits for it."""
+    guards(max_users=2)
+    account.deactivate(account.ids[10:12])
+    with pytest.raises(AirflowFailException, match=rf"no room in the caps \(id {account.ids[0]}\)"):
+        account.plan(account.ids[:1])
+
+
+def test_named_users_who_are_postponed_are_told_by_id(account, guards, caplog, capfd):
+    caplog.set_level("INFO")
+    guards(max_users=2)
+    planned = account.plan(account.ids[:3])
+    (later,) = set(account.ids[:3]) - set(planned)
+    assert f"User {later} is not on the plan: no room in the caps" in logged(caplog, capfd)
+
+
 def test_what_other_runs_have_changed_leaves_less_room(account, guards):
     guards(max_users=3)
     account.deactivate(account.ids[10:12])

@@ -313,7 +313,7 @@ def test_exclusions_keep_access_from_being_taken_and_protected_lists_from_any_ch
 
 def test_more_than_the_caps_allow_is_refused_to_a_form_and_not_silently_left_out(base, aha_default):
     people = [user["id"] for user in aha_default.account.users() if user["enabled"] and not user["administrator"]]
-    with pytest.raises(AirflowFailException, match=r"1 of those who were named .*over the caps \(id \d+\)"):
+    with pytest.raises(AirflowFailException, match=r"1 of those who were named .*no room in the caps \(id \d+\)"):
         plan(base_path=str(base), users=people[:4], to={"enabled": False}, max_users=3, **WHY)
 
 

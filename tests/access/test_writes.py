@@ -406,6 +406,17 @@ def test_what_was_done_within_seven_days_counts(world) -> None:
     world.carry_out(world.decide(world.people[6:12]), "r3", now=world.now + timedelta(days=7, minutes=1))
 
 
+@pytest.mark.parametrize("classes", [("unused", "left"), ("left", "unused")])
+def test_reclaimed_seats_hold_up_nobody_who_left_nor_the_other_way_round(world, classes) -> None:
+    used_up, other = classes
+    facts = {"accessed_at": "2099-01-01T00:00:00Z"}
+    world.carry_out(world.decide(world.people[:11], user_class=used_up, **facts))
+    decision = world.decide(world.people[11:13], user_class=other, **facts)
+    assert set(world.outcomes(decision, "r2").values()) == {"deactivated"}
+    with pytest.raises(AhaGuardError, match="after 11 within"):
+        world.carry_out(world.decide(world.people[13:14], user_class=used_up, **facts), "r3")
+
+
 def test_who_is_changed_again_counts_once(world) -> None:
     world.carry_out(world.decide(world.people[:6]))
     for user_id in world.people[:6]:

@@ -97,6 +97,11 @@ def test_a_key_that_was_typed_into_another_field_is_refused_and_not_repeated(con
     assert KEY not in refusal(config.from_connection, **given)
 
 
+@pytest.mark.parametrize("host", [KEY[:40], f"{KEY[:40]}.aha.io", f"{KEY[:40]}.use3.aha.io"])
+def test_a_key_that_could_be_a_host_is_asked_of_no_name_server(host):
+    assert KEY[:40] not in refusal(ClientConfig.from_connection, host=host, password="the-real-key")
+
+
 def test_what_was_given_is_described():
     kinds = [kind_of(one) for one in ("Ann", True, 7, 7.5, ["a"], {"a": 1}, None)]
     assert kinds[:4] == ["a text of 3 characters", "true or false", "a number", "a number"]

@@ -99,7 +99,10 @@ def parquet(tmp_path: Path, columns: dict[str, Any], **options: Any) -> Path:
 def test_one_value_a_billion_times_is_refused_by_the_footer(tmp_path):
     path = parquet(tmp_path, {"work_email": pa.repeat(pa.scalar("ann@example.com"), 1_000_001)})
     assert path.stat().st_size < MB
+    tracemalloc.start()
     assert "more than 1,000,000 rows" in refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < MB
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("store_schema", [True, False], ids=["as a dictionary", "as text"])

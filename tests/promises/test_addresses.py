@@ -46,6 +46,16 @@ def test_an_address_that_was_read_is_compared_as_itself(case):
 
 
 @pytest.mark.parametrize(
+    "part", ["xmpp:u3@example.org", "Email:u3@example.org", "none", "u3@", "https://example.org"]
+)
+def test_a_part_that_is_no_address_refuses_the_cell_whatever_is_beside_it(part):
+    for cell in (f"user3@example.com;{part}", f"{part} user3@example.com", [part, "user3@example.com"]):
+        if cell != ["none", "user3@example.com"]:
+            with pytest.raises(ValueError, match="no address"):
+                read_addresses(cell)
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ("user3@münchen.example", "USER3@XN--MNCHEN-3YA.example"),

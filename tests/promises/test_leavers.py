@@ -313,7 +313,7 @@ class Case:
                     "class": "left",
                 }
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
-                outcome = {
+                outcome: dict[str, Any] = {
                     "answered_at": iso(at),
                     "outcome": "deactivated",
                     "proof": 4,

@@ -64,7 +64,8 @@ class Events:
         """
         try_number, n, kind, *rest = event
         self._written += 1
-        own, body = f"{self._written:032x}", b"{"
+        # Names that sort the other way round than the events came: no name may decide in place of try and number.
+        own, body = f"{16**31 - self._written:032x}", b"{"
         if kind == "unreadable":
             kind, name = rest
             own = unique(name) if kind == "intent" else own

@@ -298,7 +298,7 @@ def test_every_answer_says_that_it_is_a_sandbox_and_what_the_limits_are(api):
     for path in ("/me", "/nothing", "/users/1"):
         headers = api.get(path).headers
         assert headers["X-Aha-Sandbox"] == "1"
-        assert headers["X-Request-Id"].startswith("sandbox-")
+        assert headers["X-Request-Id"].startswith("request-")
         assert all(f"X-Ratelimit-{name}" in headers for name in ("Limit", "Remaining", "Reset"))
     for path in ("/_sandbox/state", "/_sandbox/nothing"):
         assert api.get(path).headers["X-Aha-Sandbox"] == "1"

@@ -61,6 +61,7 @@ from airflow_provider_aha.access.plan.plan import (
     GONE,
     LEFT,
     NAMED,
+    NO_ROOM,
     NOT_OURS,
     PLAN_VERSION,
     PLANNED,
@@ -355,7 +356,7 @@ def build_plan(
     rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
     later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
-    judging.names.postponed = later
+    judging.names.note_postponed(later, nobody_planned=not rows)
     decisions = _decisions(judging.users, judging.is_administrator, verdicts, owners, later)
     own = (entry for entry in policy.protect_patterns.entries if entry.text not in SERVICE_ACCOUNT_PATTERNS)
     listed = [*policy.protected.entries, *own]
@@ -496,35 +497,25 @@ class _Judging:
 
     def _match(self, rosters: Rosters, before: Carried) -> list[dict[str, Any]]:
         """Check that the rosters are about these users, and return what the header says of them."""
-        covered, matched = Counter[str](), Counter[str]()
-        everything = ""
+        covered = matched = 0
         for _, email, folded in _addresses(self.enabled):
-            address = spelled(email)
-            for roster in rosters.each:
-                if roster.covers(folded):
-                    covered[roster.spec.name] += 1
-                    matched[roster.spec.name] += roster.knows(address) or roster.resembles(address)
             if rosters.covers(folded):
-                covered[everything] += 1
-                matched[everything] += rosters.knows(address) or rosters.resembles(address)
-        headers = [_roster_header(roster, covered, matched, before) for roster in rosters.each]
-        rosters.check_matches(covered[everything], matched[everything])
-        self._covered = covered[everything]
-        return headers
+                address = spelled(email)
+                covered += 1
+                matched += rosters.knows(address) or rosters.resembles(address)
+        self._covered = covered
+        rosters.check_matches(covered, matched, [before.loads.get(one.spec.name) for one in rosters.each])
+        return [_roster_header(roster, covered, matched) for roster in rosters.each]
 
 
-def _roster_header(
-    roster: Roster, covered: Mapping[str, int], matched: Mapping[str, int], before: Carried
-) -> dict[str, Any]:
-    name = roster.spec.name
-    roster.check_matches(covered[name], matched[name], before.loads.get(name))
+def _roster_header(roster: Roster, covered: int, matched: int) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": roster.spec.name,
         "loaded_at": _iso(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
-        "covered": covered[name],
-        "matched": matched[name],
+        "covered": covered,
+        "matched": matched,
     }
 
 
@@ -572,7 +563,7 @@ class _Names:
         self._by_email: dict[str, list[tuple[str, str]]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._spared: dict[str, str] = {}
-        self.postponed: Collection[str] = ()
+        self._nobody_planned = False
         if self._rules:
             self._find(users)
         self.settled = {
@@ -645,6 +636,11 @@ class _Names:
         if user_id in self._shown:
             self._spared[user_id] = str(verdict.spared_by)
 
+    def note_postponed(self, later: frozenset[str], *, nobody_planned: bool) -> None:
+        """Remember for whom the caps leave no room; where they leave none at all, a person must hear of it."""
+        self._spared |= dict.fromkeys(later & self._shown.keys(), NO_ROOM)
+        self._nobody_planned = nobody_planned
+
     def unresolved(self) -> list[dict[str, Any]]:
         """Return who was asked for, but isn't planned, with the reason, and whether a person must put it right."""
         found = []
@@ -657,7 +653,7 @@ class _Names:
                     "asked": who,
                     "reason": reason,
                     "ids": ids,
-                    "must_fix": _must_fix(rule, reason),
+                    "must_fix": self._must_fix(rule, reason),
                 }
                 for who, reason, ids in asked
                 if reason
@@ -675,17 +671,16 @@ class _Names:
     def _reason(self, rule: NamedRule, user_id: str) -> str | None:
         if user_id not in self._shown:
             return GONE if rule.origin == RECORD else "unknown"
-        if rule.origin == FORM and user_id in self.postponed:
-            # There is no next plan in which the user would come first.
-            return "over_the_caps"
         return self.settled.get(user_id) or self._spared.get(user_id)
 
-
-def _must_fix(rule: NamedRule, reason: str) -> bool:
-    """Tell whether a person must put a name right before anything is done."""
-    if rule.origin == FORM:
-        return reason not in (AS_WANTED, GONE)
-    return rule.origin == RULES and reason in _NOBODY
+    def _must_fix(self, rule: NamedRule, reason: str) -> bool:
+        """Tell whether a person must put a name right before anything is done."""
+        if rule.origin == FORM:
+            # Nor is there a next plan in which somebody who was postponed would come first.
+            return reason not in (AS_WANTED, GONE)
+        if reason == NO_ROOM:
+            return self._nobody_planned
+        return rule.origin == RULES and reason in _NOBODY
 
 
 @dataclass(frozen=True)

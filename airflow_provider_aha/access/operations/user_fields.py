@@ -213,20 +213,26 @@ def may_have_disabled(row: Mapping[str, Any]) -> bool:
     """Tell whether a run disabled a user, or may have done it.
 
     :param row: a row of evidence.
-    :raises ValueError: when the row holds no JSON where it should.
+    :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
-    return row["proof"] >= UNANSWERED and "enabled" in gives_back(wanted, before)
+    return _may_have_done(row) and "enabled" in gives_back(wanted, before)
 
 
 def may_have_enabled(row: Mapping[str, Any]) -> bool:
     """Tell whether a run enabled a user, or may have done it, by an update of any kind.
 
     :param row: a row of evidence.
-    :raises ValueError: when the row holds no JSON where it should.
+    :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
-    return row["proof"] >= UNANSWERED and wanted is True and before is not True
+    return _may_have_done(row) and wanted is True and before is not True
+
+
+def _may_have_done(row: Mapping[str, Any]) -> bool:
+    if row["proof"] is None:
+        raise ValueError("a row of evidence without proof")
+    return int(row["proof"]) >= UNANSWERED
 
 
 def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

@@ -65,7 +65,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 # What a plan does to its users; the words of the evidence go by it.
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
-AS_WANTED, GONE, NOT_OURS = "already_as_wanted", "gone", "not_proven"
+AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:

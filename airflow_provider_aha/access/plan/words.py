@@ -28,13 +28,13 @@ _REASONS = {
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
+    "no_room_in_the_caps": "more than the caps allow within seven days: name fewer, or ask again later",
     "gone": "not in the account any more",
     "not_proven": "nothing proves that the run took the access: look who did",
     "changed_since": "was changed since, so it is left alone",
     "email_taken": "another user has the new email",
     "key_owner": "owns the API key of the connection",
     "excluded": "is in the exclusion file",
-    "over_the_caps": "more than the caps allow within seven days: name fewer, or wait",
     "service_account": "looks like a service account: name it by id if you mean it",
 }
 
