@@ -901,6 +901,15 @@ def test_a_name_cannot_be_verified(world) -> None:
     assert unfinished([row]) == []
 
 
+def test_a_name_that_nobody_can_see_is_not_sent_again_by_every_try(world) -> None:
+    user_id = world.people[0]
+    decision = world.decide([user_id], {"first_name": "Zoe"}, "update")
+    world.carry_out(decision)
+    world.server.forget_requests()
+    row = world.carry_out(decision, try_number=2)[user_id]
+    assert (row["outcome"], row["proof"], row["http_status"], world.puts) == ("unverified", ACKNOWLEDGED, 200, [])
+
+
 def test_a_rename_by_id_reads_one_user_and_no_list(world) -> None:
     user_id = world.people[0]
     world.server.forget_requests()
