@@ -1,10 +1,12 @@
 """Take access from people who left the company: once a day, by the company's own roster.
 
-The account is read anew and compared with the roster. Up to 5 users whose end date in the roster is over are
-disabled without asking anybody. Everything else is shown to a person first, who may strike users out, approve or
-reject it: more than 5, people who are merely absent from the roster, people with a status but no date. No answer
-within 20 hours is a no; the next day asks again. Each user is read again before, verified after, and recorded in
-the evidence, with the hours from the end of the last day until access was gone. A day without leavers asks nobody.
+The account is read anew and compared with the roster. Up to 5 users a day whose end date has just passed, and whom
+an earlier load of the roster showed as employed, are disabled without asking anybody. Everything else is shown to a
+person first, who may strike users out, approve or reject it: more than 5, people who are merely absent from the
+roster, people with a status but no date, an old date, a visit after it. The first load asks about everybody. No
+answer within 20 hours is a no; the next day asks again. Each user is read again before, verified after, and
+recorded in the evidence, with the hours from the end of the last day until access was gone. A day without leavers
+asks nobody.
 
 **It stays a dry run, which plans and reports, until the Variable `aha_writes_enabled` is `true` and the Variable
 `aha_guards` names approvers** (a sandbox needs none). Airflow before 3.1 can't ask a person: there it always stays
@@ -12,7 +14,7 @@ one.
 
 | Variable | default | meaning |
 |---|---|---|
-| `aha_roster` | needed | JSON object: where the roster is and how it is read, its time zone included |
+| `aha_roster` | needed | JSON object, or a list: where the roster is and how it is read, its time zone included |
 | `aha_writes_enabled` | `false` | whether scheduled DAGs may write to Aha! |
 | `aha_guards` | none | JSON object: who is never touched, exclusion files, caps, approvers |
 | `aha_output_path` | `$AIRFLOW_HOME/aha` | where snapshots, plans and evidence lie |

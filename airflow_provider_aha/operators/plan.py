@@ -137,7 +137,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             run = run_of(context)
             self.link_to(context)
             plan = self._recorded(location, run, self._request(run, location))
-            self._log(plan)
+            self._say_plan(plan)
             if plan.wrong_names:
                 raise AhaConfigurationError(names_to_fix(plan))
         return {
@@ -168,7 +168,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             self.log.info("Manifest %s, SHA-256 %s", path, digest)
         return plan
 
-    def _log(self, plan: Plan) -> None:
+    def _say_plan(self, plan: Plan) -> None:
         """Say who is planned, by id, and what a reader of the plan should know."""
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.counts["users"], planned)

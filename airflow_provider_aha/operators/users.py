@@ -65,10 +65,10 @@ class AhaGetUserOperator(AhaOperator):
                 return None
             self.link_to(context, found["id"])
             shown = details(client, found, connection_id=self.aha_conn_id)
-        self._log(shown)
+        self._say_found(shown)
         return {name: shown[name] for name in fields}
 
-    def _log(self, shown: Mapping[str, Any]) -> None:
+    def _say_found(self, shown: Mapping[str, Any]) -> None:
         """Say what was found, without name and email: whoever looks at the task's log is answered there."""
         from airflow_provider_aha.datasets.details import FIELDS, PERSONAL
 

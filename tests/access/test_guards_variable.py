@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -392,9 +393,13 @@ def test_a_plan_that_gives_access_back_fits_the_caps_of_what_there_is_afterwards
         account.server.account.edit_user(user_id, enabled=False)
     account.run(AhaExtractUsersOperator, "later", datasets=["users", "user_roles"])
     asked = {"users": account.ids[:disabled], "to": {"enabled": True}, "reason": "came back", "ticket": "SEC-1"}
-    made = account.run(AhaPlanAccessOperator, "p", **asked)
-    assert made["counts"]["planned"]["named"] == planned
-    assert made["counts"]["postponed"] == disabled - planned
+    # A form has no next plan, so it fails and names them; the plan tells who would have had room.
+    too_many = f"{disabled - planned} of those who were named.*no room in the caps"
+    with pytest.raises(AirflowFailException, match=too_many) if disabled > planned else nullcontext():
+        account.run(AhaPlanAccessOperator, "p", **asked)
+    counts = json.loads((account.folder("p") / "plan.json").read_text())["counts"]
+    assert (counts["planned"]["named"], counts["postponed"]) == (planned, disabled - planned)
+    made = account.run(AhaPlanAccessOperator, "fits", **{**asked, "users": account.ids[:planned]})
     assert account.rehearse(plan=made["plan_path"])["outcomes"] == {"dry_run": planned}
 
 

@@ -317,6 +317,15 @@ def test_more_than_the_caps_allow_is_refused_to_a_form_and_not_silently_left_out
         plan(base_path=str(base), users=people[:4], to={"enabled": False}, max_users=3, **WHY)
 
 
+@pytest.mark.parametrize(
+    "to", [{"enabled": False}, {"administrator": False}, {"administrator_roles": {"administer_account": False}}]
+)
+def test_the_owner_of_the_key_is_not_planned_whatever_a_form_asks_for(base, aha_default, to):
+    owner = aha_default.account.owner(aha_default.key)["id"]
+    with pytest.raises(AirflowFailException, match=rf"key owner \(id {owner}\)"):
+        plan(base_path=str(base), users=[owner], to=to, **WHY)
+
+
 def test_a_protected_user_s_name_is_not_changed_either(base, aha_default):
     user = user_of(aha_default)
     with pytest.raises(AirflowFailException, match="protected id"):

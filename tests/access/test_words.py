@@ -129,10 +129,8 @@ def test_the_question_says_who_why_and_what_goes_with_it():
         "- Asked for by: carol",
         "**1 user left, and the access stays, because a guard holds it:** 77 (protected id)",
         "| 9 | Ann Example | ann@example.com | disable: no login any more |",
-        (
-            "left the project: named by id; seen after leaving; asked because: no end date; decided by Rita "
-            "Reviewer; note: moved to sales"
-        ),
+        "left the project: named by id; seen after leaving; asked because: no end date; decided by Rita Reviewer",
+        "; note: moved to sales |",
         "Owner in Platform, Viewer in Data, Mobile, paid seat",
         "2026-03-01T09:00:00.000Z",
         "| Platform, Data |",

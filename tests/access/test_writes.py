@@ -406,6 +406,17 @@ def test_what_was_done_within_seven_days_counts(world) -> None:
     world.carry_out(world.decide(world.people[6:12]), "r3", now=world.now + timedelta(days=7, minutes=1))
 
 
+@pytest.mark.parametrize("classes", [("unused", "left"), ("left", "unused")])
+def test_reclaimed_seats_hold_up_nobody_who_left_nor_the_other_way_round(world, classes) -> None:
+    used_up, other = classes
+    facts = {"accessed_at": "2099-01-01T00:00:00Z"}
+    world.carry_out(world.decide(world.people[:11], user_class=used_up, **facts))
+    decision = world.decide(world.people[11:13], user_class=other, **facts)
+    assert set(world.outcomes(decision, "r2").values()) == {"deactivated"}
+    with pytest.raises(AhaGuardError, match="after 11 within"):
+        world.carry_out(world.decide(world.people[13:14], user_class=used_up, **facts), "r3")
+
+
 def test_who_is_changed_again_counts_once(world) -> None:
     world.carry_out(world.decide(world.people[:6]))
     for user_id in world.people[:6]:
@@ -888,6 +899,15 @@ def test_a_name_cannot_be_verified(world) -> None:
     assert (row["outcome"], row["reason"]) == ("unverified", "Aha! answered 200, but doesn't show first_name")
     assert world.user(user_id)["name"].startswith("Zoe ")
     assert unfinished([row]) == []
+
+
+def test_a_name_that_nobody_can_see_is_not_sent_again_by_every_try(world) -> None:
+    user_id = world.people[0]
+    decision = world.decide([user_id], {"first_name": "Zoe"}, "update")
+    world.carry_out(decision)
+    world.server.forget_requests()
+    row = world.carry_out(decision, try_number=2)[user_id]
+    assert (row["outcome"], row["proof"], row["http_status"], world.puts) == ("unverified", ACKNOWLEDGED, 200, [])
 
 
 def test_a_rename_by_id_reads_one_user_and_no_list(world) -> None:

@@ -148,13 +148,16 @@ def test_on_an_old_airflow_it_says_plainly_that_it_stays_a_dry_run(
 @needs_3_1
 @offboard
 def test_a_few_leavers_are_disabled_at_once(dag, run_dag, server, variables, roster):
-    leavers = roster(5)
-    variables(writes_enabled="true", guards=json.dumps({"protected_ids": [leavers[0]]}))
+    """Policy acts on a change: the load before showed them as employed."""
+    roster(0)
+    assert run_dag(dag).state == "success"
+    leavers = roster(4)
+    variables(writes_enabled="true")
     run = run_dag(dag)
     assert run.state == "success"
-    assert sorted(puts(server)) == sorted(leavers[1:])
+    assert sorted(puts(server)) == sorted(leavers)
     result = run.xcom("carry_out")
-    assert result["users"] == dict.fromkeys(leavers[1:], "deactivated")
+    assert result["users"] == dict.fromkeys(leavers, "deactivated")
     assert {(row["class"], row["approval_mode"]) for row in evidence(result)} == {("left", "policy")}
     assert 0 < result["hours_to_disable"] < 26
     assert states(run)["report"] == "skipped"

@@ -119,9 +119,9 @@ def test_the_client_notices_that_it_talks_to_a_sandbox(client, owner_server, con
 
 def test_a_sandbox_is_one_only_if_every_answer_says_so(aha_sandbox, client, monkeypatch):
     """A real account behind an address of this machine, or an answer of something in between, says nothing."""
-    assert client.sandbox is False
+    before = client.sandbox
     client.me()
-    assert client.sandbox is True
+    assert (before, client.sandbox) == (False, True)
     monkeypatch.setattr("airflow_provider_aha.sandbox.app.SandboxApp.marker", "X-Something-Else")
     client.me()
     monkeypatch.undo()
@@ -657,3 +657,41 @@ def test_threads_may_share_a_client(client, aha_sandbox):
         found = list(pool.map(client.get_user, ids))
 
     assert [user["id"] for user in found] == ids
+
+
+# --- what a write's answer says of whether it was done ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statuses", "unanswered"),
+    [
+        ([400], False),
+        ([401], False),
+        ([404], False),
+        ([422], False),
+        ([429, 422], False),
+        # A proxy that waited in vain can't know whether the request went through.
+        ([408], True),
+        ([301], True),
+        ([500], True),
+        ([520], True),
+        ([502, 422], True),
+        ([408, 404], True),
+        # None: the connection ends without an answer.
+        ([None], True),
+        ([None, 422], True),
+    ],
+)
+def test_a_receipt_says_whether_a_write_may_have_arrived_unanswered(serve, reply, connect, statuses, unanswered):
+    left = list(statuses)
+
+    def answer(_: Any) -> Any:
+        status = left.pop(0)
+        return None if status is None else reply({"error": "x"}, status=status)
+
+    client = connect(serve(answer).url, max_retries=len(statuses) - 1)
+    receipt: dict[str, Any] = {}
+    with pytest.raises(AhaError):
+        client.update_user("7", {"enabled": False}, receipt)
+    assert receipt.get("unanswered", False) is unanswered
+    assert receipt["http_status"] == statuses[-1]

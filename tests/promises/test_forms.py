@@ -134,7 +134,7 @@ class Play:
         except AirflowException as error:
             return self.end("failed", "trigger", error)
         for task in _sorted(self.dag):
-            one = task.prepare_for_execution()
+            one: Any = task
             if (approvers := self.case.get("approvers")) is not None and hasattr(one, "approvers"):
                 one.approvers = approvers
             context = self.context(one, params)

@@ -179,7 +179,7 @@ def test_another_run_is_seen_writing_though_the_register_is_lost(location: Locat
 def test_a_worker_that_goes_on_after_its_task_has_ended_is_seen(local: Location) -> None:
     """The retry has signed off; the first worker wakes up and writes an intent."""
     other, now = folder(local, "other"), datetime.now(UTC)
-    register(other, now, ["1"], "taken")
+    register(other, now - timedelta(minutes=1), ["1"], "taken")
     ended(other, now, "taken", ("1",))
     Journal(other, 1).intent("1", {})
     with pytest.raises(AhaError, match="Another run of this account is writing"):
