@@ -144,6 +144,7 @@ def test_token_is_masked_and_logged_nowhere(store, oomnitza_sandbox, everything_
     store(host=oomnitza_sandbox.host, port=oomnitza_sandbox.port, schema="http", password=TOKEN)
     client = OomnitzaHook().get_conn()
     client.list_people()
-    assert redact(f"the token {TOKEN}") == "the token ***"
+    # Airflow 2.11 also masks what other tests of this process used as a secret, be it one letter.
+    assert redact(TOKEN) == "***"
     assert TOKEN not in everything_logged() + repr(client) + repr(client.config)
     assert OomnitzaSandbox.token not in everything_logged()
