@@ -39,8 +39,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
     :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
         carried out by policy only: if every row of it passes, for people who have just left; any other plan
         needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
-    :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
-        triggered the run, and who is on the plan. Not templated on purpose.
+    :param approvers: ids or names of those who may approve; empty: everybody. The answer of who asked for the
+        change or triggered the run, is on the plan, or owns its roster never counts. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
     :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``,
         ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled) and

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _APPROVE, _REJECT = "Approve", "Reject"
 # At most this many ids are named in a sentence.
 _NAMED = 20
+_NOBODY_LEFT = (
+    "Every approver asked for the change, triggered the run, is on the plan, or owns the roster: nobody is left who "
+    "may approve it. Nothing was done. Name another approver and start a new run."
+)
 _ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
 
 _STRIKE_OUT = Param(
@@ -59,8 +63,8 @@ class AhaApprovePlanOperator(HITLOperator):
     :param plan: path of the ``plan.json``. (templated)
     :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
         passes by policy is let through: give the writing task the same value. Not templated on purpose.
-    :param approvers: ids of the Airflow users who may answer; empty: everybody but who asked for the change or
-        triggered the run, and who is on the plan. (templated)
+    :param approvers: ids of the Airflow users who may answer; empty: everybody. The answer of who asked for the
+        change or triggered the run, is on the plan, or owns its roster never counts. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
     :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
@@ -108,7 +112,13 @@ class AhaApprovePlanOperator(HITLOperator):
 
         :param context: the task's context.
         """
-        from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, check_approvers, policy_allows
+        from airflow_provider_aha.access.plan.approval import (
+            FILE,
+            REQUEST_FILE,
+            check_approvers,
+            may_answer,
+            policy_allows,
+        )
         from airflow_provider_aha.access.plan.words import question, subject
         from airflow_provider_aha.store.store import create_once, read_record, to_json
 
@@ -126,15 +136,19 @@ class AhaApprovePlanOperator(HITLOperator):
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if read_record(location.fs, beside(location, FILE)) is not None:
             self._refuse(context, location, plan, _ANSWERED)
+        requested_by = run_of(context).requested_by
+        asked = [approver for approver in approvers if may_answer(approver, plan, requested_by)]
+        if approvers and not asked:
+            self._refuse(context, location, plan, _NOBODY_LEFT)
         shown = {"plan_sha256": plan.sha256}
         request = beside(location, REQUEST_FILE)
         if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
-        self.subject, self.body = subject(plan), question(plan, run_of(context).requested_by)
-        if approvers:
-            self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
+        self.subject, self.body = subject(plan), question(plan, requested_by)
+        if asked:
+            self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:

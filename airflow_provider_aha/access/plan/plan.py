@@ -194,6 +194,17 @@ class Plan:
         return any(row.access is not None for row in self.rows)
 
     @property
+    def roster_owners(self) -> list[str]:
+        """Who owns the rosters that its rows are based on; nobody where no row is."""
+        rosters = self.header["policy"].get("rosters", []) if self.is_by_roster else []
+        return [owner for roster in rosters for owner in roster.get("owners", [])]
+
+    @property
+    def is_by_roster(self) -> bool:
+        """Whether somebody is on it whom a roster says to have left."""
+        return any(row.user_class == LEFT for row in self.rows)
+
+    @property
     def wrong_names(self) -> list[Mapping[str, Any]]:
         """Entries of ``unresolved`` that a person must put right before anything is done."""
         return [entry for entry in self.header["unresolved"] if entry["must_fix"]]

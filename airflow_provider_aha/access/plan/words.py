@@ -46,9 +46,11 @@ def question(plan: Plan, requested_by: str) -> str:
     :param requested_by: who, or what, started the run.
     :return: Markdown with names and emails in it.
     """
+    owners = ", ".join(map(_plain, plan.roster_owners))
+    of_roster = f" No owner of the roster may: {owners}." if owners else ""
     return (
         f"**Approve** {_EFFECTS.get(plan.action, _UPDATE)}. **Reject**, or no answer in time, changes nothing.\n\n"
-        f"Started by: {_plain(requested_by)}. Another person has to approve it.\n\n{summary(plan)}"
+        f"Started by: {_plain(requested_by)}. Another person has to approve it.{of_roster}\n\n{summary(plan)}"
     )
 
 
