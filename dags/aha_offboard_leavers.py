@@ -26,7 +26,6 @@ import os
 from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.standard.operators.python import BranchPythonOperator
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.callbacks import log_failure
@@ -39,6 +38,8 @@ from airflow_provider_aha.variables import WRITES_ENABLED
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
+# Nobody is asked about what will not be done.
+DRY_RUN = "{{ not aha_may_write(" + WRITES_ENABLED + ", ti.xcom_pull(task_ids='plan')['sandbox']) }}"
 
 
 with DAG(
@@ -55,7 +56,7 @@ with DAG(
         "retry_delay": timedelta(minutes=5),
         "execution_timeout": timedelta(hours=1),
     },
-    user_defined_macros={"aha_base_path": default_base_path},
+    user_defined_macros={"aha_base_path": default_base_path, "aha_may_write": may_write},
     tags=["aha"],
 ):
     extract = AhaExtractUsersOperator(
@@ -69,31 +70,27 @@ with DAG(
         rules=[{"class": "left"}],
         roster="{{ var.value.get('aha_roster', '') }}",
     )
-    # Nobody is asked about what will not be done.
-    mode = BranchPythonOperator(
-        task_id="mode",
-        python_callable=lambda enabled, sandbox: "approve" if may_write(enabled, sandbox) else "report",
-        op_args=["{{ " + WRITES_ENABLED + " }}", "{{ ti.xcom_pull(task_ids='plan')['sandbox'] }}"],
+    # The writing task holds the policy: a few with an end date pass, anything else needs the approval.
+    carry_out = AhaCarryOutPlanOperator(
+        task_id="carry_out",
+        plan=PLAN_PATH,
+        require_approval=False,
+        dry_run=DRY_RUN,
+        pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
     )
-    report = AhaCarryOutPlanOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
-    extract >> plan >> mode >> report
+    extract >> plan
 
     if AIRFLOW_V_3_1_PLUS:
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        # The writing task holds the policy: a few with an end date pass, anything else needs the approval.
         approve = AhaApprovePlanOperator(
             task_id="approve",
             plan=PLAN_PATH,
             require_approval=False,
+            dry_run=DRY_RUN,
             # The next day's run waits for this one.
             response_timeout=timedelta(hours=20),
         )
-        carry_out = AhaCarryOutPlanOperator(
-            task_id="carry_out",
-            plan=PLAN_PATH,
-            require_approval=False,
-            dry_run="{{ not (" + WRITES_ENABLED + ") }}",
-            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-        )
-        mode >> approve >> carry_out
+        plan >> approve >> carry_out
+    else:
+        plan >> carry_out

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
 from airflow.providers.standard.operators.hitl import HITLOperator
 
-from airflow_provider_aha.common.values import to_list, to_text, to_words
+from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
@@ -30,8 +30,8 @@ _APPROVE, _REJECT = "Approve", "Reject"
 # At most this many ids are named in a sentence.
 _NAMED = 20
 _NOBODY_LEFT = (
-    "Every approver asked for the change, triggered the run, is on the plan, or owns the roster: nobody is left who "
-    "may approve it. Nothing was done. Name another approver and start a new run."
+    "Every approver asked for the change, triggered the run, is on the plan, or owns the roster: nobody is left "
+    "who may approve it. Nothing was done. Name another approver and start a new run."
 )
 _ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
 
@@ -65,6 +65,8 @@ class AhaApprovePlanOperator(HITLOperator):
         passes by policy is let through: give the writing task the same value. Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody. The answer of who asked for the
         change or triggered the run, is on the plan, or owns its roster never counts. (templated)
+    :param dry_run: nobody is asked, since nothing is to be changed: give the writing task the same value.
+        (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
     :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
@@ -72,7 +74,7 @@ class AhaApprovePlanOperator(HITLOperator):
         answered before, or the answer can't be right: start a new run.
     """
 
-    template_fields: Sequence[str] = ("plan", "approvers")
+    template_fields: Sequence[str] = ("plan", "approvers", "dry_run")
     ui_color = "#fbefdc"
     operator_extra_links = (AhaLink(),)
 
@@ -82,6 +84,7 @@ class AhaApprovePlanOperator(HITLOperator):
         plan: str,
         require_approval: bool = True,
         approvers: Sequence[str] | str = (),
+        dry_run: bool | str = False,
         response_timeout: timedelta = timedelta(hours=24),
         **kwargs: Any,
     ) -> None:
@@ -100,6 +103,8 @@ class AhaApprovePlanOperator(HITLOperator):
         self.plan = plan
         self.require_approval = require_approval
         self.approvers = approvers
+        # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
 
     @property
     def serialized_params(self) -> dict[str, Any]:
@@ -127,6 +132,9 @@ class AhaApprovePlanOperator(HITLOperator):
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
+        if to_bool(self.dry_run, "dry_run", default=False):
+            self.log.info("This stays a dry run: nobody is asked.")
+            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if not plan.decides_access:
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)

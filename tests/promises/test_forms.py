@@ -6,6 +6,7 @@ in as Airflow hands it to the task. What needs Airflow's own scheduler is in tes
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,8 +34,7 @@ from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 DAGS = Path(__file__).parents[2] / "dags"
 PROMISES = yaml.safe_load((Path(__file__).parent / "forms.yaml").read_text(encoding="utf-8"))
-# The form's schema takes true and false only, so Airflow refuses the run before a task could read the word.
-ELSEWHERE = {"update by the conf of dry_run as a word"}
+SCHEDULED = "aha_offboard_leavers"
 RIGHTS = ("administer_account", "administer_billing", "administer_configuration")
 OWNER, LAST = "1", "2"
 RUNS = count()
@@ -104,6 +104,7 @@ class Play:
         self.played = Played(base=base)
         self.answer = case.get("answer", "none")
         self.run_id = f"run{next(RUNS)}"
+        self.is_scheduled = case["dag"] == SCHEDULED and case["by"] is None
 
     def context(self, task: Any, params: Any) -> dict[str, Any]:
         results = self.played.results
@@ -117,20 +118,26 @@ class Play:
             xcom_pull=lambda task_ids, **_: results[task_ids],
         )
         by = self.case["by"]
-        dag_run = SimpleNamespace(run_type="manual", triggering_user_name=by, conf=dict(params))
+        run_type = "scheduled" if self.is_scheduled else "manual"
+        dag_run = SimpleNamespace(run_type=run_type, triggering_user_name=by, conf=dict(params))
         return {
             "ti": instance,
             "task_instance": instance,
             "dag_run": dag_run,
             "params": params,
-            "outlet_events": {},
+            "var": SimpleNamespace(value=VariablesOfEnvironment()),
+            "outlet_events": Events(),
         }
 
     def play(self) -> Played:
         try:
             params = copy.deepcopy(self.dag.params)
-            params.update({**self.conf(), **self.case.get("conf", {})})
-            params = params.validate()
+            given = {**self.conf(), **self.case.get("conf", {})}
+            if self.case.get("unchecked"):
+                params = {name: params.get_param(name).value for name in params} | given
+            else:
+                params.update(given)
+                params = params.validate()
         except AirflowException as error:
             return self.end("failed", "trigger", error)
         for task in _sorted(self.dag):
@@ -139,7 +146,7 @@ class Play:
                 one.approvers = approvers
             context = self.context(one, params)
             try:
-                one.render_template_fields(context)
+                one.render_template_fields(context, jinja_env=self.dag.get_template_env())
                 if not self.step(one, context):
                     return self.played
             except AirflowSkipException as error:
@@ -165,6 +172,8 @@ class Play:
         return True
 
     def conf(self) -> dict[str, Any]:
+        if self.case["dag"] == SCHEDULED:
+            return {}
         fields = {**PROMISES["defaults"]["fields"], **self.case["fields"]}
         if fields["dry_run"] == "default":
             del fields["dry_run"]
@@ -276,6 +285,41 @@ def connection(case: dict[str, Any], patch: pytest.MonkeyPatch) -> Iterator[None
     yield
 
 
+class Events:
+    """Events of assets, which nobody reads here; an asset isn't hashable on every Airflow."""
+
+    def __getitem__(self, _: Any) -> SimpleNamespace:
+        return SimpleNamespace(extra={})
+
+
+class VariablesOfEnvironment:
+    """Airflow's Variables, for templates."""
+
+    def get(self, key: str, default: str) -> str:
+        return os.environ.get(f"AIRFLOW_VAR_{key.upper()}", default)
+
+
+def offboarding(case: dict[str, Any], base: Path, patch: pytest.MonkeyPatch) -> None:
+    """Switch offboarding on, with a roster by which 9 left yesterday."""
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    covered = [user for user in account_of(case) if user["email"].lower().endswith("@example.com")]
+    lines = [f"{user['id']},{user['email']},{yesterday if user['id'] == '9' else ''}" for user in covered]
+    roster = base.parent / "roster.csv"
+    roster.write_text("\n".join(["number,email,last_day", *lines]))
+    described = {
+        "path": str(roster),
+        "key": "number",
+        "emails": ["email"],
+        "domains": ["example.com"],
+        "min_rows": 2,
+    }
+    described |= {"end_date": "last_day", "owners": case.get("roster_owners", [])}
+    patch.setenv("AIRFLOW_VAR_AHA_ROSTER", json.dumps(described))
+    patch.setenv("AIRFLOW_VAR_AHA_WRITES_ENABLED", "true")
+    if approvers := case.get("approvers", ["carol", "dave"]):
+        patch.setenv("AIRFLOW_VAR_AHA_GUARDS", json.dumps({"approvers": approvers}))
+
+
 @pytest.fixture
 def parse() -> Callable[[str], Any]:
     """Call it with the id of an example DAG to get it, parsed anew."""
@@ -295,6 +339,8 @@ def play(
     patch.setenv("AIRFLOW_VAR_AHA_OUTPUT_PATH", str(base))
     if guards := case.get("guards"):
         patch.setenv("AIRFLOW_VAR_AHA_GUARDS", json.dumps(guards))
+    if case["dag"] == SCHEDULED:
+        offboarding(case, base, patch)
     users = sorted(account_of(case), key=lambda user: int(user["id"]))
     with connection(case, patch), SandboxServer(account=Account.from_users(users)) as server:
         extra = {"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 0}
@@ -348,9 +394,8 @@ def outcome(played: Played, sent: list[Any]) -> str:
 
 
 CASES = [{**PROMISES["defaults"], **case} for case in PROMISES["cases"]]
-PLAYED = [case for case in CASES if case["dag"] != "aha_offboard_leavers" and case["name"] not in ELSEWHERE]
 # Nobody can be asked there; the others are played as on Airflow 2.11 on every version.
-ASKS = [case for case in PLAYED if AIRFLOW_V_3_1_PLUS or case["airflow"] == "2.11" or case["dag"] == "own"]
+ASKS = [case for case in CASES if AIRFLOW_V_3_1_PLUS or case["airflow"] == "2.11" or case["dag"] == "own"]
 
 
 @pytest.mark.parametrize("case", ASKS, ids=lambda case: case["name"].replace(" ", "_"))
@@ -367,6 +412,7 @@ def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse):
     check_sent(case, sent, found)
     check_asked(case, played)
     check_log(case, played)
+    assert case.get("sentence", "") in played.why
     if case.get("records"):
         assert Path(played.results["carry_out"]["evidence"]).is_relative_to(tmp_path / "aha")
     for text in case.get("page", ()):
@@ -390,6 +436,8 @@ def check_sent(case: dict[str, Any], sent: list[Any], found: str) -> None:
 
 
 def check_asked(case: dict[str, Any], played: Played) -> None:
+    if "asked" in case:
+        assert (played.asked is not None) is case["asked"]
     if played.asked is None:
         return
     plan = json.loads(Path(played.results["plan"]["plan_path"]).read_text())
@@ -397,7 +445,7 @@ def check_asked(case: dict[str, Any], played: Played) -> None:
         assert len(plan["rows"]) == case["asked_about"]
     fields = {**PROMISES["defaults"]["fields"], **case["fields"]}
     # What a person needs to say yes stands in the question, safe for Markdown.
-    for text in (fields["ticket"].strip(), fields["reason"]):
+    for text in (fields["ticket"].strip(), fields["reason"]) if case["dag"] != SCHEDULED else ():
         assert "".join(c if c.isalnum() or c in " @.,;:()%-" else f"&#{ord(c)};" for c in text) in played.asked
     for row in plan["rows"]:
         assert row["user_id"] in played.asked
@@ -422,8 +470,3 @@ def test_evidence_says_who_asked_and_who_approved(tmp_path, monkeypatch, parse):
     (row,) = pq.read_table(played.results["carry_out"]["evidence"], partitioning=None).to_pylist()
     assert (row["requested_by"], row["approved_by_id"], row["approval_mode"]) == ("alice", "carol", "person")
     assert (row["ticket"], row["rule"], row["outcome"]) == ("OPS-1", "left the project", "updated")
-
-
-def test_what_is_left_out_here_is_few():
-    assert len(PLAYED) > 100
-    assert {case["name"] for case in CASES} >= ELSEWHERE
