@@ -47,8 +47,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. (templated)
     :param review: id of a submitted access review: the users whose account it revokes are to be disabled.
         (templated)
-    :param undo: path of an ``evidence.parquet`` of this account: the users whom its run disabled are to be
-        enabled again, but for those that were changed since; needs ``reason`` and ``ticket``. (templated)
+    :param undo: path of an ``evidence.parquet`` of this account: what its run took is to be given back, field by
+        field, but to nobody who was changed since; needs ``reason`` and ``ticket``. (templated)
     :param reason: why, for the person who approves and for the record. (templated)
     :param ticket: number of the ticket that asks for it, likewise. (templated)
     :param asked_by: login of who asked for it, where that is another than who starts the run, such as a service
@@ -179,7 +179,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         for entry in plan.header["unresolved"]:
             if not entry["must_fix"]:
                 ids = ", ".join(entry["ids"])
-                self.log.warning("User %s is not on the plan: %s", ids, entry["reason"].replace("_", " "))
+                why = entry["detail"] or entry["reason"].replace("_", " ")
+                self.log.warning("User %s is not on the plan: %s", ids, why)
         if later := plan.counts["postponed"]:
             self.log.warning("%d more are postponed, since the caps leave no room for them", later)
         for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:

@@ -74,6 +74,11 @@ def account_of(case: dict[str, Any]) -> list[dict[str, Any]]:
         # The key is of somebody who holds the other rights: of each right there is one holder.
         users[0]["administrator_roles"][RIGHTS[0]] = False
         users[1]["administrator_roles"] = {**dict.fromkeys(RIGHTS, False), RIGHTS[0]: True}
+    if (rights := case.get("user", {}).get("rights")) is not None:
+        del users[3]["rights"]
+        users[3]["administrator_roles"] = {name: name in rights for name in RIGHTS}
+    elif case.get("user", {}).get("administrator"):
+        users[3]["administrator_roles"] = dict.fromkeys(RIGHTS, True)
     users += [api_user(str(number), f"Person {number}", f"p{number}@other.example") for number in range(100, 300)]
     return users
 
@@ -189,6 +194,12 @@ class Play:
         return fields
 
     def evidence(self, which: str) -> str:
+        if which == "of_update":
+            task = {"user": "9", "extra_fields": None, **self.case["run"]}
+            done: str = self.directly(AhaUpdateUserOperator, **task)["evidence"]
+            if since := self.case.get("edited_since"):
+                self.server.account.update_user("9", since)
+            return done
         self.server.account.edit_user("9", enabled=True)
         path: str = self.directly(AhaDeactivateUsersOperator, users=["9"])["evidence"]
         if which == "of_run_1":
@@ -413,6 +424,9 @@ def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse):
     check_asked(case, played)
     check_log(case, played)
     assert case.get("sentence", "") in played.why
+    if "unresolved" in case:
+        plan = json.loads(Path(played.results["plan"]["plan_path"]).read_text())
+        assert [one["detail"] for one in plan["unresolved"]] == case["unresolved"]
     if case.get("records"):
         assert Path(played.results["carry_out"]["evidence"]).is_relative_to(tmp_path / "aha")
     for text in case.get("page", ()):
@@ -433,6 +447,8 @@ def check_sent(case: dict[str, Any], sent: list[Any], found: str) -> None:
         assert ids in allowed
     if found == "writes" and "sent" in case:
         assert [sorted(body) for _, body in sent] == [case["sent"]]
+    if "body" in case:
+        assert sent == [("9", case["body"])]
 
 
 def check_asked(case: dict[str, Any], played: Played) -> None:
@@ -446,10 +462,17 @@ def check_asked(case: dict[str, Any], played: Played) -> None:
     fields = {**PROMISES["defaults"]["fields"], **case["fields"]}
     # What a person needs to say yes stands in the question, safe for Markdown.
     for text in (fields["ticket"].strip(), fields["reason"]) if case["dag"] != SCHEDULED else ():
-        assert "".join(c if c.isalnum() or c in " @.,;:()%-" else f"&#{ord(c)};" for c in text) in played.asked
+        assert markdown(text) in played.asked
     for row in plan["rows"]:
         assert row["user_id"] in played.asked
         assert row["email"] in played.asked
+    for text in case.get("shown", ()):
+        assert markdown(text) in played.asked
+
+
+def markdown(text: str) -> str:
+    """How a text stands in Markdown where it is to mean nothing but itself."""
+    return "".join(c if c.isalnum() or c in " @.,;:()%-" else f"&#{ord(c)};" for c in text)
 
 
 def check_log(case: dict[str, Any], played: Played) -> None:

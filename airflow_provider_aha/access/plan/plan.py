@@ -183,6 +183,11 @@ class Plan:
         return str(self.header["action"])
 
     @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what a run took, field by field."""
+        return self.action == REACTIVATE and "undo" in self.header["policy"]
+
+    @property
     def ticket(self) -> str | None:
         """The ticket that asked for it."""
         ticket: str | None = self.header["ticket"]
@@ -333,7 +338,12 @@ _ROW: dict[str, tuple[type, ...]] = {
     "rights": _LIST,
     **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
-_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_UNRESOLVED = {
+    **dict.fromkeys(("rule", "asked", "reason"), _TEXT),
+    "detail": _MAYBE,
+    "ids": _LIST,
+    "must_fix": (bool,),
+}
 _ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
@@ -387,7 +397,9 @@ def _check_rows(plan: Plan) -> None:
     users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
     if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
-    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+    # An undo gives back what a run took, by whatever fields.
+    allowed = {plan.action, UPDATE} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 

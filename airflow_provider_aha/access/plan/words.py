@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES
+from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
 from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
 
 _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
@@ -39,6 +39,12 @@ _REASONS = {
 }
 
 
+_UNDO = (
+    "gives back to these users what a run took, as the table says: a login with the roles and rights that it "
+    "brings, an email, an administrator right. Aha! may bill for each paid seat at once"
+)
+
+
 def question(plan: Plan, requested_by: str) -> str:
     """Ask a person whether a plan is to be carried out.
 
@@ -48,8 +54,9 @@ def question(plan: Plan, requested_by: str) -> str:
     """
     owners = ", ".join(map(_plain, plan.roster_owners))
     of_roster = f" No owner of the roster may: {owners}." if owners else ""
+    what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
-        f"**Approve** {_EFFECTS.get(plan.action, _UPDATE)}. **Reject**, or no answer in time, changes nothing.\n\n"
+        f"**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
         f"Started by: {_plain(requested_by)}. Another person has to approve it.{of_roster}\n\n{summary(plan)}"
     )
 
@@ -60,6 +67,7 @@ def subject(plan: Plan) -> str:
     :param plan: the plan.
     """
     verb = {DEACTIVATE: "Disable", REACTIVATE: "Enable"}.get(plan.action, "Change")
+    verb = "Give access back to" if plan.is_undo else verb
     return f"{verb} {_users(len(plan.rows))} of {_plain(plan.account)} in Aha!?"
 
 
@@ -114,7 +122,7 @@ def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         reason = str(entry["reason"])
         ids = [f"id {_plain(one)}" for one in entry["ids"] if one != entry["asked"]]
         who = ", ".join([_plain(entry["asked"]), *ids])
-        yield f"- {who}: {_plain(_REASONS.get(reason, _words(reason)))}"
+        yield f"- {who}: {_plain(entry['detail'] or _REASONS.get(reason, _words(reason)))}"
     yield ""
 
 
@@ -143,9 +151,9 @@ def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
     if not rows:
         yield "Nobody's access is to change."
         return
-    first = sorted(
-        rows, key=lambda row: (not row.seen_after_leave, not row.is_administrator, not row.sole_owner_of)
-    )
+    first = sorted(rows, key=lambda row: (not row.seen_after_leave, not _has_rights(row), not row.sole_owner_of))
+    # Nobody gets an administrator right back whom the person who approves hasn't seen.
+    limit = max(limit, sum(row.seen_after_leave or _has_rights(row) for row in rows))
     yield f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
     for row in first[:limit]:
         cells = (
@@ -190,7 +198,7 @@ def _effects(row: PlanRow) -> Iterator[str]:
     if wanted.get("enabled") is False:
         yield "disable: no login any more"
     if wanted.get("enabled") is True:
-        yield f"enable: {standing(row)} come back" if _has_any(row) else "enable: no role and no right comes back"
+        yield f"enable; what comes back: {standing(row) if _has_any(row) else 'no role and no right'}"
     if "email" in wanted:
         yield (
             f"email from {before.get('email') or 'none'} to {wanted['email']}: whoever reads that mailbox has the "
@@ -222,6 +230,11 @@ def standing(row: PlanRow) -> str:
             parts.append(f"{len(row.roles) - _ROLES} more roles")
     parts.append({True: "paid seat", False: "free seat", None: "seat not known"}[row.is_paid_seat])
     return ", ".join(parts)
+
+
+def _has_rights(row: PlanRow) -> bool:
+    """Tell whether a user has administrator rights, or gets any."""
+    return row.is_administrator or is_administrator(row.wanted)
 
 
 def _has_any(row: PlanRow) -> bool:
