@@ -176,11 +176,11 @@ class AhaApprovePlanOperator(HITLOperator):
         self._close(context, location, plan, record["choice"])
         # Who answered, by the login's id: names are for the record.
         self.log.info(
-            "Answer: %s, by %s at %s; %d users struck out. It is in %s",
+            "Answer: %s, by %s at %s; struck out: %s. It is in %s",
             record["choice"],
             record["responded_by_id"] or "nobody",
             record["responded_at"],
-            len(record["strike_out"]),
+            _named(record["strike_out"], plan),
             beside(location, FILE),
         )
         if fault is not None:
@@ -294,6 +294,14 @@ def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | 
     if found and reason is None:
         return found, None, "Users were struck out without a reason that a person can read"
     return found, reason, None
+
+
+def _named(ids: Sequence[str], plan: Plan) -> str:
+    """Name ids of the plan for a log; whatever else somebody typed stays out of it."""
+    known = {row.user_id for row in plan.rows}
+    named = [user_id for user_id in ids if user_id in known][:_NAMED]
+    more = f" and {len(ids) - len(named)} more" if len(ids) > len(named) else ""
+    return f"{', '.join(named)}{more}" or "nobody"
 
 
 def beside(location: Location, name: str) -> str:

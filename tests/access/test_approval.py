@@ -234,6 +234,20 @@ def test_approvers_that_the_question_went_to_are_the_only_ones():
         check(RECORD | {"approvers": ["eve"]})
 
 
+@pytest.mark.parametrize("reason", [None, "", " ", "\u200b", "None", 7])
+def test_an_approval_that_strikes_out_without_a_reason_was_changed(reason):
+    check(RECORD | {"strike_out": [], "strike_reason": reason})
+    check(RECORD | {"strike_out": ["9"], "strike_reason": "still here"})
+    with pytest.raises(AhaApprovalError, match="without a reason"):
+        check(RECORD | {"strike_out": ["9"], "strike_reason": reason})
+
+
+@pytest.mark.parametrize("ids", ["9", {"9": 1}, [9], [None]])
+def test_strike_outs_that_are_no_list_of_ids_were_changed(ids):
+    with pytest.raises(AhaApprovalError, match="it was changed"):
+        check(RECORD | {"strike_out": ids, "strike_reason": "still here"})
+
+
 # --- without asking a person ---------------------------------------------------------------------
 
 

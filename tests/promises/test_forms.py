@@ -312,9 +312,9 @@ class VariablesOfEnvironment:
 
 def offboarding(case: dict[str, Any], base: Path, patch: pytest.MonkeyPatch) -> None:
     """Switch offboarding on, with a roster by which 9 left yesterday."""
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    yesterday, leavers = datetime.now(UTC).date() - timedelta(days=1), case.get("leavers", ["9"])
     covered = [user for user in account_of(case) if user["email"].lower().endswith("@example.com")]
-    lines = [f"{user['id']},{user['email']},{yesterday if user['id'] == '9' else ''}" for user in covered]
+    lines = [f"{user['id']},{user['email']},{yesterday if user['id'] in leavers else ''}" for user in covered]
     roster = base.parent / "roster.csv"
     roster.write_text("\n".join(["number,email,last_day", *lines]))
     described = {
@@ -410,7 +410,8 @@ ASKS = [case for case in CASES if AIRFLOW_V_3_1_PLUS or case["airflow"] == "2.11
 
 
 @pytest.mark.parametrize("case", ASKS, ids=lambda case: case["name"].replace(" ", "_"))
-def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse):
+def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse, caplog, capfd):
+    caplog.set_level("INFO")
     monkeypatch.setattr(XCom, "get_value", lambda **_: None, raising=False)
     played, sent = play(case, tmp_path / "aha", monkeypatch, parse)
     found = outcome(played, sent)
@@ -419,11 +420,13 @@ def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse):
     if expected & {"refused", "fails"}:
         expected |= {"refused", "fails"}
     assert found in expected, (found, played.where, played.why)
-    assert found == "writes" or not sent, sent
+    assert found == "writes" or not sent or case.get("sent_for"), sent
     check_sent(case, sent, found)
     check_asked(case, played)
     check_log(case, played)
     assert case.get("sentence", "") in played.why
+    if "became" in case:
+        check_evidence(case, played, caplog.text + "".join(capfd.readouterr()))
     if "unresolved" in case:
         plan = json.loads(Path(played.results["plan"]["plan_path"]).read_text())
         assert [one["detail"] for one in plan["unresolved"]] == case["unresolved"]
@@ -431,6 +434,16 @@ def test_a_form_does_what_was_promised(case, tmp_path, monkeypatch, parse):
         assert Path(played.results["carry_out"]["evidence"]).is_relative_to(tmp_path / "aha")
     for text in case.get("page", ()):
         assert PAGE[text] in played.results["page"], text
+
+
+def check_evidence(case: dict[str, Any], played: Played, log: str) -> None:
+    folder = Path(played.results["plan"]["plan_path"]).parent
+    rows = pq.read_table(folder / "task=carry_out" / "evidence.parquet", partitioning=None).to_pylist()
+    assert {row["user_id"]: [row["outcome"], row["reason"]] for row in rows} == case["became"]
+    for user_id, (outcome, reason) in case["became"].items():
+        assert f"User {user_id}: {outcome}" in log
+        assert reason.partition(": ")[2] not in log or not reason
+    assert f"struck out: {', '.join(case['answer']['strike_out'])}" in log
 
 
 PAGE = {

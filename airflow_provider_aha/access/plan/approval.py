@@ -94,6 +94,8 @@ def check_approval(
         raise AhaApprovalError(
             "The approval is older than 24 hours, or dated in the future. Nothing was done; plan and ask again."
         )
+    if struck_out_by(record) is None:
+        raise AhaApprovalError("The approval strikes users out without a reason: it was changed. Nothing was done.")
     allowed = approvers or record.get("approvers") or []
     if not isinstance(allowed, (list, tuple)) or not all(isinstance(one, str) for one in allowed):
         raise AhaApprovalError("The approval doesn't say who may approve: it was changed. Nothing was done.")
@@ -105,6 +107,20 @@ def check_approval(
         "approved_at": record["responded_at"],
         "approval_mode": _ANONYMOUS if is_anonymous(record) else "person",
     }
+
+
+def struck_out_by(record: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return whom an approval takes off the plan.
+
+    :param record: ``approval.json``.
+    :return: the reason by user id; None where they can't be read, or have no reason.
+    """
+    ids, reason = record.get("strike_out") or [], record.get("strike_reason")
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        return None
+    if ids and (not isinstance(reason, str) or is_unset(legible(reason))):
+        return None
+    return {user_id: legible(reason) for user_id in ids}
 
 
 def is_anonymous(record: Mapping[str, Any]) -> bool:

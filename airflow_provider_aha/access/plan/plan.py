@@ -7,8 +7,8 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,10 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
+
+
+# Before the words of the person who approved: they may name somebody, so a log ends here.
+STRUCK_OUT = "struck out by the person who approved"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -429,7 +433,8 @@ class Target:
     :param leave_date: the person's last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
+    :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
+        struck the user out.
     """
 
     user_id: str
@@ -460,6 +465,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param struck_out: users whom the person who approved took off the plan; each has the reason as ``not_ours``.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
@@ -472,6 +478,7 @@ class Decision:
     policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    struck_out: Sequence[Target] = ()
     guards_were_set: bool = False
 
     @cached_property
@@ -501,7 +508,7 @@ def decision_of(
     plan: Plan,
     *,
     account: str,
-    strike_out: Collection[str],
+    strike_out: Mapping[str, str],
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
@@ -510,7 +517,8 @@ def decision_of(
 
     :param plan: the plan, read and found whole.
     :param account: the account of the connection.
-    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param strike_out: ids that the person who approved took off the plan, with the reason; others than the plan's
+        are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
@@ -530,6 +538,11 @@ def decision_of(
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
+        struck_out=[
+            replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
+            for row in plan.rows
+            if row.user_id in strike_out
+        ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],
