@@ -672,7 +672,10 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     page.get_by_role("button", name="Approve").click()
     assert run.wait()["carry_out"] == "success"
     assert world.puts(ids) == ids[1:]
-    assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
+    assert {(row["approved_by_name"], row["outcome"]) for row in run.evidence()} == {
+        ("bob", "skipped"),
+        ("bob", "deactivated"),
+    }
     assert run.approval["strike_reason"] == "still here"
 
 
