@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.arrow import json_array
+from airflow_provider_aha.common.persons import People, names_nobody
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.record.chain import recorded
@@ -33,7 +34,6 @@ from airflow_provider_aha.review.records import (
     is_changed_by_spreadsheets,
     read_reviews,
 )
-from airflow_provider_aha.review.who import People, names_nobody
 from airflow_provider_aha.review.worklist import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
 from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256, to_json
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from airflow_provider_aha.common.persons import People
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.review import records
 from airflow_provider_aha.review.records import check_new_id
-from airflow_provider_aha.review.who import People
 from airflow_provider_aha.store.layout import Layout
 from tests.review.test_reviews import Sheet
 

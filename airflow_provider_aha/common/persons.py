@@ -38,9 +38,9 @@ def names_nobody(login: str) -> bool:
 
 
 class People:
-    """The people of a review, and which of them a text may mean.
+    """People, and which of them a text may mean.
 
-    :param rows: rows of the population; of a person, one is enough.
+    :param rows: ``user_id``, ``user_name`` and ``user_email`` of each; a person may have several rows.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -63,7 +63,7 @@ class People:
             self._by_word[_joined(address.rpartition("@")[0] or address)].add(user_id)
 
     def decides(self, written: str, user_id: str) -> bool:
-        """Tell whether a reviewer, as a file names them, may be a person of the review.
+        """Tell whether a reviewer, as a file names them, may be one of the people.
 
         :param written: a cell: a name, an address, a login, or several of them.
         :param user_id: the person.
@@ -71,7 +71,7 @@ class People:
         return any(self._may_be(part, user_id, alone=True) for part in _parts(written))
 
     def submits(self, login: str, user_id: str) -> bool:
-        """Tell whether a login may be a person of the review. A first name alone says nothing here.
+        """Tell whether a login may be one of the people. A first name alone says nothing here.
 
         :param login: who triggered the run, as Airflow says.
         :param user_id: the person.
