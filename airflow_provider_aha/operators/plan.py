@@ -214,7 +214,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         if undo is not None:
             return (self._undone(str(reason), undo, location, account),), {"undo": undo}
         if review is not None:
-            return (self._reviewed(review, location, account),), {"review": review}
+            rule, submitted_by = self._reviewed(review, location, account)
+            return (rule,), {"review": review, "submitted_by": submitted_by}
         rules = read_rules(self.rules)
         return rules, {"rules": [as_given(rule) for rule in rules]}
 
@@ -234,7 +235,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             )
         return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
-    def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:
+    def _reviewed(self, review_id: str, location: Location, account: str) -> tuple[NamedRule, str]:
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
@@ -248,7 +249,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             user_id: Recorded("decided by a review", reviewer, note)
             for user_id, reviewer, note in revoked_accounts(location, review)
         }
-        return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        rule = NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        return rule, str(review.submission["submitted_by"])
 
     def _request(self, run: Run, location: Location) -> Request:
         from airflow_provider_aha.access.decide.planning import Limits, Request
