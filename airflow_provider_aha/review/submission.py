@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.arrow import json_array
+from airflow_provider_aha.common.moments import milliseconds_text
 from airflow_provider_aha.common.persons import People, names_nobody
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
@@ -322,7 +323,7 @@ def _record(
         "review_id": review.review_id,
         "account": review.record["account"],
         "population_sha256": review.record["population_sha256"],
-        "submitted_at": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "submitted_at": milliseconds_text(now),
         # Who was logged in; the reviewers are who the file says.
         "submitted_by": run.requested_by,
         "dag_id": run.dag_id,

@@ -76,6 +76,7 @@ from airflow_provider_aha.access.plan.plan import (
 from airflow_provider_aha.access.plan.words import summary
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
+from airflow_provider_aha.common.moments import milliseconds_text, read_moment
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
@@ -257,14 +258,14 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         "plan_version": PLAN_VERSION,
         "account": request.account,
         "sandbox": bool(population.manifest.get("sandbox")),
-        "created_at": _iso(moment),
-        "as_of": _iso(as_of),
+        "created_at": milliseconds_text(moment),
+        "as_of": milliseconds_text(as_of),
         "dag_id": request.dag_id,
         "run_id": request.run_id,
         "provider_version": package_version(),
         "snapshot": {
             "day": population.manifest["snapshot"],
-            "synced_at": _iso(as_of),
+            "synced_at": milliseconds_text(as_of),
             "sha256": population.sha256,
         },
         "policy": request.as_given,
@@ -519,7 +520,7 @@ class _Judging:
 def _roster_header(roster: Roster, covered: int, matched: int) -> dict[str, Any]:
     return {
         "name": roster.spec.name,
-        "loaded_at": _iso(roster.loaded_at),
+        "loaded_at": milliseconds_text(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
         "covered": covered,
@@ -713,8 +714,8 @@ def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | Non
         return True
     if known.updated_at is None:
         return False
-    then = datetime.fromisoformat(known.updated_at).timestamp() * 1000
-    return updated_at is None or updated_at > then
+    then = read_moment(known.updated_at)
+    return then is None or updated_at is None or updated_at > then.timestamp() * 1000
 
 
 def _is_among(users: pa.Table, ids: Collection[str]) -> Any:
@@ -938,14 +939,10 @@ def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:
 
 
 def _iso_or_none(moment: datetime | None) -> str | None:
-    return _iso(moment) if moment else None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return milliseconds_text(moment) if moment else None
 
 
 def _iso_of(milliseconds_since_1970: int | None) -> str | None:
     if milliseconds_since_1970 is None:
         return None
-    return _iso(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))
+    return milliseconds_text(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -187,10 +188,6 @@ def _login(person: str) -> str:
 
 
 def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    if (moment := read_moment(text, needs_offset=True)) is None:
         raise AhaApprovalError("The approval doesn't say when it was given. Nothing was done.")
     return moment

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import Who
@@ -174,12 +175,12 @@ class Plan:
     @property
     def created_at(self) -> datetime:
         """When it was made; UTC."""
-        return _moment(self.header["created_at"])
+        return moment_of(self.header["created_at"])
 
     @property
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
-        return _moment(self.header["as_of"])
+        return moment_of(self.header["as_of"])
 
     @property
     def action(self) -> str:
@@ -357,8 +358,8 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
     _check_types(header, _HEADER, path, "header")
     for name in ("created_at", "as_of"):
         try:
-            _moment(header[name])
-        except (ValueError, OverflowError):
+            moment_of(header[name], needs_offset=True)
+        except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
@@ -409,13 +410,6 @@ def _check_rows(plan: Plan) -> None:
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
     return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True)
