@@ -43,6 +43,12 @@ class Exclusion:
         """Where it stands, for sentences."""
         return self.entries[0].place
 
+    @property
+    def said(self) -> str:
+        """What it says: of whom, until when, by whom and why."""
+        who = ", ".join(f"{entry.kind} {entry.text}" for entry in self.entries)
+        return f"{who} until {self.expires_on or 'further notice'} ({self.owner}: {self.reason})"
+
     @cached_property
     def matcher(self) -> UserMatcher:
         """Whom the row is about."""
@@ -88,6 +94,10 @@ class Exclusions:
     def sha256(self) -> str:
         """Hash of the file's bytes; of several files, their hashes with commas between them."""
         return ",".join(file.sha256 for file in self.files)
+
+    def said(self) -> list[str]:
+        """Return what each row says of whom, for how long, by whom and why; with ids and addresses in it."""
+        return [row.said for row in self.rows]
 
     def holding(self, on: date) -> UserMatcher:
         """Return what looks users up in the rows that count on a day.
