@@ -213,6 +213,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
     exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
+    if exclusions:
+        exclusions.check(moment.date())
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -930,6 +932,11 @@ def _notes(
             f"{len(kept)} users left by the roster, but are protected, excluded, or look like service accounts "
             f"(blocked): {_some(kept)}. Their access stays until a person looks."
         )
+    if covered := [user_id for user_id, v in zip(ids, verdicts, strict=True) if v.is_settled]:
+        yield (
+            f"{len(covered)} users left by the roster, and keep the access as long as an exclusion holds for "
+            f"leavers: {_some(covered)}."
+        )
     for roster in on.roster.each if on.roster else ():
         yield from _notes_on(roster, on)
     if on.exclusions and (expired := on.exclusions.expired(on.as_of.date())):
@@ -949,7 +956,7 @@ def _some(ids: Sequence[str]) -> str:
 def _is_blocked(verdict: Verdict) -> bool:
     """Tell whether the roster says that somebody left, and something else than the roster speaks for the user."""
     by_roster = (*LISTED, "not_covered", "absent_once", "only_absent", None)
-    return verdict.user_class == LEFT and verdict.spared_by not in by_roster
+    return verdict.user_class == LEFT and verdict.spared_by not in by_roster and not verdict.is_settled
 
 
 def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:
