@@ -170,6 +170,9 @@ class AhaPlanAccessOperator(GuardedOperator):
 
     def _say_plan(self, plan: Plan) -> None:
         """Say who is planned, by id, and what a reader of the plan should know."""
+        if changed := plan.header["changed"]:
+            names = ", ".join(dict.fromkeys(one["setting"] for one in changed["settings"]))
+            self.log.warning("Changed since the last plan, of %s: %s", changed["since"], names)
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.counts["users"], planned)
         for row in plan.rows[:_NAMED]:
@@ -304,6 +307,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             caps=guards.caps,
             fit_to_caps=self.fit_to_caps,
             limits=limits,
+            approvers=guards.approvers,
         )
 
 
