@@ -151,6 +151,7 @@ class AhaWriteOperator(GuardedOperator):
             today = datetime.now(UTC).date()
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
+            client.check_clock()
             decision = make_decision(folder)
             if decision.guards_were_set and not guards.is_set:
                 raise AhaGuardError(
