@@ -203,8 +203,12 @@ class AhaPlanAccessOperator(GuardedOperator):
             "review": review,
             "undo": undo,
         }
-        if sum(value is not None for value in given.values()) != 1:
-            raise AhaConfigurationError(f"Give one of {', '.join(given)}. No plan was made.")
+        if len(found := [name for name, value in given.items() if value is not None]) != 1:
+            raise AhaConfigurationError(
+                f"{' and '.join(found) or 'Nothing'} {'were' if found else 'was'} given: give one of "
+                f"{', '.join(given)}. On a form, User ids and Emails are users, and Evidence is undo. "
+                "No plan was made."
+            )
         if (users is None) != (not wanted):
             raise AhaConfigurationError("users and to belong together: who is to be changed, and to what.")
         reason = to_words(self.reason, "reason")

@@ -245,13 +245,16 @@ def test_a_reason_or_ticket_that_nobody_can_read_is_refused(base, aha_default, n
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "Give one of rules, users, review, undo"),
-        ({"rules": RULES, "undo": "/e/evidence.parquet"}, "Give one of"),
+        ({}, "Nothing was given: give one of rules, users, review, undo. On a form, User ids"),
+        ({"rules": RULES, "undo": "/e/evidence.parquet"}, "rules and undo were given: give one of"),
         ({"users": ["1"]}, "users and to belong together"),
         ({"users": ["1"], "to": {"enabled": ""}}, "users and to belong together"),
         ({"undo": "/e/evidence.parquet", "to": {"enabled": True}}, "users and to belong together"),
         ({"users": [], "to": {"enabled": True}}, "names nobody"),
-        ({"users": ["ann"], "to": {"enabled": True}}, "an id that is none"),
+        (
+            {"users": ["ann"], "to": {"enabled": True}},
+            "users: no. 1 is neither an id, which is made of digits, nor an email",
+        ),
         ({"users": ["1"], "to": {"name": "Zoe"}}, "no field name"),
         ({"users": ["1"], "to": {"enabled": "maybe"}}, "enabled must be true or false"),
         ({"users": ["1"], "to": {"email": "a@b.c d@e.f"}}, "more than one address"),
