@@ -26,7 +26,7 @@ from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.population import ACCOUNT, RIGHT
 from airflow_provider_aha.review.records import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
 from airflow_provider_aha.review.worklist import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
-from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256
+from airflow_provider_aha.store.store import Store, parse_record, sealed, sha256
 
 _NO_NAME = re.compile("[^a-z0-9_]")
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")
@@ -63,7 +63,7 @@ class Line:
 
 
 def submit(
-    location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    location: Store, account: str, body: bytes, run: Run, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> dict[str, Any]:
     """Check a file of decisions and record it; a file that was recorded before is recognised.
 
@@ -86,7 +86,7 @@ def submit(
     return record
 
 
-def _submit(location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
+def _submit(location: Store, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
     lines, review_id, population_sha256 = read_lines(body)
     review = _review(location, account, review_id, population_sha256)
     digest = sha256(body)
@@ -158,7 +158,7 @@ def _cell(row: Sequence[str], place: int | None) -> str:
     return row[place].strip().removeprefix("'") if place is not None and place < len(row) else ""
 
 
-def _review(location: Location, account: str, review_id: str, population_sha256: str) -> Review:
+def _review(location: Store, account: str, review_id: str, population_sha256: str) -> Review:
     review = find_review(location, account, review_id)
     if review is None:
         raise AhaConfigurationError(f"There is no review {review_id} of {account} below {location.url}.")
@@ -241,7 +241,7 @@ def _rows(numbers: Sequence[int]) -> str:
 
 
 def _record(
-    location: Location,
+    location: Store,
     review: Review,
     lines: Sequence[Line],
     population: Mapping[str, Mapping[str, Any]],
@@ -250,11 +250,11 @@ def _record(
     now: datetime,
 ) -> dict[str, Any]:
     """Write the file as it came, the decisions as a table, and last the record that names both."""
-    fs = location.fs
+    place = location.within(review.path)
     counts = Counter(line.decision for line in lines)
     files = {
-        "file": keep_once(fs, review.path, "submitted.csv", body),
-        DECISIONS: keep_once(fs, review.path, "decisions.parquet", _parquet(lines, population)),
+        "file": place.keep("submitted.csv", body),
+        DECISIONS: place.keep("decisions.parquet", _parquet(lines, population)),
     }
     record = {
         "review_id": review.review_id,
@@ -275,7 +275,7 @@ def _record(
         "files": review_records.files_of(files),
     }
     body = sealed(record)
-    if not create_once(fs, f"{review.path}/{SUBMISSION}", body):
+    if not place.create(SUBMISSION, body):
         raise AhaGuardError(f"Decisions of the review {review.review_id} were submitted meanwhile, and they stay.")
     return parse_record(body, SUBMISSION)
 
