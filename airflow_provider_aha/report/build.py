@@ -98,6 +98,7 @@ def make_report(
         return _make(location, asked, now)
     # An id that can't be one leaves no trace.
     Layout(asked.account).review(asked.review_id)
+    review_records.check_new_id(asked.review_id)
     facts = {"action": "open_review", "review_id": asked.review_id, **asdict(asked.run)}
     with recorded(RunFolder(location, asked.account, asked.run), facts) as mine:
         summary = _make(location, asked, now)

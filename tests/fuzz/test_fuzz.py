@@ -175,9 +175,9 @@ ROW = {
 
 def plan_of(header: dict[str, Any]) -> Any:
     location = stored(to_json(header), "plan.json")
-    raw(location).pipe_file("/decisions.parquet", DECISIONS.getvalue())
-    plan = load_plan(location, location.path)
-    return decision_of(plan, account="acme", strike_out=[], facts={}, now=NOW)
+    location.fs.pipe_file("/decisions.parquet", DECISIONS.getvalue())
+    plan = load_plan(location)
+    return decision_of(plan, account="acme", strike_out={}, facts={}, now=NOW)
 
 
 PLAN = {

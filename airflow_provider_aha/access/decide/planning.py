@@ -42,7 +42,7 @@ from airflow_provider_aha.access.decide.rules import (
     judge,
     seen_after_leave,
 )
-from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import (
     ADMINISTRATOR_ROLES,
     access_of,
@@ -295,13 +295,21 @@ def _numbered(name: str, number: int, suffix: str) -> str:
 
 def _budget(location: Store, request: Request, before: Carried, now: datetime) -> Budget | None:
     """Return how many users the plan may have; None where no cap counts them."""
-    named = request.policy.of_class(NAMED)
-    access = access_of(named[0].to) if named else TAKEN
+    access = _access(request.policy)
     if request.caps is None or access is None:
         return None
     folder = _folder(location, request)
     recent, left = (changed_within(folder, now, CAP_DAYS, access, left=left) for left in (False, True))
     return Budget(request.caps, recent, left, before.postponed, request.fit_to_caps)
+
+
+def _access(policy: Policy) -> str | None:
+    """Tell whether a plan may take access; what an undo gives back may take some, such as another email."""
+    named: list[NamedRule] = policy.of_class(NAMED)
+    if not named:
+        return TAKEN
+    found = {access_of(wanted) for rule in named for wanted in (rule.to, *map(rule.wanted, rule.ids))}
+    return TAKEN if TAKEN in found else GIVEN if GIVEN in found else None
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -648,6 +656,7 @@ class _Names:
                     "rule": rule.name,
                     "asked": who,
                     "reason": reason,
+                    "detail": _why(rule, reason, ids),
                     "ids": ids,
                     "must_fix": self._must_fix(rule, reason),
                 }
@@ -677,6 +686,12 @@ class _Names:
         if reason == NO_ROOM:
             return self._nobody_planned
         return rule.origin == RULES and reason in _NOBODY
+
+
+def _why(rule: NamedRule, reason: str, ids: Sequence[str]) -> str | None:
+    """Return what evidence says of somebody who isn't planned because of it."""
+    known = rule.known.get(ids[0]) if reason == NOT_OURS and ids else None
+    return known.not_ours if known else None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -64,6 +64,10 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
+
+
+# Before the words of the person who approved: they may name somebody, so a log ends here.
+STRUCK_OUT = "struck out by the person who approved"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -181,6 +185,11 @@ class Plan:
         return str(self.header["action"])
 
     @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what a run took, field by field."""
+        return self.action == REACTIVATE and "undo" in self.header["policy"]
+
+    @property
     def ticket(self) -> str | None:
         """The ticket that asked for it."""
         ticket: str | None = self.header["ticket"]
@@ -190,6 +199,17 @@ class Plan:
     def decides_access(self) -> bool:
         """Whether it changes anybody's access: then it needs a second person."""
         return any(row.access is not None for row in self.rows)
+
+    @property
+    def roster_owners(self) -> list[str]:
+        """Who owns the rosters that its rows are based on; nobody where no row is."""
+        rosters = self.header["policy"].get("rosters", []) if self.is_by_roster else []
+        return [owner for roster in rosters for owner in roster.get("owners", [])]
+
+    @property
+    def is_by_roster(self) -> bool:
+        """Whether somebody is on it whom a roster says to have left."""
+        return any(row.user_class == LEFT for row in self.rows)
 
     @property
     def wrong_names(self) -> list[Mapping[str, Any]]:
@@ -316,7 +336,12 @@ _ROW: dict[str, tuple[type, ...]] = {
     "rights": _LIST,
     **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
-_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_UNRESOLVED = {
+    **dict.fromkeys(("rule", "asked", "reason"), _TEXT),
+    "detail": _MAYBE,
+    "ids": _LIST,
+    "must_fix": (bool,),
+}
 _ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
@@ -370,7 +395,9 @@ def _check_rows(plan: Plan) -> None:
     users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
     if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
-    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+    # An undo gives back what a run took, by whatever fields.
+    allowed = {plan.action, UPDATE} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
@@ -393,7 +420,8 @@ class Target:
     :param leave_date: the person's last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
+    :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
+        struck the user out.
     """
 
     user_id: str
@@ -424,6 +452,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param struck_out: users whom the person who approved took off the plan; each has the reason as ``not_ours``.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
@@ -436,6 +465,7 @@ class Decision:
     policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    struck_out: Sequence[Target] = ()
     guards_were_set: bool = False
 
     @cached_property
@@ -465,7 +495,7 @@ def decision_of(
     plan: Plan,
     *,
     account: str,
-    strike_out: Collection[str],
+    strike_out: Mapping[str, str],
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
@@ -474,7 +504,8 @@ def decision_of(
 
     :param plan: the plan, read and found whole.
     :param account: the account of the connection.
-    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param strike_out: ids that the person who approved took off the plan, with the reason; others than the plan's
+        are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
@@ -494,6 +525,11 @@ def decision_of(
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
+        struck_out=[
+            replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
+            for row in plan.rows
+            if row.user_id in strike_out
+        ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],

@@ -298,6 +298,10 @@ class _Task:
         }
 
     def work_off(self, histories: Mapping[str, History], administrators: Sequence[str]) -> None:
+        for target in self._decision.struck_out:
+            if not (histories.get(target.user_id) or History()).is_final:
+                outcome = "blocked" if target.user_class == LEFT else "skipped"
+                self._write(self._about(target), outcome, str(target.not_ours))
         todo = [
             (target, history)
             for target in self._decision.targets
