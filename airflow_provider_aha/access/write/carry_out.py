@@ -63,7 +63,7 @@ from airflow_provider_aha.record.register import (
     under_way,
 )
 from airflow_provider_aha.record.run import START, Run, RunFolder
-from airflow_provider_aha.store.store import create_once, read_record, to_json
+from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -238,9 +238,10 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
     if plan_sha256 is None:
         return
     path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
-    if not create_once(folder.fs, path, to_json(mine)) and read_record(folder.fs, path) != mine:
+    if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
-            f"This plan was carried out before, by another task ({path} says which): nothing was done. Make a new "
+            f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
+            "nothing was done. Make a new "
             "plan."
         )
 
@@ -252,7 +253,7 @@ def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dic
     while names != (names := journal.names()):
         histories = journal.histories()
         found = evidence.rows(histories)
-        evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
+        evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", found)
     if entry and not any(history.open_intents for history in histories.values()):
         sign_off(folder, entry)
     return found
