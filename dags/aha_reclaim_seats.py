@@ -25,7 +25,6 @@ import os
 from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.standard.operators.python import BranchPythonOperator
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
 from airflow_provider_aha.dag_parts import CONNECTION, WRITES, connection_field, schedule_of, settings
@@ -37,6 +36,8 @@ from airflow_provider_aha.variables import WRITES_ENABLED
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
+# Nobody is asked about what will not be done.
+DRY_RUN = "{{ not aha_may_write(" + WRITES_ENABLED + ", ti.xcom_pull(task_ids='plan')['sandbox']) }}"
 
 
 with DAG(
@@ -48,7 +49,7 @@ with DAG(
         "approvers.** A dry run plans and reports, asks nobody and disables nobody."
     ),
     tags=["aha", WRITES],
-    **settings(__doc__, hours=1, retries=2),
+    **settings(__doc__, hours=1, retries=2, aha_may_write=may_write),
 ):
     extract = AhaExtractUsersOperator(
         task_id="extract",
@@ -69,24 +70,21 @@ with DAG(
         ],
         aha_conn_id=CONNECTION,
     )
-    # Nobody is asked about what will not be done.
-    mode = BranchPythonOperator(
-        task_id="mode",
-        python_callable=lambda enabled, sandbox: "approve" if may_write(enabled, sandbox) else "report",
-        op_args=["{{ " + WRITES_ENABLED + " }}", "{{ ti.xcom_pull(task_ids='plan')['sandbox'] }}"],
+    carry_out = AhaCarryOutPlanOperator(
+        task_id="carry_out",
+        plan=PLAN_PATH,
+        dry_run=DRY_RUN,
+        pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+        aha_conn_id=CONNECTION,
     )
-    report = AhaCarryOutPlanOperator(task_id="report", plan=PLAN_PATH, dry_run=True, aha_conn_id=CONNECTION)
-    extract >> plan >> mode >> report
+    extract >> plan
 
     if AIRFLOW_V_3_1_PLUS:
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        approve = AhaApprovePlanOperator(task_id="approve", plan=PLAN_PATH, response_timeout=timedelta(hours=24))
-        carry_out = AhaCarryOutPlanOperator(
-            task_id="carry_out",
-            plan=PLAN_PATH,
-            dry_run="{{ not (" + WRITES_ENABLED + ") }}",
-            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
-            aha_conn_id=CONNECTION,
+        approve = AhaApprovePlanOperator(
+            task_id="approve", plan=PLAN_PATH, dry_run=DRY_RUN, response_timeout=timedelta(hours=24)
         )
-        mode >> approve >> carry_out
+        plan >> approve >> carry_out
+    else:
+        plan >> carry_out

@@ -341,6 +341,7 @@ class Verdict:
     :param absent_since: since when the roster has not known the address.
     :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
     :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
+    :param is_settled: whether the user left, and an exclusion that holds for leavers speaks for the user.
     """
 
     user_class: str | None = None
@@ -352,6 +353,7 @@ class Verdict:
     absent_since: datetime | None = None
     asked_because: str | None = None
     listed: str | None = None
+    is_settled: bool = False
 
 
 def judge(user: Subject, on: Circumstances) -> Verdict:
@@ -366,7 +368,9 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
     if any(verdict.spared_by is None for _, verdict in found):
         why = _spared_everywhere(user, on)
         for rule, verdict in found:
-            if verdict.spared_by is None and (here := _spared_by(rule, user, on, why)) is not None:
+            if verdict.spared_by is None and isinstance(rule, LeftRule) and (row := _covered(user, on)) is not None:
+                verdict.spared_by, verdict.detail, verdict.is_settled = "excluded", f"{verdict.detail}; {row}", True
+            elif verdict.spared_by is None and (here := _spared_by(rule, user, on, why)) is not None:
                 verdict.spared_by, verdict.detail = here[0], verdict.detail + here[1]
             elif verdict.spared_by is None and isinstance(rule, UnusedRule):
                 _grant_grace(verdict, user, rule, on)
@@ -565,6 +569,13 @@ def _spared_by(
         protected = on.policy.protected.match(user.user_id, user.email, user.name)
         return (protected.replace(" ", "_"), "") if protected else None
     return everywhere
+
+
+def _covered(user: Subject, on: Circumstances) -> str | None:
+    """Return the row of the exclusion files that holds for a user who left, where there is one."""
+    if on.exclusions is None:
+        return None
+    return on.exclusions.match_leaver(user.user_id, user.email, user.name, on.as_of.date())
 
 
 def _spared_everywhere(user: Subject, on: Circumstances) -> tuple[str, str] | None:
