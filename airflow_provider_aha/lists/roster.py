@@ -539,7 +539,8 @@ def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequenc
             day = None if marked else date_of(cell, zone)
         except ValueError:
             raise _refused(
-                f"has an end date in row {number} that is no day; days are written as 2026-01-31"
+                f"has an end date in row {number} of the column {spec.end_date} that is no day; days are written "
+                "as 2026-01-31"
             ) from None
         text = "" if status is None else fold(text_of(row[status]))
         return Person(day, text in left if text else None, marked)
