@@ -186,7 +186,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         for left in (True, False):
             wanted = {one.user_id for one in decision.targets if (one.user_class == LEFT) is left}
             if wanted:
-                counted = changed_within(folder, now, CAP_DAYS, decision.access, left=left)
+                counted = set(changed_within(folder, now, CAP_DAYS, decision.access, left=left))
                 caps.check(len(wanted), len(counted - set(ids)), decision.enabled_users, decision.plan_sha256)
                 recent |= counted
     if decision.policy_max is not None and not dry_run:
