@@ -1,4 +1,4 @@
-"""Take access from people who left the company: once a day, by the company's own roster.
+"""Take access from people who left, by the company's roster. It never deletes anybody, and asks when in doubt.
 
 The account is read anew and compared with the roster. Up to 5 users a day whose end date has just passed, and whom
 an earlier load of the roster showed as employed, are disabled without asking anybody. Everything else is shown to a
@@ -23,14 +23,13 @@ one.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import CONNECTION, WRITES, connection_field, schedule_of, settings
 from airflow_provider_aha.flow import may_write
-from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
@@ -44,31 +43,27 @@ DRY_RUN = "{{ not aha_may_write(" + WRITES_ENABLED + ", ti.xcom_pull(task_ids='p
 
 with DAG(
     dag_id="aha_offboard_leavers",
-    description="Take access from people who left, by the roster",
-    doc_md=__doc__,
-    schedule="0 5 * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=1),
-    },
-    user_defined_macros={"aha_base_path": default_base_path, "aha_may_write": may_write},
-    tags=["aha"],
+    dag_display_name="Aha! – Take access from people who left",
+    schedule=schedule_of("aha_offboard_leavers", "0 5 * * *"),
+    params=connection_field(
+        "**It is a dry run until the Variable aha_writes_enabled is true and the Variable aha_guards names "
+        "approvers.** A dry run plans and reports, asks nobody and disables nobody."
+    ),
+    tags=["aha", WRITES],
+    **settings(__doc__, hours=1, retries=2, aha_may_write=may_write),
 ):
     extract = AhaExtractUsersOperator(
         task_id="extract",
         base_path="{{ aha_base_path() }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
         outlets=[USERS, USER_ROLES, USER_ROLE_SUMMARY, USER_CHANGES],
+        aha_conn_id=CONNECTION,
     )
     plan = AhaPlanAccessOperator(
         task_id="plan",
         rules=[{"class": "left"}],
         roster="{{ var.value.get('aha_roster', '') }}",
+        aha_conn_id=CONNECTION,
     )
     # The writing task holds the policy: a few with an end date pass, anything else needs the approval.
     carry_out = AhaCarryOutPlanOperator(
@@ -77,6 +72,7 @@ with DAG(
         require_approval=False,
         dry_run=DRY_RUN,
         pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+        aha_conn_id=CONNECTION,
     )
     extract >> plan
 

@@ -13,7 +13,7 @@ from airflow_provider_aha.common.values import date_of, text_of
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.lists.matching import DOMAIN, ENTRY_KINDS, Entry, UserMatcher, read_entries
 from airflow_provider_aha.lists.tables import SmallTable, read_table
-from airflow_provider_aha.store.store import Location, sha256
+from airflow_provider_aha.store.store import Store, sha256
 
 _WHO = tuple(kind for kind in ENTRY_KINDS if kind != DOMAIN)
 _ABOUT = ("reason", "owner", "expires_on")
@@ -166,7 +166,7 @@ class Exclusions:
         return [row for row in self.rows if not row.holds(on)]
 
 
-def load_exclusions(*locations: Location) -> Exclusions:
+def load_exclusions(*locations: Store) -> Exclusions:
     """Read exclusion files.
 
     Each is CSV or Parquet with the columns ``id``, ``email`` or ``pattern`` (one of them filled in each row),

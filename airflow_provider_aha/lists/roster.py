@@ -26,7 +26,7 @@ from airflow_provider_aha.common.values import (
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
-from airflow_provider_aha.store.store import Location, modified_at, sha256
+from airflow_provider_aha.store.store import Store, sha256
 
 # Fewer rows, or a smaller share of users found in it, than this part of the last load's: something was cut off.
 _KEPT = 0.95
@@ -467,7 +467,7 @@ class Rosters:
             )
 
 
-def load_roster(spec: RosterSpec, location: Location) -> Roster:
+def load_roster(spec: RosterSpec, location: Store) -> Roster:
     """Read a roster file.
 
     :param spec: how.
@@ -477,7 +477,7 @@ def load_roster(spec: RosterSpec, location: Location) -> Roster:
     :raises AhaSnapshotError: when its content can't be right.
     """
     # Asked first: a file that is replaced meanwhile counts as the older one.
-    loaded_at = modified_at(location)
+    loaded_at = location.modified()
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
 
 

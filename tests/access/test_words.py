@@ -142,6 +142,42 @@ def test_the_question_says_who_why_and_what_goes_with_it():
     assert subject(plan(asked)) == "Disable 1 user of acme in Aha!?"
 
 
+def test_a_review_is_named_with_who_decided_and_who_submitted_it():
+    decided = row(rule="review 2026-Q4", reviewer="Rita Reviewer", note="left the *project*")
+    text = question(plan(decided, policy={"review": "2026-Q4", "submitted_by": "carla"}), "carla")
+    assert "- Review: 2026-Q4, submitted by carla\n" in text
+    assert "review 2026-Q4: named by id; decided by Rita Reviewer; note: left the &#42;project&#42; |" in text
+    assert "Review" not in question(plan(row(), policy={"rules": []}), "carla").replace("Rita Reviewer", "")
+
+
+def test_nothing_is_counted_that_is_not_there():
+    shown = question(plan(row()), "ann")
+    assert "| named: asked for by name | 1 |" in shown
+    assert "| 0 |" not in shown
+    nobody = plan(counts={**plan().counts, "spared": {"no_rule": 443}})
+    assert "| Class |" not in question(nobody, "ann")
+    assert "Left alone" not in question(nobody, "ann")
+    spared = plan(row(), counts={**plan(row()).counts, "spared": {"no_rule": 443, "too_new": 2}})
+    assert "Left alone: too new 2." in question(spared, "ann")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "started_by", "sentence"),
+    [
+        (False, "ann", "Started by: ann. Another person has to approve it."),
+        (True, "ann", "Started by: ann. Another person has to approve it."),
+        (True, "Anonymous", "This is the sandbox: where Airflow has no logins, the same person may approve it."),
+        (True, "scheduled", "This is the sandbox: where Airflow has no logins, the same person may approve it."),
+        (False, "Anonymous", "A person whom Airflow knows by name has to approve it."),
+        (False, "scheduled", "A person whom Airflow knows by name has to approve it."),
+    ],
+)
+def test_the_question_says_who_may_approve(sandbox, started_by, sentence):
+    text = question(plan(row(), sandbox=sandbox), started_by)
+    assert sentence in text
+    assert ("Another person" in text) is ("Another person" in sentence)
+
+
 def test_unresolved_names_stand_above_everything_else():
     wrong = [
         {"rule": "r", "asked": "amn@example.com", "reason": "unknown", "ids": []},

@@ -246,6 +246,29 @@ def test_a_name_alone_is_carried_out_without_asking_and_what_a_form_leaves_empty
         assert puts(server) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "wanted"),
+    [
+        ({"administer_billing": "true"}, {"administrator_roles": {"administer_billing": True}}),
+        (
+            {"administer_account": "false", "administer_configuration": "true", "enabled": "true"},
+            {
+                "enabled": True,
+                "administrator_roles": {"administer_account": False, "administer_configuration": True},
+            },
+        ),
+    ],
+)
+def test_the_form_changes_single_administrator_rights(registered, run_dag, server, variables, form, wanted):
+    dag = registered(DAGS / "aha_update_user.py")["aha_update_user"]
+    user_id = next(one["id"] for one in server.account.users() if not one["enabled"])
+    run = run_dag(dag, {"user": user_id, **form, "reason": "a new task", "ticket": "SEC-3"})
+    assert run.state == "success"
+    (row,) = evidence(run.xcom("preview"))
+    assert json.loads(row["wanted_json"]) == wanted
+    assert puts(server) == []
+
+
 FORMS: dict[str, dict[str, Any]] = {
     "aha_deactivate_users": {"ids": ["{enabled}"]},
     "aha_reactivate_users": {"ids": ["{disabled}"]},
@@ -369,9 +392,9 @@ def test_no_example_dag_changes_access_without_a_second_person(parse, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scheduled_dags_have_no_form_and_say_that_they_stay_dry(parse, name):
+def test_the_form_of_scheduled_dags_chooses_only_the_account_and_says_that_they_stay_dry(parse, name):
     dag = parse(DAGS / f"{name}.py").dags[name]
-    assert dag.params.dump() == {}
+    assert dag.params.dump() == {"aha_conn_id": "aha_default"}
     assert "aha_writes_enabled" in dag.doc_md
     assert "Airflow before 3.1 can't ask a person" in dag.doc_md
 

@@ -32,7 +32,7 @@ from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.lists.tables import read_table
 from airflow_provider_aha.push.mapping.spec import read_spec
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.api.conftest import ImpatientClock, Reply, serve  # noqa: F401 - serve is a fixture
 from tests.datasets.conftest import page, role, user
 
@@ -332,7 +332,7 @@ def test_a_roster(tmp_path, case):
         return
     FILES[case["name"]](path)
     try:
-        read_table(Location(LocalFileSystem(), str(path), str(path)), "The roster")
+        read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster")
     except AhaError as error:
         check(case, "refused", described(error))
     else:
@@ -346,7 +346,7 @@ PEOPLE = [param for param in cases("roster", "exclusion") if param.id in LISTED]
 def test_a_list_of_people(tmp_path, case):
     path = tmp_path / "list.csv"
     path.write_bytes(LISTED[case["name"]])
-    place = Location(LocalFileSystem(), str(path), str(path))
+    place = resolve_path(str(path))
     spec = {"path": str(path), "key": "nr", "emails": ["work_email"], "domains": ["example.com"], "min_rows": 1}
     (roster,) = RosterSpec.read_all({**spec, "end_date": "last_day"})
     read = partial(load_exclusions) if case["where"] == "exclusion" else partial(load_roster, roster)

@@ -34,7 +34,7 @@ from airflow_provider_aha.lists.tables import SmallTable, read_table
 from airflow_provider_aha.record.register import register, sign_off
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, publish_all, to_json
+from airflow_provider_aha.store.store import Store, to_json
 
 FILE = yaml.safe_load((Path(__file__).parent / "leavers.yaml").read_text())
 DEFAULTS = FILE["defaults"]
@@ -82,7 +82,7 @@ class Case:
         self.crowd = given.get("crowd", DEFAULTS["crowd"])
         self.ids: Iterator[int] = iter(range(5000, 9000))
         self.members = list(self._members())
-        self.location = Location(LocalFileSystem(), str(base), str(base))
+        self.location = Store(LocalFileSystem(), str(base), str(base))
         self.runs = 0
 
     # --- who there is ---------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Case:
 
     def land(self, at: datetime, *, last: bool = False) -> None:
         """Land a snapshot, as an extract does."""
-        layout = Layout(str(self.base), ACCOUNT)
+        layout = Layout(ACCOUNT)
         day = f"{at:%Y-%m-%d}"
         rows = self.users(at, last=last)
         normalizer = Normalizer(subdomain=ACCOUNT, connection_id="c", synced_at=at, workspace_names={})
@@ -158,7 +158,7 @@ class Case:
         place = self.base / "staged"
         place.mkdir(exist_ok=True)
         files = []
-        with PastVisits(self.location, layout) as past:
+        with PastVisits(self.location, ACCOUNT) as past:
             past.begin()
             tables["users"] = past.hand_on(tables["users"], normalizer.days_inactive)
         for name, table in tables.items():
@@ -178,10 +178,8 @@ class Case:
         }
         staged = place / "manifest.json"
         staged.write_bytes(to_json(manifest))
-        publish_all(
-            self.location.fs,
-            {**{layout.dataset(file.dataset, day): file.path for file in files}, layout.manifest(day): staged},
-        )
+        datasets = {layout.dataset(file.dataset, day): file.path for file in files}
+        self.location.publish({**datasets, layout.manifest(day): staged})
 
     # --- rosters --------------------------------------------------------------------------------
 
@@ -199,7 +197,7 @@ class Case:
             writer.writerow([*cells, load["at"]])
         path = self.base / f"roster-{uuid.uuid4().hex}.csv"
         path.write_text(text.getvalue())
-        return read_table(Location(self.location.fs, str(path), str(path)), "The roster")
+        return read_table(Store(self.location.fs, str(path), str(path)), "The roster")
 
     def _rows(self, member: Member, load: dict[str, Any], *, last: bool) -> list[dict[str, Any]]:
         written = load.get("rows") or load["row"]
@@ -276,13 +274,13 @@ class Case:
         lists["ids"] = [*lists.get("ids", []), *self.given.get("protect_more", [])]
         return UserMatcher(*(lists.get(name, []) for name in ("ids", "emails", "domains", "patterns")))
 
-    def _exclusions(self) -> list[Location]:
+    def _exclusions(self) -> list[Store]:
         given = self.given.get("exclusion")
         if given is None:
             return []
         path = self.base / "exclusions.csv"
         path.write_text(f"id,{','.join(given)}\n{self.members[0].ids[0]},{','.join(given.values())}\n")
-        return [Location(self.location.fs, str(path), str(path))]
+        return [Store(self.location.fs, str(path), str(path))]
 
     def passed_before(self) -> None:
         """Write down what earlier runs did."""
@@ -310,7 +308,11 @@ class Case:
                     "intent": event["event_id"],
                 }
                 for kind, more in (("intent", {"n": 1}), ("outcome", {"n": 2, **outcome})):
-                    path = Path(folder.path) / "events" / user_id / f"1-{kind}-{uuid.uuid4().hex}.json"
+                    path = (
+                        Path(self.location.path, folder.path, "events")
+                        / user_id
+                        / f"1-{kind}-{uuid.uuid4().hex}.json"
+                    )
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(event | more))
             sign_off(folder, entry)
@@ -342,7 +344,7 @@ class Case:
             plan = self.plan(by_time[last], self.now, last=True)
         except AhaError:
             return "refused"
-        table = load_decisions(self.location.fs, plan.path, plan.header)
+        table = load_decisions(at(self.location, plan.path), plan.header)
         return plan, {row["user_id"]: row for row in table.to_pylist()}
 
 

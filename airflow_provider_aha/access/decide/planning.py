@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,17 +78,15 @@ from airflow_provider_aha.access.plan.plan import (
 from airflow_provider_aha.access.plan.words import document
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
+from airflow_provider_aha.common.moments import milliseconds_text, read_moment
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
 from airflow_provider_aha.record.register import CAP_DAYS, changed_within, passed_by_policy
-from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
-from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
+from airflow_provider_aha.record.run import Run, RunFolder, run_path
+from airflow_provider_aha.store.store import Store, to_json
 from airflow_provider_aha.version import package_version
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +147,7 @@ class Request:
     ticket: str | None = None
     asked_by: str | None = None
     roster: Callable[[], Rosters] | None = None
-    exclusions: Sequence[Location] = ()
+    exclusions: Sequence[Store] = ()
     caps: Caps | None = None
     fit_to_caps: bool = True
     limits: Limits = field(default_factory=Limits)
@@ -172,9 +170,7 @@ class Draft:
     known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict, repr=False)
 
 
-def make_plan(
-    location: Location, request: Request, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> Plan:
+def make_plan(location: Store, request: Request, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Plan:
     """Make a plan from the newest snapshot, or return the one that this run has made already.
 
     :param location: the base path.
@@ -185,29 +181,30 @@ def make_plan(
     :raises AhaSnapshotError: when snapshot or roster can't be trusted enough to take access away.
     :raises AhaStorageError: when something can't be read or written.
     """
-    folder = run_path(location, request.account, request.dag_id, request.run_id)
-    plan = _written_before(location.fs, f"{folder}/{FILE}", request)
+    folder = run_path(request.account, request.dag_id, request.run_id)
+    name = f"{folder}/{FILE}"
+    plan = _written_before(location.within(name), request)
     if plan is None:
         plan = _write(location, folder, request, now)
-    create_once(location.fs, f"{folder}/plan.md", document(plan).encode())
-    index_plan(location.fs, account_path(location, request.account), plan.path, plan.sha256, plan.header)
+    location.create(f"{folder}/plan.md", document(plan).encode())
+    index_plan(location, request.account, plan, name)
     return plan
 
 
-def _written_before(fs: AbstractFileSystem, path: str, request: Request) -> Plan | None:
-    if read_bytes(fs, path) is None:
+def _written_before(place: Store, request: Request) -> Plan | None:
+    if place.read() is None:
         return None
-    plan = load_plan(fs, path)
+    plan = load_plan(place)
     if plan.header["policy"] != json.loads(to_json(request.as_given)):
         raise AhaConfigurationError(
-            f"This run has a plan by other rules already ({path}), and a plan is never replaced: start a new DAG "
-            "run, and give each plan of an account a DAG of its own."
+            f"This run has a plan by other rules already ({place.url}), and a plan is never replaced: start a "
+            "new DAG run, and give each plan of an account a DAG of its own."
         )
-    log.info("This run has made its plan already, which stays as it is: %s", path)
+    log.info("This run has made its plan already, which stays as it is: %s", place.url)
     return plan
 
 
-def _write(location: Location, folder: str, request: Request, now: Callable[[], datetime]) -> Plan:
+def _write(location: Store, folder: str, request: Request, now: Callable[[], datetime]) -> Plan:
     moment = now()
     policy = request.policy
     unused = policy.of_class(UNUSED)
@@ -250,29 +247,29 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         passed=passed_by_policy(_folder(location, request), moment) if roster else (),
     )
 
-    fs = location.fs
+    place = location.within(folder)
     inputs = dict(population.files())
     for number, one in enumerate(roster.each if roster else (), 1):
         keys = {key for known in draft.known[one.spec.name].values() for key in known.keys}
         inputs[_numbered("input-roster", number, "csv")] = one.kept(_addresses_of(population), keys)
     for number, file in enumerate(exclusions.files if exclusions else (), 1):
         inputs[_numbered("input-exclusions", number, file.suffix)] = file.body
-    files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
-    decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
-    known = keep_once(fs, folder, KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
+    files = dict(place.keep(name, body) for name, body in inputs.items())
+    decisions = place.keep("plan.parquet", _parquet(draft.decisions))
+    known = place.keep(KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
     settings = _settings(request, roster, exclusions)
     content = {
         "plan_version": PLAN_VERSION,
         "account": request.account,
         "sandbox": bool(population.manifest.get("sandbox")),
-        "created_at": _iso(moment),
-        "as_of": _iso(as_of),
+        "created_at": milliseconds_text(moment),
+        "as_of": milliseconds_text(as_of),
         "dag_id": request.dag_id,
         "run_id": request.run_id,
         "provider_version": package_version(),
         "snapshot": {
             "day": population.manifest["snapshot"],
-            "synced_at": _iso(as_of),
+            "synced_at": milliseconds_text(as_of),
             "sha256": population.sha256,
         },
         "policy": request.as_given,
@@ -290,12 +287,11 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         "files": {**files, **dict(filter(None, (decisions, known)))},
         "rows": [row.to_json() for row in draft.rows],
     }
-    path = f"{folder}/{FILE}"
-    if not create_once(fs, path, to_json(content)):
+    if not place.create(FILE, to_json(content)):
         raise AhaConfigurationError(
-            f"Another task of this run wrote {path} meanwhile: one plan per run and account."
+            f"Another task of this run wrote {place.url_of(FILE)} meanwhile: one plan per run and account."
         )
-    return load_plan(fs, path)
+    return load_plan(place.within(FILE))
 
 
 def _settings(request: Request, roster: Rosters | None, exclusions: Exclusions | None) -> dict[str, Any]:
@@ -308,7 +304,7 @@ def _settings(request: Request, roster: Rosters | None, exclusions: Exclusions |
 
 
 def _changed(
-    location: Location, request: Request, as_of: datetime, settings: Mapping[str, Any]
+    location: Store, request: Request, as_of: datetime, settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Say what has changed since this DAG's last plan; None where there was none, or nothing has."""
     last = last_plan(location, request.account, request.dag_id, as_of)
@@ -319,7 +315,7 @@ def _changed(
     return {"since": last["created_at"], "settings": found} if found else None
 
 
-def _folder(location: Location, request: Request) -> RunFolder:
+def _folder(location: Store, request: Request) -> RunFolder:
     """Return a folder of a task that writes nothing, by which others are counted."""
     return RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
 
@@ -328,7 +324,7 @@ def _numbered(name: str, number: int, suffix: str) -> str:
     return f"{name}{f'-{number}' if number > 1 else ''}.{suffix}"
 
 
-def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
+def _budget(location: Store, request: Request, before: Carried, now: datetime) -> Budget | None:
     """Return how many users the plan may have; None where no cap counts them."""
     access = _access(request.policy)
     if request.caps is None or access is None:
@@ -554,7 +550,7 @@ class _Judging:
 def _roster_header(roster: Roster, covered: int, matched: int) -> dict[str, Any]:
     return {
         "name": roster.spec.name,
-        "loaded_at": _iso(roster.loaded_at),
+        "loaded_at": milliseconds_text(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
         "covered": covered,
@@ -748,8 +744,8 @@ def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | Non
         return True
     if known.updated_at is None:
         return False
-    then = datetime.fromisoformat(known.updated_at).timestamp() * 1000
-    return updated_at is None or updated_at > then
+    then = read_moment(known.updated_at)
+    return then is None or updated_at is None or updated_at > then.timestamp() * 1000
 
 
 def _is_among(users: pa.Table, ids: Collection[str]) -> Any:
@@ -978,14 +974,10 @@ def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:
 
 
 def _iso_or_none(moment: datetime | None) -> str | None:
-    return _iso(moment) if moment else None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return milliseconds_text(moment) if moment else None
 
 
 def _iso_of(milliseconds_since_1970: int | None) -> str | None:
     if milliseconds_since_1970 is None:
         return None
-    return _iso(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))
+    return milliseconds_text(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))

@@ -212,6 +212,12 @@ def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule
     :raises AhaConfigurationError: when nobody is named, or something is neither id nor email.
     """
     named = list(users)
+    wrong = [f"no. {place}" for place, user in enumerate(named, 1) if "@" not in user and not is_id(user)]
+    if wrong:
+        verb = "is" if len(wrong) == 1 else "are"
+        raise AhaConfigurationError(
+            f"users: {', '.join(wrong)} {verb} neither an id, which is made of digits, nor an email."
+        )
     given = {
         "class": NAMED,
         "ids": [user for user in named if "@" not in user],

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -118,9 +119,11 @@ def struck_out_by(record: Mapping[str, Any]) -> dict[str, str] | None:
     ids, reason = record.get("strike_out") or [], record.get("strike_reason")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         return None
-    if ids and (not isinstance(reason, str) or is_unset(legible(reason))):
+    if not ids:
+        return {}
+    if not isinstance(reason, str) or is_unset(legible(reason)):
         return None
-    return {user_id: legible(reason) for user_id in ids}
+    return dict.fromkeys(ids, legible(reason))
 
 
 def is_anonymous(record: Mapping[str, Any]) -> bool:
@@ -187,10 +190,6 @@ def _login(person: str) -> str:
 
 
 def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    if (moment := read_moment(text, needs_offset=True)) is None:
         raise AhaApprovalError("The approval doesn't say when it was given. Nothing was done.")
     return moment

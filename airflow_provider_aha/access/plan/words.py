@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
 from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
+from airflow_provider_aha.common.persons import names_nobody
 
 _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
 _TITLES = {
@@ -57,8 +58,17 @@ def question(plan: Plan, requested_by: str) -> str:
     what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
         f"{''.join(_changed(plan))}**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
-        f"Started by: {_plain(requested_by)}. Another person has to approve it.{of_roster}\n\n{summary(plan)}"
+        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{summary(plan)}"
     )
+
+
+def _who_answers(plan: Plan, requested_by: str) -> str:
+    """Say who may approve; see :func:`airflow_provider_aha.access.plan.approval.check_approval`."""
+    if not names_nobody(requested_by):
+        return "Another person has to approve it."
+    if plan.sandbox:
+        return "This is the sandbox: where Airflow has no logins, the same person may approve it."
+    return "A person whom Airflow knows by name has to approve it."
 
 
 def document(plan: Plan) -> str:
@@ -116,19 +126,36 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
     yield from (f"- {word}: {_plain(header[name])}" for word, name in asked if header[name])
-    yield "\n| Class | Users |\n| --- | ---: |"
-    for name in CLASSES:
-        yield f"| {name}: {_CLASSES[name]} | {counts['planned'][name]} |"
-    yield f"| of these, administrators | {counts['planned_administrators']} |"
-    yield f"| of these, only owners of a workspace | {counts['planned_sole_owners']} |\n"
+    yield from _review(header.get("policy") or {})
+    yield from _classes(counts)
     yield from _table(plan.rows, limit)
     yield ""
     for note in header["notes"]:
         yield f"- {_plain(note)}"
-    if counts["spared"]:
-        spared = ", ".join(f"{_plain(_words(reason))} {count}" for reason, count in counts["spared"].items())
-        yield f"\nLeft alone: {spared}."
+    # Of most users no rule says anything: that is nobody to look at.
+    spared = {reason: count for reason, count in counts["spared"].items() if reason != "no_rule"}
+    if spared:
+        named = ", ".join(f"{_plain(_words(reason))} {count}" for reason, count in spared.items())
+        yield f"\nLeft alone: {named}."
     yield f"\nFacts as of {header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
+
+
+def _review(policy: Mapping[str, Any]) -> Iterator[str]:
+    """Name the review that decided, and who submitted it; who decided stands in each row."""
+    if policy.get("review"):
+        by = f", submitted by {_plain(policy['submitted_by'])}" if policy.get("submitted_by") else ""
+        yield f"- Review: {_plain(policy['review'])}{by}"
+
+
+def _classes(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Count the users by class, without rows of zeros."""
+    rows = [(f"{name}: {_CLASSES[name]}", counts["planned"][name]) for name in CLASSES]
+    rows.append(("of these, administrators", counts["planned_administrators"]))
+    rows.append(("of these, only owners of a workspace", counts["planned_sole_owners"]))
+    if any(count for _, count in rows):
+        yield "\n| Class | Users |\n| --- | ---: |"
+        yield from (f"| {name} | {count} |" for name, count in rows if count)
+    yield ""
 
 
 def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
