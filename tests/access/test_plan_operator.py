@@ -430,7 +430,7 @@ def planned_with(base: Path, patch: pytest.MonkeyPatch, run_id: str, dag_id: str
     where["ti"].dag_id = dag_id
     options = {"rules": given["rules"], **given.get("options", {})}
     task = AhaPlanAccessOperator(task_id="plan", base_path=str(base), **options)
-    return load_plan(resolve_path(str(base)).fs, task.execute(where)["plan_path"])
+    return load_plan(resolve_path(task.execute(where)["plan_path"]))
 
 
 @pytest.mark.parametrize(
@@ -623,7 +623,7 @@ def test_plans_are_made_and_found_again_on_s3(s3_url, aha_default):
     result = plan(base_path=s3_url, rules=rules)
     assert result["plan_path"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
     location = resolve_path(result["plan_path"])
-    assert load_plan(location, location.path).sha256 == result["plan_sha256"]
+    assert load_plan(location).sha256 == result["plan_sha256"]
     assert plan(base_path=s3_url, rules=rules) == result
     operator = AhaPlanAccessOperator(task_id="plan", base_path=s3_url, rules=rules)
     next_run = operator.execute(context("scheduled__2026-03-11"))

@@ -219,7 +219,7 @@ def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime)
     or may be taking it now.
     """
     mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
-    return mine | under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
+    return mine | under_way(folder, now) | set(changed_within(folder, now, CAP_DAYS, TAKEN))
 
 
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
