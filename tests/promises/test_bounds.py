@@ -362,7 +362,7 @@ VARIABLES = cases("guards")
 @pytest.mark.parametrize("case", VARIABLES)
 def test_a_variable(case):
     text = "[" * 100_000 if "deep" in case["name"] else f"[{'1' * 1_000_000}]"
-    read = partial(to_dict, text, "The Variable aha_guards")
+    read: Callable[[], Any] = partial(to_dict, text, "The Variable aha_guards")
     if "id list" in case["name"]:
         read = partial(UserMatcher, ids=["7", "ann@example.com"], where=" in the Variable aha_guards")
     with pytest.raises(AhaConfigurationError, match=r"(Entry 2 of .*)?Variable aha_guards") as caught:
