@@ -9,7 +9,7 @@ from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.guards import exclusions_of
+from airflow_provider_aha.operators.guards import exclusions_of, protected_by_variable
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
 from airflow_provider_aha.operators.writes import run_of, without_useless_tries
@@ -133,6 +133,7 @@ class AhaAccessReportOperator(AhaOperator):
             terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
             roster=rosters_reader(specs) if specs else None,
             exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),
+            protected=protected_by_variable(),
             review_id=to_text(self.review_id, "review_id"),
         )
 
