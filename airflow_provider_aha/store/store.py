@@ -248,14 +248,22 @@ def read_limited(location: Location, what: str, most: int) -> bytes:
     :param location: the file.
     :param what: what it is, for the sentence, beginning with a capital letter.
     :param most: how many bytes it may have.
-    :raises AhaConfigurationError: when it has more; nothing of it was read.
-    :raises AhaStorageError: when it is missing or can't be read.
+    :raises AhaConfigurationError: when it has more, or is a device or a pipe; nothing of it was kept.
+    :raises AhaStorageError: when it is missing, can't be read, or grows meanwhile.
     """
+    body = b""
     with storage_errors(location.url, ANY_ERROR):
         location.fs.invalidate_cache()
-        size = location.fs.info(location.path)["size"]
-        body: bytes = location.fs.cat_file(location.path) if size <= most else b""
-    if max(size, len(body)) > most:
+        about = location.fs.info(location.path)
+        if about["type"] != "other" and about["size"] <= most:
+            with location.fs.open(location.path, "rb") as file:
+                body = file.read(about["size"] + 1)
+    if about["type"] == "other":
+        raise AhaConfigurationError(f"{what} {location.url} is a device or a pipe, and no file: it was not read.")
+    if about["size"] < len(body):
+        # What the system makes up while it is read (/proc) says that it has no bytes.
+        raise AhaStorageError(f"{location.url} is larger than its system says: it is being written. Try again.")
+    if about["size"] > most:
         raise AhaConfigurationError(
             f"{what} {location.url} is larger than {most // 1024**2 or 1} MB, and nothing of it was read."
         )
