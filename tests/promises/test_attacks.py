@@ -23,7 +23,7 @@ from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOpera
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.access.conftest import connected, context
 
 __all__ = ["connected", "context"]
@@ -134,7 +134,7 @@ def test_a_path_that_leads_to_no_file_is_refused_at_once(case, tmp_path) -> None
     }
     makers[kind]()
     with pytest.raises(AhaError) as told:
-        read_table(Location(LocalFileSystem(), str(path), str(path)), "The roster")
+        read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster")
     assert str(path) in str(told.value)
     assert not any(value in str(told.value) for value in os.environ.values() if len(value) > len(str(path)))
 
