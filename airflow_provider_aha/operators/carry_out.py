@@ -172,7 +172,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         own = folder.location.name_of(location) == f"{folder.run_path}/{FILE}"
         if own and not plan.decides_access:
             return "not needed"
-        if self.require_approval:
+        # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
+        if self.require_approval is not False:
             return None
         if own and policy_allows(plan.rows):
             return "policy"

@@ -139,7 +139,7 @@ class AhaApprovePlanOperator(HITLOperator):
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
-        if not self.require_approval and policy_allows(plan.rows):
+        if self.require_approval is False and policy_allows(plan.rows):
             self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if location.beside(FILE).read_record() is not None:

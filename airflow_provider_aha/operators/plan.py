@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # At most this many users are named in a log.
 _NAMED = 20
+# What a roster by SQL is, for sentences.
+_QUERY = "The roster's query"
 
 
 class AhaPlanAccessOperator(GuardedOperator):
@@ -334,7 +336,7 @@ def _read(spec: RosterSpec) -> Roster:
 def _query(spec: RosterSpec) -> Roster:
     """Read a roster with SQL over an Airflow connection."""
     from airflow_provider_aha.lists.roster import roster_of
-    from airflow_provider_aha.lists.tables import table_of
+    from airflow_provider_aha.lists.tables import rows_of, table_of
 
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -349,9 +351,9 @@ def _query(spec: RosterSpec) -> Roster:
 
     def fetch(cursor: Any) -> Any:
         columns.extend(column[0] for column in cursor.description or ())
-        return cursor.fetchall()
+        return rows_of(cursor, _QUERY)
 
     loaded_at = datetime.now(UTC)
     rows = hook.run(str(spec.sql), handler=fetch)
-    table = table_of("The roster's query", columns, [tuple(row) for row in rows or ()])
+    table = table_of(_QUERY, columns, [tuple(row) for row in rows or ()])
     return roster_of(spec, table, loaded_at)

@@ -89,12 +89,12 @@ class AhaWriteOperator(GuardedOperator):
         :param dry_run: whether nothing is changed.
         :raises AhaConfigurationError: when it may not.
         """
-        from airflow_provider_aha.access.operations.user_fields import PRIVILEGED
+        from airflow_provider_aha.access.operations.user_fields import HARMLESS
 
-        privileged = [name for name in changes if name in PRIVILEGED]
+        privileged = [name for name in changes if name not in HARMLESS]
         if privileged and not dry_run and allowed is not True:
             raise AhaConfigurationError(
-                f"{', '.join(privileged)} decides over access: make a plan that a second person approves "
+                f"{', '.join(privileged)} may decide over access: make a plan that a second person approves "
                 "(AhaPlanAccessOperator), or say allow_privileged=True in the DAG's code. Nothing was done."
             )
 

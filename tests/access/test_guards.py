@@ -148,7 +148,7 @@ def test_a_name_that_is_not_known_matters_to_patterns_of_names_only():
         ({"enabled": True, "administrator": False}, "taken"),
         ({"email": "a@b.c"}, "taken"),
         ({"first_name": "Zoe"}, None),
-        ({"developer": False}, None),
+        ({"developer": False}, "taken"),
     ],
 )
 def test_changes_are_told_apart_by_what_they_do_to_access(changes, access):

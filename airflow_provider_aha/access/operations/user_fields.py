@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from operator import not_
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
@@ -12,11 +13,13 @@ from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_te
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.record.journal import UNANSWERED
 
-# Fields that decide over access; a change of any other is nobody's loss.
+# Fields that decide over access.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
 ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 # The fields that somebody may ask for by name.
 FIELDS = ("first_name", "last_name", *PRIVILEGED)
+# A change of these is nobody's loss; what any other field does, only Aha! knows.
+HARMLESS = ("first_name", "last_name")
 
 
 # An email may be null; of these, a null is no answer.
@@ -57,6 +60,11 @@ def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
             wanted[name] = to_bool(value, name, default=False)
     if roles := to_dict(given.get("administrator_roles"), "administrator_roles"):
         wanted["administrator_roles"] = _roles(roles)
+    single = wanted.get("administrator_roles", {}).values()
+    if "administrator" in wanted and wanted["administrator"] in map(not_, single):
+        raise AhaConfigurationError(
+            "administrator and administrator_roles contradict each other: give one of them."
+        )
     return wanted
 
 
@@ -94,8 +102,8 @@ def access_of(changes: Mapping[str, Any]) -> str | None:
     """
     roles = changes.get("administrator_roles") or {}
     flags = [changes.get("enabled"), changes.get("administrator"), *roles.values()]
-    # Another email gives the account to whoever reads that mailbox.
-    if "email" in changes or False in flags:
+    # Another email gives the account to whoever reads that mailbox, and a field that isn't known may do anything.
+    if "email" in changes or False in flags or not changes.keys() <= set(FIELDS):
         return TAKEN
     return GIVEN if True in flags else None
 

@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
 from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
 from airflow_provider_aha.common.persons import names_nobody
+from airflow_provider_aha.common.text import visible
 
 _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
 _TITLES = {
@@ -329,6 +330,6 @@ def _users(count: int) -> str:
 
 
 def _plain(value: object) -> str:
-    """Make a text mean nothing but itself in Markdown, HTML and Jinja."""
-    text = "" if value is None else str(value)
+    """Make a text mean nothing but itself in Markdown, HTML and Jinja; what hides in it, or turns it, is seen."""
+    text = "" if value is None else visible(" ".join(str(value).split()))
     return "".join(char if char.isalnum() or char in " @.,;:()%-" else f"&#{ord(char)};" for char in text)
