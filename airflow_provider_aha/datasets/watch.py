@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient, check_user_id
+from airflow_provider_aha.common.moments import milliseconds_text, read_moment
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.extract import newest_side, stage_users
 from airflow_provider_aha.datasets.names import STATE_SUFFIX
@@ -37,8 +38,7 @@ from airflow_provider_aha.exceptions import (
     AhaProtocolError,
     AhaSnapshotError,
 )
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors, to_json
+from airflow_provider_aha.store.store import Store, staging, storage_errors, to_json
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class UserCondition:
         return {
             "id": user["id"],
             "is_enabled": enabled if isinstance(enabled, bool) else None,
-            "accessed_at": _moment(seen) if seen else None,
+            "accessed_at": read_moment(seen) if seen else None,
         }
 
     def _by_email(self, account: Account, max_age: float) -> dict[str, Any] | None:
@@ -301,7 +301,7 @@ class ChangesCondition:
     :param changes: see :class:`Watch`.
     """
 
-    location: Location
+    location: Store
     changes: tuple[str, ...]
 
     def check(self, account: Account, max_age: float) -> dict[str, Any] | None:
@@ -352,11 +352,11 @@ class Watch:
     :param wanted: words of ``user_changes`` that are of interest.
     """
 
-    def __init__(self, account: Account, location: Location, wanted: Sequence[str]) -> None:
+    def __init__(self, account: Account, location: Store, wanted: Sequence[str]) -> None:
         self._account = account
         self._location = location
         self._wanted = frozenset(wanted)
-        self._keeps_state = location.path.endswith(STATE_SUFFIX)
+        self._keeps_state = location.name.endswith(STATE_SUFFIX)
 
     def look(self, *, max_age: float = 0.0) -> Found:
         """Compare the account with the state; move nothing.
@@ -402,7 +402,7 @@ class Watch:
             "format": _FORMAT,
             "account": self._account.name,
             "sandbox": self._account.client.sandbox,
-            "synced_at": _iso(found.listing.read_at),
+            "synced_at": milliseconds_text(found.listing.read_at),
             "task": task if found.events else None,
             "event": joined(found.events) if task and found.events else None,
         }
@@ -412,11 +412,13 @@ class Watch:
                 archive.writestr(_STATE, to_json(record))
                 archive.write(found.listing.users, _USERS)
                 archive.write(found.listing.roles, _ROLES)
-            publish_all(self._location.fs, {self._location.path: file})
+            self._location.publish({"": file})
 
     def _events(self, rows: Sequence[Mapping[str, Any]], since: datetime, listing: Listing) -> list[dict[str, Any]]:
         # The same changes since the same state are the same event, however often they are found.
-        stem = hashlib.sha256(json.dumps([self._account.name, _iso(since), rows]).encode()).hexdigest()[:24]
+        stem = hashlib.sha256(
+            json.dumps([self._account.name, milliseconds_text(since), rows]).encode()
+        ).hexdigest()[:24]
         parts = [rows[at : at + CHANGES_AT_ONCE] for at in range(0, len(rows), CHANGES_AT_ONCE)]
         return [
             {
@@ -424,8 +426,8 @@ class Watch:
                 "event_id": f"{stem}-{number}",
                 "account": self._account.name,
                 "sandbox": self._account.client.sandbox,
-                "previous_synced_at": _iso(since),
-                "synced_at": _iso(listing.read_at),
+                "previous_synced_at": milliseconds_text(since),
+                "synced_at": milliseconds_text(listing.read_at),
                 "counts": dict(sorted(Counter(row["change"] for row in part).items())),
                 "changes": part,
             }
@@ -445,7 +447,7 @@ class Watch:
             yield (self._state if self._keeps_state else self._snapshot)(stack)
 
     def _snapshot(self, stack: ExitStack) -> _Before:
-        side = newest_side(stack, self._location, Layout(self._location.path, self._account.name))
+        side = newest_side(stack, self._location, self._account.name)
         if side is None:
             raise AhaSnapshotError(
                 f"There is no snapshot of {self._account.name} with users and user_roles under "
@@ -455,25 +457,21 @@ class Watch:
 
     def _state(self, stack: ExitStack) -> _Before | None:
         folder = stack.enter_context(staging())
-        with storage_errors(self._location.url, ANY_ERROR):
-            # What this process knows of a remote file may be older than the file.
-            self._location.fs.invalidate_cache()
-            try:
-                stream = stack.enter_context(self._location.fs.open(self._location.path, "rb"))
-            except FileNotFoundError:
-                return None
-            try:
-                with zipfile.ZipFile(stream) as archive:
-                    record = json.loads(archive.read(_STATE))
-                    users, roles = (Path(archive.extract(name, folder)) for name in (_USERS, _ROLES))
-                side = Side(*(stack.enter_context(pq.ParquetFile(path)) for path in (users, roles)))
-                owner, known = record["account"], record["format"]
-                synced_at = _synced_at(side)
-            except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError):
-                raise AhaSnapshotError(
-                    f"{self._location.url} is not a state file of this package, or was cut short: remove it, and "
-                    "the next look begins anew. What changed since it was written isn't told then."
-                ) from None
+        stream = stack.enter_context(self._location.open())
+        if stream is None:
+            return None
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                record = json.loads(archive.read(_STATE))
+                users, roles = (Path(archive.extract(name, folder)) for name in (_USERS, _ROLES))
+            side = Side(*(stack.enter_context(pq.ParquetFile(path)) for path in (users, roles)))
+            owner, known = record["account"], record["format"]
+            synced_at = _synced_at(side)
+        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError):
+            raise AhaSnapshotError(
+                f"{self._location.url} is not a state file of this package, or was cut short: remove it, and "
+                "the next look begins anew. What changed since it was written isn't told then."
+            ) from None
         if owner != self._account.name or known != _FORMAT:
             raise AhaSnapshotError(
                 f"{self._location.url} is the state of account {owner}, in format {known}, and can't be "
@@ -520,7 +518,7 @@ def user_condition(user: str, until: str, since: datetime | None) -> UserConditi
     condition = UserCondition(until, since=since.timestamp() if since else None)
     if "@" in user:
         return replace(condition, email_sha256=email_digest(user))
-    return replace(condition, user_id=check_user_id(user))
+    return replace(condition, user_id=check_user_id(user, or_email=True))
 
 
 def email_digest(email: str) -> str:
@@ -531,18 +529,6 @@ def email_digest(email: str) -> str:
     return hashlib.sha256(email.strip().casefold().encode()).hexdigest()
 
 
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _synced_at(side: Side) -> datetime:
     moment: datetime = side.users.read_row_group(0, columns=["synced_at"]).column(0)[0].as_py()
     return moment
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -24,7 +24,7 @@ from airflow_provider_aha.common.values import (
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
-from airflow_provider_aha.store.store import Location, modified_at, sha256
+from airflow_provider_aha.store.store import Store, sha256
 
 # Fewer rows, or a smaller share of users found in it, than this part of the last load's: something was cut off.
 _KEPT = 0.95
@@ -48,6 +48,7 @@ class RosterSpec:
     :param end_date: column with the last day.
     :param max_age_hours: an older roster is refused.
     :param accept_sha256: the one roster that may be much shorter than the last, or know far fewer users.
+    :param owners: logins or addresses of the people who keep it; they may not approve what it leads to.
     :param path: a CSV or Parquet file.
     :param conn_id: or an Airflow connection ...
     :param sql: ... and a query.
@@ -64,6 +65,7 @@ class RosterSpec:
     end_date: str | None = None
     max_age_hours: float = 24.0
     accept_sha256: str | None = None
+    owners: tuple[str, ...] = ()
     path: str | None = None
     conn_id: str | None = None
     sql: str | None = None
@@ -91,7 +93,8 @@ class RosterSpec:
             for name in ("name", "key", "timezone", "status", "end_date", "accept_sha256", "path", "conn_id", "sql")
         }
         lists = {
-            name: _listed(given.get(name), f"roster.{name}") for name in ("emails", "domains", "left_statuses")
+            name: _listed(given.get(name), f"roster.{name}")
+            for name in ("emails", "domains", "left_statuses", "owners")
         }
         spec = cls(
             name=texts["name"] or "roster",
@@ -104,6 +107,7 @@ class RosterSpec:
             left_statuses=tuple(fold(status) for status in lists["left_statuses"]),
             end_date=texts["end_date"] and texts["end_date"].lower(),
             max_age_hours=to_number(given.get("max_age_hours"), "roster.max_age_hours", 24, 0.1, 24 * 31),
+            owners=lists["owners"],
             **{name: texts[name] for name in ("accept_sha256", "path", "conn_id", "sql")},
         )
         spec._check()
@@ -115,6 +119,8 @@ class RosterSpec:
                 raise AhaConfigurationError(f"roster needs {name}: without it nobody could be said to have left.")
         if (self.path is None) == (self.sql is None) or (self.sql is None) != (self.conn_id is None):
             raise AhaConfigurationError("roster needs either path, or conn_id and sql.")
+        if not all(map(fold, self.owners)):
+            raise AhaConfigurationError("roster.owners has an entry that names nobody: give logins or addresses.")
         if bool(self.status) != bool(self.left_statuses):
             raise AhaConfigurationError("roster needs status and left_statuses together, or neither.")
         UserMatcher(domains=self.domains)
@@ -239,6 +245,7 @@ class Roster:
     :param people: by address what the rows say that have it.
     :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
+    :param columns: names of its columns.
     :param body: its bytes.
     :param suffix: ``csv`` or ``parquet``.
     """
@@ -250,6 +257,7 @@ class Roster:
     people: Mapping[str, tuple[Person, ...]] = field(repr=False)
     keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
+    columns: tuple[str, ...]
     body: bytes = field(repr=False)
     suffix: str
 
@@ -436,7 +444,7 @@ class Rosters:
             )
 
 
-def load_roster(spec: RosterSpec, location: Location) -> Roster:
+def load_roster(spec: RosterSpec, location: Store) -> Roster:
     """Read a roster file.
 
     :param spec: how.
@@ -446,7 +454,7 @@ def load_roster(spec: RosterSpec, location: Location) -> Roster:
     :raises AhaSnapshotError: when its content can't be right.
     """
     # Asked first: a file that is replaced meanwhile counts as the older one.
-    loaded_at = modified_at(location)
+    loaded_at = location.modified()
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
 
 
@@ -482,6 +490,7 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
         people=people,
         keys=keys,
         states=states,
+        columns=table.columns,
         body=table.body,
         suffix=table.suffix,
     )

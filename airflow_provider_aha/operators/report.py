@@ -150,9 +150,7 @@ class AhaAccessReportOperator(AhaOperator):
         what = f"The Variable {PAGE_VARIABLE}"
         page = to_dict(Variable.get(PAGE_VARIABLE, None), what) or {}
         if unknown := unknown_ones(page, _PAGE):
-            raise AhaConfigurationError(
-                f"{what} has what there isn't: {unknown}. There are {', '.join(_PAGE)}."
-            )
+            raise AhaConfigurationError(f"{what} has what there isn't: {unknown}. There are {', '.join(_PAGE)}.")
         own = {name: getattr(self, name) for name in _PAGE}
         return {name: page.get(name) if is_unset(value) else value for name, value in own.items()}
 
@@ -203,11 +201,9 @@ class AhaSubmitReviewOperator(AhaOperator):
         return record
 
     def _body(self) -> bytes:
-        from airflow_provider_aha.store.store import read_limited
-
         file, text = to_text(self.file, "file"), to_text(self.text, "text")
         if (file is None) == (text is None):
             raise AhaConfigurationError("Give either the path of the file, or its content.")
         if text is not None:
             return text.encode()
-        return read_limited(resolve_path(str(file)), "The file of decisions", _LARGEST_DECISIONS)
+        return resolve_path(str(file)).read_limited("The file of decisions", _LARGEST_DECISIONS)

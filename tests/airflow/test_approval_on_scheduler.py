@@ -28,7 +28,7 @@ from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 pytestmark = [
@@ -198,7 +198,7 @@ class World:
 
     def findings(self) -> list[str]:
         """What an auditor would find in the record."""
-        return verify(Location(LocalFileSystem(), str(self.base), str(self.base)), ACCOUNT)
+        return verify(Store(LocalFileSystem(), str(self.base), str(self.base)), ACCOUNT)
 
     def check_refused(self, name: str, why: str, sent: Sequence[str] = ()) -> None:
         """Nothing was done in a run, and its manifest says why."""
@@ -239,7 +239,7 @@ def is_person(user: Mapping[str, Any]) -> bool:
 def land(server: SandboxServer, base: Path) -> None:
     """Land a snapshot of the account, as a DAG before would have done."""
     config = ClientConfig(base_url=server.url, account=ACCOUNT, api_key=server.key)
-    location = Location(LocalFileSystem(), str(base), str(base))
+    location = Store(LocalFileSystem(), str(base), str(base))
     with AhaClient(config) as client:
         extract(client, location, datasets=["users", "user_roles"], connection_id="aha_default")
 
@@ -377,9 +377,15 @@ def test_an_approved_plan_is_carried_out_but_for_whom_was_struck_out(world):
     assert run.answer(world.people["bob"], **inputs, ids=["1"], ticket="").ok
     assert run.wait()["carry_out"] == "success"
     assert world.puts(run.ids) == run.ids[1:]
-    (row,) = run.evidence()
-    assert (row["approved_by_id"], row["approved_by_name"], row["approval_mode"]) == ("bob", "bob", "person")
-    assert (row["requested_by"], row["ticket"]) == ("ann", "T-1")
+    rows = {row["user_id"]: row for row in run.evidence()}
+    assert {user_id: row["outcome"] for user_id, row in rows.items()} == {
+        run.ids[0]: "skipped",
+        **dict.fromkeys(run.ids[1:], "deactivated"),
+    }
+    assert rows[run.ids[0]]["reason"] == "struck out by the person who approved: still here"
+    for row in rows.values():
+        assert (row["approved_by_id"], row["approved_by_name"], row["approval_mode"]) == ("bob", "bob", "person")
+        assert (row["requested_by"], row["ticket"]) == ("ann", "T-1")
 
 
 def test_a_rejected_plan_is_not_carried_out(world):
@@ -666,7 +672,10 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     page.get_by_role("button", name="Approve").click()
     assert run.wait()["carry_out"] == "success"
     assert world.puts(ids) == ids[1:]
-    assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
+    assert {(row["approved_by_name"], row["outcome"]) for row in run.evidence()} == {
+        ("bob", "skipped"),
+        ("bob", "deactivated"),
+    }
     assert run.approval["strike_reason"] == "still here"
 
 

@@ -7,11 +7,11 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,13 +20,11 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import Who
-from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, parse_record, sha256
 
 PLAN_VERSION = 2
 FILE = "plan.json"
@@ -66,6 +64,10 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
+
+
+# Before the words of the person who approved: they may name somebody, so a log ends here.
+STRUCK_OUT = "struck out by the person who approved"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -170,17 +172,22 @@ class Plan:
     @property
     def created_at(self) -> datetime:
         """When it was made; UTC."""
-        return _moment(self.header["created_at"])
+        return moment_of(self.header["created_at"])
 
     @property
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
-        return _moment(self.header["as_of"])
+        return moment_of(self.header["as_of"])
 
     @property
     def action(self) -> str:
         """What it does to its users: ``deactivate``, ``reactivate`` or ``update``."""
         return str(self.header["action"])
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what a run took, field by field."""
+        return self.action == REACTIVATE and "undo" in self.header["policy"]
 
     @property
     def ticket(self) -> str | None:
@@ -192,6 +199,17 @@ class Plan:
     def decides_access(self) -> bool:
         """Whether it changes anybody's access: then it needs a second person."""
         return any(row.access is not None for row in self.rows)
+
+    @property
+    def roster_owners(self) -> list[str]:
+        """Who owns the rosters that its rows are based on; nobody where no row is."""
+        rosters = self.header["policy"].get("rosters", []) if self.is_by_roster else []
+        return [owner for roster in rosters for owner in roster.get("owners", [])]
+
+    @property
+    def is_by_roster(self) -> bool:
+        """Whether somebody is on it whom a roster says to have left."""
+        return any(row.user_class == LEFT for row in self.rows)
 
     @property
     def wrong_names(self) -> list[Mapping[str, Any]]:
@@ -214,15 +232,14 @@ class Plan:
         return list(self.header["administrators"])
 
 
-def load_plan(fs: AbstractFileSystem, path: str) -> Plan:
+def load_plan(place: Store) -> Plan:
     """Read a plan, and check it and the decisions beside it.
 
-    :param fs: the path's filesystem.
-    :param path: a ``plan.json``.
+    :param place: a ``plan.json``.
     :raises AhaSnapshotError: when it is missing, cut short, changed, or no plan of this version.
     :raises AhaStorageError: when it can't be read.
     """
-    body = read_bytes(fs, path)
+    body, path = place.read(), place.url
     if body is None:
         raise AhaSnapshotError(f"There is no plan at {path}.")
     content = parse_record(body, path)
@@ -233,56 +250,53 @@ def load_plan(fs: AbstractFileSystem, path: str) -> Plan:
         raise _broken(path, "it has no list of rows")
     plan = Plan(path, sha256(body), header, tuple(_row(row, path) for row in rows))
     _check_rows(plan)
-    load_decisions(fs, path, header)
+    load_decisions(place, header)
     return plan
 
 
-def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> pa.Table:
+def load_decisions(place: Store, header: Mapping[str, Any]) -> pa.Table:
     """Read the decisions beside a plan.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    return load_beside(fs, path, header, header["decisions"])
+    return load_beside(place, header, header["decisions"])
 
 
-def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
+def load_users(place: Store, header: Mapping[str, Any]) -> list[Who]:
     """Read who was in the account when a plan was made, enabled or not.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :return: id, email and name of each user.
     :raises AhaSnapshotError: when the snapshot beside the plan is missing, or not the one that the plan names.
     :raises AhaStorageError: when it can't be read.
     """
     name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
-    table = load_beside(fs, path, header, name)
+    table = load_beside(place, header, name)
     columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
     return list(zip(*columns, strict=True))
 
 
-def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+def load_beside(place: Store, header: Mapping[str, Any], name: str) -> pa.Table:
     """Read a Parquet file beside a plan, and check that it is the one that the plan names.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :param name: the file's name.
     :raises AhaSnapshotError: when it is missing, or not the one that the plan names.
     :raises AhaStorageError: when it can't be read.
     """
-    beside = f"{path.rpartition('/')[0]}/{name}"
-    body = read_bytes(fs, beside)
+    file = place.beside(name)
+    body = file.read()
     if body is None:
-        raise AhaSnapshotError(f"{beside} is missing, though {path} names it.")
+        raise AhaSnapshotError(f"{file.url} is missing, though {place.url} names it.")
     if sha256(body) != header["files"].get(name):
-        raise AhaSnapshotError(f"{beside} is not the file that {path} names: it was cut short or changed.")
-    with pq.ParquetFile(pa.BufferReader(body)) as file:
-        return whole(file)
+        raise AhaSnapshotError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
+    with pq.ParquetFile(pa.BufferReader(body)) as parquet:
+        return whole(parquet)
 
 
 _TEXT, _NUMBER, _LIST, _OBJECT, _MAYBE = (str,), (int,), (list,), (dict,), (str, type(None))
@@ -294,7 +308,8 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "action": _TEXT,
     **dict.fromkeys(("reason", "ticket", "asked_by"), _MAYBE),
     "snapshot": _OBJECT,
-    "policy": _OBJECT,
+    **dict.fromkeys(("policy", "settings"), _OBJECT),
+    "changed": (dict, type(None)),
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
     "policy_max": _NUMBER,
@@ -311,6 +326,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "protects_nobody": _LIST,
     "caps": (dict, type(None)),
 }
+_CHANGED = {"since": _TEXT, "settings": _LIST}
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
@@ -322,7 +338,12 @@ _ROW: dict[str, tuple[type, ...]] = {
     "rights": _LIST,
     **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
-_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_UNRESOLVED = {
+    **dict.fromkeys(("rule", "asked", "reason"), _TEXT),
+    "detail": _MAYBE,
+    "ids": _LIST,
+    "must_fix": (bool,),
+}
 _ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
@@ -332,9 +353,13 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
     _check_types(header, _HEADER, path, "header")
     for name in ("created_at", "as_of"):
         try:
-            _moment(header[name])
-        except (ValueError, OverflowError):
+            moment_of(header[name], needs_offset=True)
+        except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
+    if header["changed"] is not None:
+        _check_types(header["changed"], _CHANGED, path, "changed settings")
+        for entry in header["changed"]["settings"]:
+            _check_types(entry, dict.fromkeys(("setting", "text"), _TEXT), path, "changed settings")
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
     for entry in header["unresolved"]:
@@ -376,19 +401,14 @@ def _check_rows(plan: Plan) -> None:
     users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
     if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
-    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+    # An undo gives back what a run took, by whatever fields.
+    allowed = {plan.action, UPDATE} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
     return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -406,7 +426,8 @@ class Target:
     :param leave_date: the person's last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
+    :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
+        struck the user out.
     """
 
     user_id: str
@@ -437,6 +458,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param struck_out: users whom the person who approved took off the plan; each has the reason as ``not_ours``.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
@@ -449,6 +471,7 @@ class Decision:
     policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    struck_out: Sequence[Target] = ()
     guards_were_set: bool = False
 
     @cached_property
@@ -478,7 +501,7 @@ def decision_of(
     plan: Plan,
     *,
     account: str,
-    strike_out: Collection[str],
+    strike_out: Mapping[str, str],
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
@@ -487,7 +510,8 @@ def decision_of(
 
     :param plan: the plan, read and found whole.
     :param account: the account of the connection.
-    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param strike_out: ids that the person who approved took off the plan, with the reason; others than the plan's
+        are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
@@ -507,6 +531,11 @@ def decision_of(
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
+        struck_out=[
+            replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
+            for row in plan.rows
+            if row.user_id in strike_out
+        ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],

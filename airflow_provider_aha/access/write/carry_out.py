@@ -30,7 +30,7 @@ from airflow_provider_aha.access.write.author import Look, is_ours, longest_call
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.addresses import spelled
-from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaCancelledError,
@@ -63,7 +63,7 @@ from airflow_provider_aha.record.register import (
     under_way,
 )
 from airflow_provider_aha.record.run import START, Run, RunFolder
-from airflow_provider_aha.store.store import create_once, read_record, to_json
+from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -133,9 +133,10 @@ def carry_out(
             journal.begin()
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
-        reserved = under_way(folder, now()) if decision.access == TAKEN else set()
+        histories = journal.histories()
+        leaving = _leaving(folder, histories, now()) if decision.access == TAKEN else set()
         task = _Task(client, journal, run, decision, protection, dry_run=dry_run)
-        task.work_off(journal.histories(), [one for one in decision.administrators if one not in reserved])
+        task.work_off(histories, [one for one in decision.administrators if one not in leaving])
     finally:
         found = _compact(folder, journal, entry)
     log.info("%s: %s", decision.action, summary(found))
@@ -211,6 +212,16 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
 
 
+def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime) -> set[str]:
+    """Return who counts for no administrator who stays: a read that lags still shows their rights.
+
+    These are the users from whom this task has taken access, and those from whom others took it within seven days,
+    or may be taking it now.
+    """
+    mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
+    return mine | under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
+
+
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
     """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
     passed = passed_by_policy(folder, now)
@@ -227,9 +238,10 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
     if plan_sha256 is None:
         return
     path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
-    if not create_once(folder.fs, path, to_json(mine)) and read_record(folder.fs, path) != mine:
+    if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
-            f"This plan was carried out before, by another task ({path} says which): nothing was done. Make a new "
+            f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
+            "nothing was done. Make a new "
             "plan."
         )
 
@@ -241,7 +253,7 @@ def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dic
     while names != (names := journal.names()):
         histories = journal.histories()
         found = evidence.rows(histories)
-        evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
+        evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", found)
     if entry and not any(history.open_intents for history in histories.values()):
         sign_off(folder, entry)
     return found
@@ -297,6 +309,10 @@ class _Task:
         }
 
     def work_off(self, histories: Mapping[str, History], administrators: Sequence[str]) -> None:
+        for target in self._decision.struck_out:
+            if not (histories.get(target.user_id) or History()).is_final:
+                outcome = "blocked" if target.user_class == LEFT else "skipped"
+                self._write(self._about(target), outcome, str(target.not_ours))
         todo = [
             (target, history)
             for target in self._decision.targets
@@ -622,7 +638,7 @@ def _unexpected(target: Target, error: Exception) -> str:
 
 
 def _note(target: Target, user: Mapping[str, Any]) -> str | None:
-    left_at = _moment(target.left_at)
+    left_at = read_moment(target.left_at, needs_offset=True)
     return "seen after the leave date" if left_at and _is_later(user.get("accessed_at"), target.left_at) else None
 
 
@@ -630,7 +646,10 @@ def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
     """Tell whether a user was seen after the last day, or it can't be said."""
     if user["accessed_at"] is None:
         return target.accessed_at is not None
-    seen_at, left_at = _moment(user["accessed_at"]), _moment(target.left_at)
+    seen_at, left_at = (
+        read_moment(user["accessed_at"], needs_offset=True),
+        read_moment(target.left_at, needs_offset=True),
+    )
     return seen_at is None or left_at is None or seen_at >= left_at
 
 
@@ -651,18 +670,10 @@ def _is_later(text: object, other: object) -> bool:
     """Compare two moments of the API's; one that can't be read counts as later, since that stops a write."""
     if text is None or text == other:
         return False
-    moment, other_moment = _moment(text), _moment(other)
+    moment, other_moment = (read_moment(one, needs_offset=True) for one in (text, other))
     return moment is None or other_moment is None or moment > other_moment
 
 
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
-
-
 def _hours(left_at: object, answered_at: str) -> float | None:
-    moment = _moment(left_at)
-    return None if moment is None else round((datetime.fromisoformat(answered_at) - moment) / timedelta(hours=1), 2)
+    moment = read_moment(left_at, needs_offset=True)
+    return None if moment is None else round((moment_of(answered_at) - moment) / timedelta(hours=1), 2)
