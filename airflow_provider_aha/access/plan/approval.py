@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
 from airflow_provider_aha.common.moments import read_moment
+from airflow_provider_aha.common.persons import People
 from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -171,7 +172,8 @@ def _barred(known: set[str], plan: Plan, requested_by: str) -> str | None:
     reviewers = [name for row in plan.rows for name in (row.reviewer or "").split("; ")]
     if _is_among(known, [requested_by, plan.header["asked_by"], *reviewers]):
         return "The person who approved asked for the change or triggered the run: a second person must approve it."
-    if _is_among(known, [text for row in plan.rows for text in (row.email, row.name)]):
+    on_plan = People({"user_id": row.user_id, "user_name": row.name, "user_email": row.email} for row in plan.rows)
+    if any(map(on_plan.exactly, known)):
         return "The person who approved is on the plan: somebody else must decide about it."
     if _is_among(known, plan.roster_owners):
         return "The person who approved owns the roster that the plan is based on: somebody else must approve it."
