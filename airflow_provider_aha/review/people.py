@@ -21,7 +21,7 @@ from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.lists.exclusions import Exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Rosters
-from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.review.terms import ATTENTION, Terms
 
 # What the roster says of somebody who has left for good, whatever else speaks for the account.
 _NOT_LEFT = frozenset({"not_covered", "absent_once", "only_absent", "unowned", "renamed", "look_alike"})
@@ -31,17 +31,6 @@ _WORTH_A_LOOK = frozenset({"came_back", "new_administrator", "same_email", "leav
 # Python objects are made for so many users at a time.
 _BATCH = 10_000
 
-# What puts a user under "needs attention", in this order.
-ATTENTION = {
-    "seen_after_leave": "Seen after leaving",
-    "leaver": "Left, but still has access",
-    "came_back": "Came back after being disabled",
-    "new_administrator": "New administrator",
-    "same_email": "Same email twice",
-    "sole_owner": "Sole owner, leaving or unseen",
-    "service_account": "Possible service account",
-    "expired_exclusion": "Exclusion has expired",
-}
 # In this order people stand on the page: by the first of their reasons, then those whose account is to go.
 URGENCY = {name: place for place, name in enumerate([*ATTENTION, REVOKE_ACCOUNT])}
 NOT_URGENT = len(URGENCY)

@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.roster import Rosters
-from airflow_provider_aha.review.people import ATTENTION
+from airflow_provider_aha.review.terms import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.store.store import Store
 
