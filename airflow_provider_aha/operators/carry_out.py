@@ -36,9 +36,10 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
 
     :param plan: path of a ``plan.json``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
-    :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
-        carried out by policy only: if every row of it passes, for people who have just left; any other plan
-        needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
+    :param require_approval: whether an ``approval.json`` beside the plan must say yes to the rows that a person
+        was asked about. Without it, only the rows of this run's own plan are carried out that policy lets pass,
+        people who have just left; the others are left to a task that requires an approval. A plan that changes
+        nobody's access needs none. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
         triggered the run, and who is on the plan. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
@@ -113,13 +114,13 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if plan.wrong_names:
             raise AhaConfigurationError(names_to_fix(plan))
         approval: dict[str, Any] = {}
-        strike_out: list[str] = []
+        left_out: set[str] = set()
         if plan.rows and not dry_run:
-            approval, strike_out = self._approval(location, plan, folder, context)
+            approval, left_out = self._approval(location, plan, folder, context)
         return decision_of(
             plan,
             account=self.hook.get_conn().config.account,
-            strike_out=strike_out,
+            strike_out=left_out,
             facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
             now=datetime.now(UTC),
             users=load_users(location.fs, location.path, plan.header),
@@ -127,9 +128,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
 
     def _approval(
         self, location: Location, plan: Plan, folder: RunFolder, context: Any
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Return what the evidence says of the approval, and who was taken off the plan."""
-        from airflow_provider_aha.access.plan.approval import FILE, check_approval
+    ) -> tuple[dict[str, Any], set[str]]:
+        """Return what the evidence says of the approval, and who isn't for this task, or was struck out."""
+        from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval
         from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
@@ -149,8 +150,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "Variable aha_guards. Nothing was done."
             )
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
-        if record is None and (mode := self._without_asking(location, plan, folder)):
-            return {"approval_mode": mode}, []
+        asked = set(asked_about(record, plan))
+        if unasked := self._without_asking(location, plan, folder, asked):
+            return unasked
         facts = check_approval(
             record,
             plan=plan,
@@ -163,24 +165,31 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
-        return facts, to_list(record.get("strike_out"), "strike_out") or []
+        struck_out = to_list(record.get("strike_out"), "strike_out") or []
+        return facts, {*struck_out, *({row.user_id for row in plan.rows} - asked)}
 
-    def _without_asking(self, location: Location, plan: Plan, folder: RunFolder) -> str | None:
-        """Name the ground on which the plan may be carried out though nobody was asked, or None."""
-        from airflow_provider_aha.access.plan.approval import policy_allows
+    def _without_asking(
+        self, location: Location, plan: Plan, folder: RunFolder, asked: set[str]
+    ) -> tuple[dict[str, Any], set[str]] | None:
+        """Return the ground on which rows are carried out that nobody was asked about, and the others, or None."""
+        from airflow_provider_aha.access.plan.approval import passes
         from airflow_provider_aha.access.plan.plan import FILE
 
         own = location.path == f"{folder.run_path}/{FILE}"
-        if own and not plan.decides_access:
-            return "not needed"
-        if self.require_approval:
+        if own and not plan.decides_access and not asked:
+            return {"approval_mode": "not needed"}, set()
+        passing = {row.user_id for row in plan.rows if passes(row)}
+        if self.require_approval or (asked & passing):
+            # Where a person was asked about all rows, the answer counts for all.
             return None
-        if own and policy_allows(plan.rows):
-            return "policy"
-        raise AhaApprovalError(
-            "Without asking a person, only this run's own plan is carried out, and only if every row passes; what "
-            "must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
-        )
+        if not own:
+            raise AhaApprovalError(
+                "Without asking a person, only this run's own plan is carried out. Nothing was done."
+            )
+        others = {row.user_id for row in plan.rows} - passing
+        if others:
+            self.log.info("Policy doesn't let %d users pass: a person must approve them.", len(others))
+        return {"approval_mode": "policy"}, others
 
 
 def _read(location: Location) -> Plan | AhaError:
