@@ -63,8 +63,8 @@ class AhaApprovePlanOperator(HITLOperator):
         triggered the run, and who is on the plan. (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
-    :raises AirflowSkipException: when the plan was rejected or nobody answered, or policy lets everybody pass, so
-        that what follows is skipped.
+    :raises AirflowSkipException: when the plan was rejected or nobody answered, or policy lets everybody on it
+        pass, so that what follows is skipped.
     :raises AirflowFailException: when such a plan has users who left, since their access stays; when it was
         answered before, or the answer can't be right: start a new run.
     """
@@ -118,13 +118,14 @@ class AhaApprovePlanOperator(HITLOperator):
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
+        asked = [row for row in plan.rows if self.require_approval or not passes(row)]
+        if not (asked or self.require_approval):
+            why = "policy lets everybody on the plan pass" if plan.rows else "nobody is on the plan"
+            raise AirflowSkipException(f"Nobody is asked: {why}.")
         if not plan.decides_access:
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
-        asked = [row for row in plan.rows if self.require_approval or not passes(row)]
-        if not asked:
-            raise AirflowSkipException(f"Policy lets all {len(plan.rows)} users of the plan pass: nobody is asked.")
         if read_record(location.fs, beside(location, FILE)) is not None:
             self._refuse(context, location, plan, _ANSWERED)
         shown = {"plan_sha256": plan.sha256, "asked": [row.user_id for row in asked]}

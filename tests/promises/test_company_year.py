@@ -34,7 +34,7 @@ DAG_ID = "aha_offboard_leavers"
 APPROVER = {"id": "7", "name": "Cora Cross"}
 POLICY, APPROVAL = "policy", "approval"
 # No task looks back longer: at runs that say nothing of any user, and at those that do.
-LOOKED_BACK, LOOKED_BACK_AT_EVENTS = timedelta(days=40), timedelta(days=100)
+LOOKED_BACK, LOOKED_BACK_AT_EVENTS = timedelta(days=10), timedelta(days=100)
 # When the tasks of a day run; those that aren't named come at three minutes past five, or after the answer.
 CLOCK = {"extract": (5, 1), "plan": (5, 2)}
 
