@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
+from airflow_provider_aha.common.values import to_bool, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
     from airflow_provider_aha.store.store import Location
 
 
+class _Ground(NamedTuple):
+    """On what ground rows of a plan are carried out.
+
+    :param facts: what the evidence says of the approval.
+    :param among: ids of the rows; None: all.
+    :param strike_out: ids that the person who approved took off the plan, with the reason.
+    """
+
+    facts: Mapping[str, Any]
+    among: frozenset[str] | None = None
+    strike_out: Mapping[str, str] = MappingProxyType({})
+
+
 class AhaCarryOutPlanOperator(AhaWriteOperator):
     """Carry out a plan, each user read again before and verified after, with evidence of everything.
 
@@ -40,8 +54,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         was asked about. Without it, only the rows of this run's own plan are carried out that policy lets pass,
         people who have just left; the others are left to a task that requires an approval. A plan that changes
         nobody's access needs none. Not templated on purpose.
-    :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
-        triggered the run, and who is on the plan. Not templated on purpose.
+    :param approvers: ids or names of those who may approve; empty: everybody. The answer of who asked for the
+        change or triggered the run, is on the plan, or owns its roster never counts. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
     :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``,
         ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled) and
@@ -81,6 +95,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
             location = resolve_path(path)
             plan = _read(location)
+            if blocked := _blocked(plan):
+                # Here too, since what becomes of the others may end the task with another sentence.
+                self.log.warning(blocked)
             done = self.carry_out(
                 context,
                 "carry_out" if isinstance(plan, AhaError) else plan.action,
@@ -94,11 +111,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if seats:
             self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
         found = result(done, dry_run=dry_run)
-        if not dry_run and not isinstance(plan, AhaError) and (blocked := plan.header["blocked"]):
-            who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+        if blocked and not dry_run:
             raise AirflowFailException(
-                f"By the roster these users have left, but they are protected, and their access stays: {who}. "
-                "Everybody else on the plan is done. Let a person decide about them."
+                f"{blocked} Everybody else on the plan is done. Let a person decide about them."
             )
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
@@ -113,24 +128,22 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             raise plan
         if plan.wrong_names:
             raise AhaConfigurationError(names_to_fix(plan))
-        approval: dict[str, Any] = {}
-        left_out: set[str] = set()
+        given = _Ground({})
         if plan.rows and not dry_run:
-            approval, left_out = self._approval(location, plan, folder, context)
+            given = self._ground(location, plan, folder, context)
         return decision_of(
             plan,
             account=self.hook.get_conn().config.account,
-            strike_out=left_out,
-            facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
+            strike_out=given.strike_out,
+            facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **given.facts},
             now=datetime.now(UTC),
             users=load_users(location.fs, location.path, plan.header),
+            among=given.among,
         )
 
-    def _approval(
-        self, location: Location, plan: Plan, folder: RunFolder, context: Any
-    ) -> tuple[dict[str, Any], set[str]]:
-        """Return what the evidence says of the approval, and who isn't for this task, or was struck out."""
-        from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval
+    def _ground(self, location: Location, plan: Plan, folder: RunFolder, context: Any) -> _Ground:
+        """Return on what ground which rows are carried out: an approval, or policy."""
+        from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
         from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
@@ -150,7 +163,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "Variable aha_guards. Nothing was done."
             )
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
-        asked = set(asked_about(record, plan))
+        asked = frozenset(asked_about(record, plan))
         if unasked := self._without_asking(location, plan, folder, asked):
             return unasked
         facts = check_approval(
@@ -165,31 +178,29 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
-        struck_out = to_list(record.get("strike_out"), "strike_out") or []
-        return facts, {*struck_out, *({row.user_id for row in plan.rows} - asked)}
+        return _Ground(facts, asked, struck_out_by(record) or {})
 
     def _without_asking(
-        self, location: Location, plan: Plan, folder: RunFolder, asked: set[str]
-    ) -> tuple[dict[str, Any], set[str]] | None:
-        """Return the ground on which rows are carried out that nobody was asked about, and the others, or None."""
+        self, location: Location, plan: Plan, folder: RunFolder, asked: frozenset[str]
+    ) -> _Ground | None:
+        """Return the ground on which rows are carried out that nobody was asked about, or None."""
         from airflow_provider_aha.access.plan.approval import passes
         from airflow_provider_aha.access.plan.plan import FILE
 
         own = location.path == f"{folder.run_path}/{FILE}"
         if own and not plan.decides_access and not asked:
-            return {"approval_mode": "not needed"}, set()
-        passing = {row.user_id for row in plan.rows if passes(row)}
-        if self.require_approval or (asked & passing):
+            return _Ground({"approval_mode": "not needed"})
+        passing = frozenset(row.user_id for row in plan.rows if passes(row))
+        if self.require_approval or asked & passing:
             # Where a person was asked about all rows, the answer counts for all.
             return None
         if not own:
             raise AhaApprovalError(
                 "Without asking a person, only this run's own plan is carried out. Nothing was done."
             )
-        others = {row.user_id for row in plan.rows} - passing
-        if others:
-            self.log.info("Policy doesn't let %d users pass: a person must approve them.", len(others))
-        return {"approval_mode": "policy"}, others
+        if others := len(plan.rows) - len(passing):
+            self.log.info("Policy doesn't let %d users pass: a person must approve them.", others)
+        return _Ground({"approval_mode": "policy"}, passing)
 
 
 def _read(location: Location) -> Plan | AhaError:
@@ -200,3 +211,12 @@ def _read(location: Location) -> Plan | AhaError:
         return load_plan(location.fs, location.path)
     except AhaError as error:
         return error
+
+
+def _blocked(plan: Plan | AhaError) -> str | None:
+    """Name those who left and aren't on the plan, since a guard holds their access."""
+    blocked = [] if isinstance(plan, AhaError) else plan.header["blocked"]
+    if not blocked:
+        return None
+    who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+    return f"By the roster these users have left, but they are protected, and their access stays: {who}."

@@ -47,8 +47,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. (templated)
     :param review: id of a submitted access review: the users whose account it revokes are to be disabled.
         (templated)
-    :param undo: path of an ``evidence.parquet`` of this account: the users whom its run disabled are to be
-        enabled again, but for those that were changed since; needs ``reason`` and ``ticket``. (templated)
+    :param undo: path of an ``evidence.parquet`` of this account: what its run took is to be given back, field by
+        field, but to nobody who was changed since; needs ``reason`` and ``ticket``. (templated)
     :param reason: why, for the person who approves and for the record. (templated)
     :param ticket: number of the ticket that asks for it, likewise. (templated)
     :param asked_by: login of who asked for it, where that is another than who starts the run, such as a service
@@ -179,7 +179,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         for entry in plan.header["unresolved"]:
             if not entry["must_fix"]:
                 ids = ", ".join(entry["ids"])
-                self.log.warning("User %s is not on the plan: %s", ids, entry["reason"].replace("_", " "))
+                why = entry["detail"] or entry["reason"].replace("_", " ")
+                self.log.warning("User %s is not on the plan: %s", ids, why)
         if later := plan.counts["postponed"]:
             self.log.warning("%d more are postponed, since the caps leave no room for them", later)
         for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
@@ -213,7 +214,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         if undo is not None:
             return (self._undone(str(reason), undo, location, account),), {"undo": undo}
         if review is not None:
-            return (self._reviewed(review, location, account),), {"review": review}
+            rule, submitted_by = self._reviewed(review, location, account)
+            return (rule,), {"review": review, "submitted_by": submitted_by}
         rules = read_rules(self.rules)
         return rules, {"rules": [as_given(rule) for rule in rules]}
 
@@ -233,7 +235,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             )
         return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
-    def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:
+    def _reviewed(self, review_id: str, location: Location, account: str) -> tuple[NamedRule, str]:
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
@@ -247,7 +249,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             user_id: Recorded("decided by a review", reviewer, note)
             for user_id, reviewer, note in revoked_accounts(location, review)
         }
-        return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        rule = NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        return rule, str(review.submission["submitted_by"])
 
     def _request(self, run: Run, location: Location) -> Request:
         from airflow_provider_aha.access.decide.planning import Limits, Request

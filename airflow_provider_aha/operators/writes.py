@@ -187,7 +187,7 @@ class AhaWriteOperator(GuardedOperator):
         order = {"failed": 0, "unknown": 0, "blocked": 1, "unverified": 2, "skipped": 3}
         first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
         for row in first[:_NAMED]:
-            reason = f": {row['reason']}" if row["reason"] else ""
+            reason = f": {_loggable(row['reason'])}" if row["reason"] else ""
             self.log.info("User %s: %s%s", row["user_id"], row["outcome"], reason)
         if len(rows) > _NAMED:
             self.log.info("and %d more", len(rows) - _NAMED)
@@ -215,6 +215,13 @@ class AhaWriteOperator(GuardedOperator):
         if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
+
+
+def _loggable(reason: str) -> str:
+    """Leave the words of a person out of a reason: they may name somebody."""
+    from airflow_provider_aha.access.plan.plan import STRUCK_OUT
+
+    return STRUCK_OUT if reason.startswith(STRUCK_OUT) else reason
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

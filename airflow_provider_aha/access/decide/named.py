@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of, compare, gives_back, is_administrator
+from airflow_provider_aha.access.operations.user_fields import (
+    access_of,
+    compare,
+    gives_back,
+    is_administrator,
+    not_given_back,
+)
 from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
 from airflow_provider_aha.api.records import readable
@@ -126,6 +132,7 @@ def _taken(row: Mapping[str, Any]) -> Target | None:
     ):
         return None
     back, not_ours = gives_back(wanted, before), None
+    left = ", ".join(not_given_back(wanted, before))
     if row["proof"] == UNANSWERED:
         not_ours = f"nothing proves that the run changed the user (its evidence says {row['outcome']})"
     elif row["proof"] > ACKNOWLEDGED and after.get("updated_at") is None:
@@ -133,16 +140,17 @@ def _taken(row: Mapping[str, Any]) -> Target | None:
             "Aha!'s answer to the run didn't say when it changed the user, so nobody knows who changed it since"
         )
     elif not back:
-        not_ours = f"the evidence doesn't say what to give back for {', '.join(wanted) or 'it'}"
+        not_ours = f"nothing of what the run changed can be given back: {left or 'the evidence names no field'}"
     return Target(
         user_id=str(row["user_id"]),
         changes=back,
         email=wanted.get("email") or before.get("email"),
-        is_administrator=is_administrator(before),
+        # A right that the run gave is no change since.
+        is_administrator=is_administrator({**before, **after}),
         # What Aha! acknowledged only is given back once the read before it shows that it was done. A request of the
         # run whose answer is lost may have landed after the one that is proven.
         updated_at=_later(after.get("updated_at"), row["lands_by"]) if row["proof"] > ACKNOWLEDGED else None,
-        detail=f"undo of event {row['event_id']}",
+        detail=f"undo of event {row['event_id']}" + (f"; not given back: {left}" if left else ""),
         not_ours=not_ours,
     )
 

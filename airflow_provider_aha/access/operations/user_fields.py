@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
@@ -189,6 +189,35 @@ def gives_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str
     held = [name for name, has in (before.get("administrator_roles") or {}).items() if has is True]
     lost = {name: True for name in held if wanted.get("administrator") is False or roles.get(name) is False}
     return {**back, "administrator_roles": lost} if lost else back
+
+
+def not_given_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    """Say which parts of a change :func:`gives_back` leaves as they are, and why; nothing of what they hold.
+
+    :param wanted: the fields that were set.
+    :param before: the user as it was before.
+    """
+    back, was = _parts(gives_back(wanted, before)), _parts(before)
+    for word, value in _parts(wanted).items():
+        rights_are_back = word == "administrator" and any(one.startswith(_RIGHT) for one in back)
+        if word in back or rights_are_back or compare({word: value}, was).done:
+            continue
+        if word == "email" and word in was:
+            yield "email (there was none before)"
+        elif was.get(word) is None or value is False:
+            yield f"{word} (Aha! never showed what it was)"
+        else:
+            yield f"{word} (the run gave it, and an undo takes nothing)"
+
+
+_RIGHT = "administrator right for "
+
+
+def _parts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by the words for them, each administrator right by itself."""
+    roles = fields.get("administrator_roles") or {}
+    parts = {name.replace("_", " "): value for name, value in fields.items() if name != "administrator_roles"}
+    return parts | {f"{_RIGHT}{name.removeprefix('administer_')}": value for name, value in roles.items()}
 
 
 def before_all(wanted: Mapping[str, Any], now: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import Who
@@ -66,6 +67,10 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
+
+
+# Before the words of the person who approved: they may name somebody, so a log ends here.
+STRUCK_OUT = "struck out by the person who approved"
 
 
 def action_of(wanted: Mapping[str, Any]) -> str:
@@ -170,17 +175,22 @@ class Plan:
     @property
     def created_at(self) -> datetime:
         """When it was made; UTC."""
-        return _moment(self.header["created_at"])
+        return moment_of(self.header["created_at"])
 
     @property
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
-        return _moment(self.header["as_of"])
+        return moment_of(self.header["as_of"])
 
     @property
     def action(self) -> str:
         """What it does to its users: ``deactivate``, ``reactivate`` or ``update``."""
         return str(self.header["action"])
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what a run took, field by field."""
+        return self.action == REACTIVATE and "undo" in self.header["policy"]
 
     @property
     def ticket(self) -> str | None:
@@ -192,6 +202,17 @@ class Plan:
     def decides_access(self) -> bool:
         """Whether it changes anybody's access: then it needs a second person."""
         return any(row.access is not None for row in self.rows)
+
+    @property
+    def roster_owners(self) -> list[str]:
+        """Who owns the rosters that its rows are based on; nobody where no row is."""
+        rosters = self.header["policy"].get("rosters", []) if self.is_by_roster else []
+        return [owner for roster in rosters for owner in roster.get("owners", [])]
+
+    @property
+    def is_by_roster(self) -> bool:
+        """Whether somebody is on it whom a roster says to have left."""
+        return any(row.user_class == LEFT for row in self.rows)
 
     @property
     def wrong_names(self) -> list[Mapping[str, Any]]:
@@ -322,7 +343,12 @@ _ROW: dict[str, tuple[type, ...]] = {
     "rights": _LIST,
     **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
-_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_UNRESOLVED = {
+    **dict.fromkeys(("rule", "asked", "reason"), _TEXT),
+    "detail": _MAYBE,
+    "ids": _LIST,
+    "must_fix": (bool,),
+}
 _ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
@@ -332,8 +358,8 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
     _check_types(header, _HEADER, path, "header")
     for name in ("created_at", "as_of"):
         try:
-            _moment(header[name])
-        except (ValueError, OverflowError):
+            moment_of(header[name], needs_offset=True)
+        except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
@@ -376,19 +402,14 @@ def _check_rows(plan: Plan) -> None:
     users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
     if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
-    if {action_of(row.wanted) for row in plan.rows} - {plan.action}:
+    # An undo gives back what a run took, by whatever fields.
+    allowed = {plan.action, UPDATE} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
     return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -406,7 +427,8 @@ class Target:
     :param leave_date: the person's last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
+    :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
+        struck the user out.
     """
 
     user_id: str
@@ -437,6 +459,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param struck_out: users whom the person who approved took off the plan; each has the reason as ``not_ours``.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
@@ -449,6 +472,7 @@ class Decision:
     policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    struck_out: Sequence[Target] = ()
     guards_were_set: bool = False
 
     @cached_property
@@ -478,19 +502,22 @@ def decision_of(
     plan: Plan,
     *,
     account: str,
-    strike_out: Collection[str],
+    strike_out: Mapping[str, str],
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
+    among: Collection[str] | None = None,
 ) -> Decision:
     """Turn a plan into a decision.
 
     :param plan: the plan, read and found whole.
     :param account: the account of the connection.
-    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param strike_out: ids that the person who approved took off the plan, with the reason; others than the plan's
+        are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
+    :param among: ids of the rows that the task is to carry out; None: all.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -503,10 +530,16 @@ def decision_of(
             f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
-    rows = [row for row in plan.rows if row.user_id not in strike_out]
+    mine = [row for row in plan.rows if among is None or row.user_id in among]
+    rows = [row for row in mine if row.user_id not in strike_out]
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
+        struck_out=[
+            replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
+            for row in mine
+            if row.user_id in strike_out
+        ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         administrators=[entry["user_id"] for entry in plan.administrators],

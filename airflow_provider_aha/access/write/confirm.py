@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -103,7 +103,7 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
         raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
     manifest = read_manifest(fs, layout, days[-1])
     entry = next((file for file in manifest["files"] if file["dataset"] == "users"), None) or {}
-    read_at = _moment(entry.get("started_at") or manifest["started_at"])
+    read_at = evidence.recorded_moment(entry.get("started_at") or manifest["started_at"])
     folder = RunFolder(location, account, run)
     known = _read(fs, folder.account_path, now)
     waiting = {
@@ -143,7 +143,7 @@ def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
                 ) from None
             if not (disabled or enabled):
                 continue
-            user_id, moment = str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
+            user_id, moment = str(row["user_id"]), evidence.recorded_moment(row["answered_at"] or row["intent_at"])
             if enabled:
                 known.given[user_id] = max(moment, known.given.get(user_id, moment))
             elif user_id not in known.taken or known.taken[user_id].moment < moment:
@@ -215,11 +215,3 @@ def _answer(taken: _Taken, is_listed: bool, is_enabled: bool | None) -> dict[str
     if not taken.is_certain:
         word, reason = NOT_DONE, f"still enabled: Aha! has not done what was asked for ({taken.row['outcome']})"
     return {"outcome": word, "reason": reason, "verified_by": None, "after_json": after}
-
-
-def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
