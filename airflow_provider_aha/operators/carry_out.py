@@ -16,16 +16,16 @@ from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     names_to_fix,
-    paid_seats,
     result,
     run_of,
+    say_paid_seats,
     without_useless_tries,
 )
 
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import RunFolder
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 
 class _Ground(NamedTuple):
@@ -107,9 +107,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         hours = [float(row["hours_to_disable"]) for row in done.rows if row["hours_to_disable"] is not None]
         if hours:
             self.log.info("Each user who left was disabled within %.1f hours of the last day's end.", max(hours))
-        seats = paid_seats(done.rows)
-        if seats:
-            self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
+        seats = say_paid_seats(done.rows, self.log)
         found = result(done, dry_run=dry_run)
         if blocked and not dry_run:
             raise AirflowFailException(
@@ -118,7 +116,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
-        self, plan: Plan | AhaError, location: Location, folder: RunFolder, context: Any, *, dry_run: bool
+        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Any, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
         from airflow_provider_aha.access.plan.plan import decision_of, load_users
@@ -137,20 +135,20 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             strike_out=given.strike_out,
             facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **given.facts},
             now=datetime.now(UTC),
-            users=load_users(location.fs, location.path, plan.header),
+            users=load_users(location, plan.header),
             among=given.among,
         )
 
-    def _ground(self, location: Location, plan: Plan, folder: RunFolder, context: Any) -> _Ground:
+    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Any) -> _Ground:
         """Return on what ground which rows are carried out: an approval, or policy."""
         from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
-        from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
-        base = self.location()
-        if not location.url.startswith(f"{base.url}{folder.account_path.removeprefix(base.path)}/"):
+        name = folder.location.name_of(location) or ""
+        if not name.startswith(f"{folder.account_path}/"):
             raise AhaApprovalError(
-                f"The plan doesn't lie in {folder.account_path}, where this package keeps plans. Nothing was done."
+                f"The plan doesn't lie in {folder.location.url_of(folder.account_path)}, where this package keeps "
+                "plans. Nothing was done."
             )
         run, client = run_of(context), self.hook.get_conn()
         approvers = approvers_of(self.approvers)
@@ -162,7 +160,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "A run that no person started is carried out only where approvers are named, by the DAG or the "
                 "Variable aha_guards. Nothing was done."
             )
-        record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
+        record = location.beside(FILE).read_record()
         asked = frozenset(asked_about(record, plan))
         if unasked := self._without_asking(location, plan, folder, asked):
             return unasked
@@ -181,13 +179,13 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return _Ground(facts, asked, struck_out_by(record) or {})
 
     def _without_asking(
-        self, location: Location, plan: Plan, folder: RunFolder, asked: frozenset[str]
+        self, location: Store, plan: Plan, folder: RunFolder, asked: frozenset[str]
     ) -> _Ground | None:
         """Return the ground on which rows are carried out that nobody was asked about, or None."""
         from airflow_provider_aha.access.plan.approval import passes
         from airflow_provider_aha.access.plan.plan import FILE
 
-        own = location.path == f"{folder.run_path}/{FILE}"
+        own = folder.location.name_of(location) == f"{folder.run_path}/{FILE}"
         if own and not plan.decides_access and not asked:
             return _Ground({"approval_mode": "not needed"})
         passing = frozenset(row.user_id for row in plan.rows if passes(row))
@@ -203,12 +201,12 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return _Ground({"approval_mode": "policy"}, passing)
 
 
-def _read(location: Location) -> Plan | AhaError:
+def _read(location: Store) -> Plan | AhaError:
     """Read a plan, or return why it can't be read."""
     from airflow_provider_aha.access.plan.plan import load_plan
 
     try:
-        return load_plan(location.fs, location.path)
+        return load_plan(location)
     except AhaError as error:
         return error
 

@@ -42,7 +42,8 @@ from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.account import ADMIN_KEY
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, publish_all, to_json
+from airflow_provider_aha.store.store import Store, to_json
+from tests.raw import at
 
 FILE = yaml.safe_load((Path(__file__).parent / "leavers.yaml").read_text())
 DEFAULTS = FILE["defaults"]
@@ -60,17 +61,10 @@ def is_of_the_write(case: dict[str, Any]) -> bool:
 
 # One whom nothing holds up, beside all that are held up.
 PLAIN = "a last day yesterday"
-
-
-def marked(case: dict[str, Any]) -> Any:
-    # Entries of the exclusion file that cover leavers, too, have no column yet.
-    later = "covers_leavers_until" in case.get("exclusion", {}) and "expect" in case
-    marks = pytest.mark.xfail(strict=True, reason="the exclusion file can't say that it covers leavers")
-    return pytest.param(case, id=case["name"], marks=marks if later else ())
-
-
-CASES = [marked(case) for case in FILE["cases"] if not is_of_the_write(case)]
-WRITES = [marked(case) for case in FILE["cases"] if is_of_the_write(case) or case["name"] == PLAIN]
+CASES = [pytest.param(case, id=case["name"]) for case in FILE["cases"] if not is_of_the_write(case)]
+WRITES = [
+    pytest.param(case, id=case["name"]) for case in FILE["cases"] if is_of_the_write(case) or case["name"] == PLAIN
+]
 
 
 def when(text: str) -> datetime:
@@ -108,7 +102,7 @@ class Case:
         self.crowd = given.get("crowd", DEFAULTS["crowd"])
         self.ids: Iterator[int] = iter(range(5000, 9000))
         self.members = list(self._members())
-        self.location = Location(LocalFileSystem(), str(base), str(base))
+        self.location = Store(LocalFileSystem(), str(base), str(base))
         self.runs = 0
 
     # --- who there is ---------------------------------------------------------------------------
@@ -186,7 +180,7 @@ class Case:
 
     def land(self, at: datetime, *, last: bool = False) -> None:
         """Land a snapshot, as an extract does."""
-        layout = Layout(str(self.base), self.account)
+        layout = Layout(self.account)
         day = f"{at:%Y-%m-%d}"
         rows = self.users(at, last=last)
         normalizer = Normalizer(subdomain=ACCOUNT, connection_id="c", synced_at=at, workspace_names={})
@@ -196,7 +190,7 @@ class Case:
         place = self.base / "staged"
         place.mkdir(exist_ok=True)
         files = []
-        with PastVisits(self.location, layout) as past:
+        with PastVisits(self.location, ACCOUNT) as past:
             past.begin()
             tables["users"] = past.hand_on(tables["users"], normalizer.days_inactive)
         for name, table in tables.items():
@@ -216,10 +210,8 @@ class Case:
         }
         staged = place / "manifest.json"
         staged.write_bytes(to_json(manifest))
-        publish_all(
-            self.location.fs,
-            {**{layout.dataset(file.dataset, day): file.path for file in files}, layout.manifest(day): staged},
-        )
+        datasets = {layout.dataset(file.dataset, day): file.path for file in files}
+        self.location.publish({**datasets, layout.manifest(day): staged})
 
     # --- rosters --------------------------------------------------------------------------------
 
@@ -237,7 +229,7 @@ class Case:
             writer.writerow([*cells, load["at"]])
         path = self.base / f"roster-{uuid.uuid4().hex}.csv"
         path.write_text(text.getvalue())
-        return read_table(Location(self.location.fs, str(path), str(path)), "The roster")
+        return read_table(Store(self.location.fs, str(path), str(path)), "The roster")
 
     def _rows(self, member: Member, load: dict[str, Any], *, last: bool) -> list[dict[str, Any]]:
         written = load.get("rows") or load["row"]
@@ -280,7 +272,7 @@ class Case:
             as_given={"rules": [as_given(rule) for rule in policy.rules]},
             max_snapshot_age=DAY,
             roster=read,
-            exclusions=self._exclusions(),
+            exclusions=self._exclusions() if last else [],
             limits=Limits(given.get("policy_max", 5), given.get("max_left_percent", 10)),
         )
         return make_plan(self.location, request, now=lambda: at)
@@ -314,16 +306,13 @@ class Case:
         lists["ids"] = [*lists.get("ids", []), *self.given.get("protect_more", [])]
         return UserMatcher(*(lists.get(name, []) for name in ("ids", "emails", "domains", "patterns")))
 
-    def _exclusions(self) -> list[Location]:
+    def _exclusions(self) -> list[Store]:
         given = self.given.get("exclusion")
         if given is None:
             return []
         path = self.base / "exclusions.csv"
-        path.write_text(
-            "id,reason,owner,expires_on\n"
-            f"{self.members[0].ids[0]},{given['reason']},{given['owner']},{given['expires_on']}\n"
-        )
-        return [Location(self.location.fs, str(path), str(path))]
+        path.write_text(f"id,{','.join(given)}\n{self.members[0].ids[0]},{','.join(given.values())}\n")
+        return [Store(self.location.fs, str(path), str(path))]
 
     def passed_before(self) -> None:
         """Write down what earlier runs did."""
@@ -351,7 +340,11 @@ class Case:
                     "intent": event["event_id"],
                 }
                 for kind, more in (("intent", {"n": 1}), ("outcome", {"n": 2, **outcome})):
-                    path = Path(folder.path) / "events" / user_id / f"1-{kind}-{uuid.uuid4().hex}.json"
+                    path = (
+                        Path(self.location.path, folder.path, "events")
+                        / user_id
+                        / f"1-{kind}-{uuid.uuid4().hex}.json"
+                    )
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(event | more))
             sign_off(folder, entry)
@@ -368,13 +361,13 @@ class Case:
         by_time: dict[datetime, list[dict[str, Any]]] = {}
         for load in loads:
             # Rosters that are loaded within minutes are read by one plan.
-            at = when(load["at"])
-            group = next((time for time in by_time if abs(at - time) < timedelta(minutes=30)), at)
+            loaded_at = when(load["at"])
+            group = next((time for time in by_time if abs(loaded_at - time) < timedelta(minutes=30)), loaded_at)
             by_time.setdefault(group, []).append(load)
         *earlier, last = sorted(by_time)
-        for at in earlier:
-            here = [load for load in by_time[at] if "snapshot" not in load and not load.get("refused")]
-            self.land(at)
+        for moment in earlier:
+            here = [load for load in by_time[moment] if "snapshot" not in load and not load.get("refused")]
+            self.land(moment)
             if here:
                 self.plan(here, max(when(load["at"]) for load in here), last=False)
         self.passed_before()
@@ -383,7 +376,7 @@ class Case:
             plan = self.plan(by_time[last], self.now, last=True)
         except AhaError:
             return "refused"
-        table = load_decisions(self.location.fs, plan.path, plan.header)
+        table = load_decisions(at(self.location, plan.path), plan.header)
         return plan, {row["user_id"]: row for row in table.to_pylist()}
 
 
@@ -444,6 +437,9 @@ def marks_of(plan: Plan, ids: list[str]) -> set[str]:
         "contradiction": "a status of somebody who is here" in notes,
         "sole_owner": any(row.sole_owner_of is not None for row in rows),
         "exclusion_expired": "have expired" in notes,
+        "leaver_excluded": any(
+            "an exclusion holds for leavers" in note and ids[0] in note for note in plan.header["notes"]
+        ),
     }
     return {name for name, holds in facts.items() if holds}
 
@@ -564,7 +560,7 @@ def test_what_the_write_does(given, tmp_path, monkeypatch):
     case = Case(given, tmp_path, SANDBOX)
     played = case.play()
     assert not isinstance(played, str)
-    with SandboxServer(account=account_of(case)) as server, time_machine.travel(case.now, tick=False) as clock:
+    with time_machine.travel(case.now, tick=False) as clock, SandboxServer(account=account_of(case)) as server:
         place = {"host": "127.0.0.1", "port": server.port, "schema": "http", "password": server.key}
         extra = {"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 0}
         monkeypatch.setenv("AIRFLOW_CONN_AHA_DEFAULT", json.dumps({"conn_type": "aha", **place, "extra": extra}))

@@ -64,7 +64,7 @@ from airflow_provider_aha.record.register import (
     under_way,
 )
 from airflow_provider_aha.record.run import START, Run, RunFolder
-from airflow_provider_aha.store.store import create_once, read_record, to_json
+from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -134,9 +134,10 @@ def carry_out(
             journal.begin()
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
-        reserved = under_way(folder, now()) if decision.access == TAKEN else set()
+        histories = journal.histories()
+        leaving = _leaving(folder, histories, now()) if decision.access == TAKEN else set()
         task = _Task(client, journal, run, decision, protection, dry_run=dry_run)
-        task.work_off(journal.histories(), [one for one in decision.administrators if one not in reserved])
+        task.work_off(histories, [one for one in decision.administrators if one not in leaving])
     finally:
         found = _compact(folder, journal, entry)
     log.info("%s: %s", decision.action, summary(found))
@@ -212,6 +213,16 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
 
 
+def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime) -> set[str]:
+    """Return who counts for no administrator who stays: a read that lags still shows their rights.
+
+    These are the users from whom this task has taken access, and those from whom others took it within seven days,
+    or may be taking it now.
+    """
+    mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
+    return mine | under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
+
+
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
     """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
     passed = passed_by_policy(folder, now)
@@ -228,9 +239,10 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None, *, by_policy: bool) 
     if plan_sha256 is None:
         return
     path, mine = claim_path(folder, plan_sha256, by_policy=by_policy), claim_of(folder)
-    if not create_once(folder.fs, path, to_json(mine)) and read_record(folder.fs, path) != mine:
+    if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
-            f"This plan was carried out before, by another task ({path} says which): nothing was done. Make a new "
+            f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
+            "nothing was done. Make a new "
             "plan."
         )
 
@@ -242,7 +254,7 @@ def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dic
     while names != (names := journal.names()):
         histories = journal.histories()
         found = evidence.rows(histories)
-        evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
+        evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", found)
     if entry and not any(history.open_intents for history in histories.values()):
         sign_off(folder, entry)
     return found

@@ -11,15 +11,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.operations.user_fields import may_have_disabled, may_have_enabled
-from airflow_provider_aha.common.arrow import json_array, whole
+from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.moments import timestamp
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
@@ -40,12 +40,8 @@ from airflow_provider_aha.record.register import (
     written_rows,
 )
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version import package_version
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +76,7 @@ class _Known:
     answers: set[tuple[str, str]] = field(default_factory=set)
 
 
-def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
+def confirm(location: Store, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
     """Look those up in the newest snapshot whose access was taken before it was read, and record what it says.
 
     Who is disabled, or not in the account any more, is ``confirmed``. Who is enabled, though this package hasn't
@@ -97,41 +93,36 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
     :raises AhaSnapshotError: when there is no snapshot, or it isn't whole.
     :raises AhaStorageError: when the records can't be read or written.
     """
-    fs, layout = location.fs, Layout(location.path, account)
-    days = snapshots(fs, layout)
-    if not days:
-        raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
-    manifest = read_manifest(fs, layout, days[-1])
-    entry = next((file for file in manifest["files"] if file["dataset"] == "users"), None) or {}
-    read_at = evidence.recorded_moment(entry.get("started_at") or manifest["started_at"])
+    snapshot = Snapshot.newest(location, account)
+    read_at = snapshot.read_at("users")
     folder = RunFolder(location, account, run)
-    known = _read(fs, folder.account_path, now)
+    known = _read(location, account, now)
     waiting = {
         user_id: taken for user_id, taken in known.taken.items() if _is_watched(user_id, taken, known, read_at)
     }
     if waiting:
-        enabled = _enabled(fs, layout, manifest, list(waiting))
-        _record(folder, run, waiting, enabled, known, snapshot_sha256=entry.get("sha256"), now=now)
-    rows = evidence.rows(histories(fs, f"{folder.path}/events"))
+        enabled = _enabled(snapshot, list(waiting))
+        digest = snapshot.sha256.get("users")
+        _record(folder, run, waiting, enabled, known, snapshot_sha256=digest, now=now)
+    rows = evidence.rows(histories(location, f"{folder.path}/events"))
     named = {word: [row["user_id"] for row in rows if row["outcome"] == word] for word in (CAME_BACK, NOT_DONE)}
     result = {
         "account": account,
-        "snapshot": manifest["snapshot"],
+        "snapshot": snapshot.day,
         "looked_up": len(waiting),
         CONFIRMED: sum(row["outcome"] == CONFIRMED for row in rows),
         **named,
     }
     if waiting or rows:
-        about = {"action": "confirm", "ended": "completed", "sandbox": bool(manifest.get("sandbox")), **result}
-        path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, now))
-        log.info("Manifest %s, SHA-256 %s", path, digest)
+        about = {"action": "confirm", "ended": "completed", "sandbox": snapshot.sandbox, **result}
+        close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, now))
     return result
 
 
-def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
+def _read(location: Store, account: str, now: datetime) -> _Known:
     known = _Known()
-    for folder in recent_folders(fs, account_path, now, WATCHED_DAYS):
-        for row in written_rows(fs, folder):
+    for folder in recent_folders(location, account, now, WATCHED_DAYS):
+        for row in written_rows(location, folder):
             if row["outcome"] in (CONFIRMED, CAME_BACK, NOT_DONE):
                 known.answers.add((row["event_id"], row["outcome"]))
                 continue
@@ -139,7 +130,7 @@ def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
                 disabled, enabled = may_have_disabled(row), may_have_enabled(row)
             except (AttributeError, TypeError, ValueError):
                 raise AhaSnapshotError(
-                    f"{folder} holds a record that was changed: a column of JSON is none."
+                    f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
             if not (disabled or enabled):
                 continue
@@ -156,11 +147,8 @@ def _is_watched(user_id: str, taken: _Taken, known: _Known, read_at: datetime) -
     return taken.moment < read_at and not ours and (taken.event_id, CAME_BACK) not in known.answers
 
 
-def _enabled(
-    fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any], ids: list[str]
-) -> dict[str, bool | None]:
-    with open_dataset(fs, layout, manifest, "users") as file:
-        users = whole(file, ["id", "is_enabled"])
+def _enabled(snapshot: Snapshot, ids: list[str]) -> dict[str, bool | None]:
+    users = snapshot.table("users", ["id", "is_enabled"])
     users = users.filter(pc.is_valid(pc.index_in(users.column("id"), value_set=json_array(ids, pa.string()))))
     return dict(zip(users.column("id").to_pylist(), users.column("is_enabled").to_pylist(), strict=True))
 
@@ -197,7 +185,7 @@ def _record(
     journal = Journal(folder, run.try_number)
     for user_id, event in new:
         journal.outcome(user_id, {**event, "answered_at": timestamp()})
-    evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
+    evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
     sign_off(folder, entry)
 
 
