@@ -361,13 +361,22 @@ def _moment(text: object) -> datetime:
     return moment if moment and moment >= _OLDEST else datetime.now(UTC)
 
 
-def claim_path(folder: RunFolder, plan_sha256: str) -> str:
+def claim_path(folder: RunFolder, plan_sha256: str, *, by_policy: bool = False) -> str:
     """Return the file that says which task carries a plan out.
 
     :param folder: the folder of a task of the account.
     :param plan_sha256: the plan.
+    :param by_policy: only the rows that policy lets pass; another task carries out the others.
     """
-    return f"{folder.account_path}/applied/{plan_sha256}.json"
+    return f"{folder.account_path}/applied/{plan_sha256}{'-policy' if by_policy else ''}.json"
+
+
+def claim_of(folder: RunFolder) -> dict[str, str]:
+    """Return what a claim of a task says.
+
+    :param folder: the task's folder.
+    """
+    return {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
 
 
 def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
@@ -379,6 +388,6 @@ def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
     start = folder.read(START) or {}
     found = entered(folder, now, CAP_DAYS)
     if plan_sha256 := start.get("plan_sha256"):
-        path = claim_path(folder, plan_sha256)
-        found += [path] if folder.location.read_record(path) is not None else []
+        paths = [claim_path(folder, plan_sha256, by_policy=by_policy) for by_policy in (False, True)]
+        found += [path for path in paths if folder.location.read_record(path) == claim_of(folder)]
     return found

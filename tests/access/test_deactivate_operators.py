@@ -367,6 +367,11 @@ class Planned:
         self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
         admin.server.forget_requests()
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(Path(self.path).read_text())["rows"]
+        return found
+
     def approve(self, **changes: Any) -> None:
         record = {
             "choice": "Approve",
@@ -385,7 +390,9 @@ class Planned:
         """Answer the question as a person, Approve unless given."""
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        (Path(self.path).parent / "approval_request.json").write_text(json.dumps({"plan_sha256": self.sha256}))
+        request = Path(self.path).parent / "approval_request.json"
+        if not request.exists():
+            request.write_text(json.dumps({"plan_sha256": self.sha256}))
         given = {
             "chosen_options": ["Approve"],
             "params_input": {},
@@ -746,23 +753,56 @@ def test_a_dry_run_is_nobodys_approval(admin, leavers):
 
 
 @pytest.mark.parametrize(
-    "who",
+    ("who", "passing"),
     [
-        {"dated": 6},
-        {"dated": 1, "by_status": 1},
-        {"by_status": 1},
-        {"dated": 1, "rules": [{"class": "left"}, {"class": "unused", "inactive_days": 300, "grace_days": 0}]},
+        ({"dated": 6}, 0),
+        ({"dated": 1, "by_status": 1}, 1),
+        ({"by_status": 1}, 0),
+        ({"dated": 1, "rules": [{"class": "left"}, {"class": "unused", "inactive_days": 300, "grace_days": 0}]}, 1),
     ],
 )
-def test_anything_else_needs_an_approval_whatever_the_dag_says(admin, leavers, who, now):
+def test_anything_else_needs_an_approval_and_holds_nobody_up_who_passes(admin, leavers, who, passing, now):
     planned = leavers(**who)
-    arguments = {"plan": planned.path, "require_approval": False}
-    with pytest.raises(AirflowFailException, match=r"every row passes.*Nothing was done"):
-        admin.deactivate(**arguments)
-    assert admin.puts == []
-    planned.approve(responded_at=now)
-    result = admin.deactivate(**arguments, try_number=2)
+    ids = {row["user_id"]: row["asked_because"] for row in planned.rows}
+    doubtful = sorted(user_id for user_id, why in ids.items() if why)
+    assert len(ids) - len(doubtful) == passing
+    admin.deactivate(plan=planned.path, require_approval=False, task_id="by_policy")
+    assert sorted(admin.puts) == sorted(ids.keys() - set(doubtful))
+    with pytest.raises(AirflowFailException, match="was not approved"):
+        admin.deactivate(plan=planned.path)
+    planned.approve(responded_at=now, asked=doubtful)
+    result = admin.deactivate(plan=planned.path, try_number=2)
+    assert result["users"] == dict.fromkeys(doubtful, "deactivated")
     assert {row["approval_mode"] for row in read_evidence(resolve_path(result["evidence"]))} == {"person"}
+    assert sorted(admin.puts) == sorted(ids)
+    assert admin.verify() == 0
+
+
+def test_who_passes_is_done_whatever_is_said_of_the_others(admin, leavers, now):
+    planned = leavers(dated=1, by_status=1)
+    passing, doubtful = (row["user_id"] for row in sorted(planned.rows, key=lambda row: bool(row["asked_because"])))
+    planned.approve(responded_at=now, choice="Reject", asked=[doubtful])
+    result = admin.deactivate(plan=planned.path, require_approval=False)
+    assert result["users"] == {passing: "deactivated"}
+    with pytest.raises(AirflowFailException, match="rejected"):
+        admin.deactivate(plan=planned.path, task_id="carry_out")
+    assert admin.is_enabled(doubtful)
+
+
+def test_each_route_of_a_plan_is_taken_by_one_task_only(admin, leavers):
+    planned = leavers(dated=1, by_status=1)
+    admin.deactivate(plan=planned.path, require_approval=False)
+    with pytest.raises(AirflowFailException, match="carried out before"):
+        admin.deactivate(plan=planned.path, require_approval=False, task_id="another")
+
+
+@pytest.mark.parametrize("asked", ["6776757454431877834", [7], ["6776757454431877834"], None])
+def test_an_answer_about_somebody_who_is_not_on_the_plan_counts_for_nobody(admin, leavers, now, asked):
+    planned = leavers(by_status=1)
+    planned.approve(responded_at=now, asked=asked)
+    with pytest.raises(AirflowFailException, match="doesn't say who was asked about"):
+        admin.deactivate(plan=planned.path)
+    assert admin.puts == []
 
 
 def test_who_is_merely_absent_needs_an_approval(admin, leavers):
@@ -770,9 +810,8 @@ def test_who_is_merely_absent_needs_an_approval(admin, leavers):
     body = json.loads(Path(planned.path).read_text())
     body["rows"][0] |= {"leave_date": None, "left_at": None, "detail": "not in the roster since"}
     Path(planned.path).write_text(json.dumps(body))
-    with pytest.raises(AirflowFailException, match="needs an approval"):
-        admin.deactivate(plan=planned.path, require_approval=False)
-    assert admin.puts == []
+    admin.deactivate(plan=planned.path, require_approval=False)
+    assert admin.puts == [body["rows"][1]["user_id"]]
 
 
 def test_a_plan_of_another_run_is_not_carried_out_by_policy(admin, leavers):
@@ -789,6 +828,27 @@ def test_a_rejection_counts_also_where_nobody_had_to_be_asked(admin, leavers, no
     with pytest.raises(AirflowFailException, match="rejected"):
         admin.deactivate(plan=planned.path, require_approval=False)
     assert admin.puts == []
+
+
+@needs_3_1
+def test_a_person_is_asked_about_those_only_who_do_not_pass(admin, leavers, monkeypatch):
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
+
+    monkeypatch.setattr(HITLOperator, "execute", lambda *_: None)
+    planned = leavers(dated=2, by_status=1)
+    (doubtful,) = (row["user_id"] for row in planned.rows if row["asked_because"])
+    passing = {row["user_id"] for row in planned.rows} - {doubtful}
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
+    operator.execute(admin.context("r1"))
+    assert operator.subject.startswith("Disable 1 user of")
+    assert re.findall(r"^\| (\d+) \|", operator.body, re.MULTILINE) == [doubtful]
+    assert "Policy lets 2 more pass: they don't wait for your answer." in operator.body
+    inputs = {"strike_out": sorted(passing)[:1], "strike_reason": "still here"}
+    with pytest.raises(AirflowFailException, match="not ids of the plan's users"):
+        planned.answer(admin.context("r1"), params_input=inputs)
+    assert planned.approval["asked"] == [doubtful]
 
 
 @pytest.mark.parametrize("require_approval", [True, False])
@@ -860,7 +920,8 @@ def test_nobody_is_asked_about_what_the_policy_allows(admin, leavers):
 
     planned = leavers(dated=5)
     operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
-    assert operator.execute(admin.context("r1"))["choice"] is None
+    with pytest.raises(AirflowSkipException, match="Nobody is asked: nobody on the plan needs an approval"):
+        operator.execute(admin.context("r1"))
     assert not (Path(planned.path).parent / "approval_request.json").exists()
 
 

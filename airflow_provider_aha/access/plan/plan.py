@@ -7,7 +7,7 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -505,6 +505,7 @@ def decision_of(
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
+    among: Collection[str] | None = None,
 ) -> Decision:
     """Turn a plan into a decision.
 
@@ -515,6 +516,7 @@ def decision_of(
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
+    :param among: ids of the rows that the task is to carry out; None: all.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -527,13 +529,14 @@ def decision_of(
             f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
-    rows = [row for row in plan.rows if row.user_id not in strike_out]
+    mine = [row for row in plan.rows if among is None or row.user_id in among]
+    rows = [row for row in mine if row.user_id not in strike_out]
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
         struck_out=[
             replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
-            for row in plan.rows
+            for row in mine
             if row.user_id in strike_out
         ],
         enabled_users=users_afterwards(plan.enabled_users, rows),

@@ -47,19 +47,24 @@ _UNDO = (
 )
 
 
-def question(plan: Plan, requested_by: str) -> str:
+def question(plan: Plan, requested_by: str, asked: Sequence[PlanRow] | None = None) -> str:
     """Ask a person whether a plan is to be carried out.
 
     :param plan: the plan.
     :param requested_by: who, or what, started the run.
+    :param asked: the rows that the answer is about; None: all.
     :return: Markdown with names and emails in it.
     """
+    asked = plan.rows if asked is None else asked
+    passing = len(plan.rows) - len(asked)
+    others = f"Policy lets {passing} more pass: they don't wait for your answer.\n\n" if passing else ""
     owners = ", ".join(map(_plain, plan.roster_owners))
     of_roster = f" No owner of the roster may: {owners}." if owners else ""
     what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
         f"{''.join(_changed(plan))}**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
-        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{summary(plan)}"
+        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{others}"
+        f"{summary(plan, asked=asked)}"
     )
 
 
@@ -89,27 +94,30 @@ def _changed(plan: Plan) -> Iterator[str]:
         yield "\n"
 
 
-def subject(plan: Plan) -> str:
+def subject(plan: Plan, asked: int | None = None) -> str:
     """Say in one line what a person is asked.
 
     :param plan: the plan.
+    :param asked: how many users the answer is about; None: all.
     """
     verb = {DEACTIVATE: "Disable", REACTIVATE: "Enable"}.get(plan.action, "Change")
     verb = "Give access back to" if plan.is_undo else verb
-    return f"{verb} {_users(len(plan.rows))} of {_plain(plan.account)} in Aha!?"
+    users = _users(len(plan.rows) if asked is None else asked)
+    return f"{verb} {users} of {_plain(plan.account)} in Aha!?"
 
 
-def summary(plan: Plan, limit: int = 50) -> str:
+def summary(plan: Plan, limit: int = 50, asked: Sequence[PlanRow] | None = None) -> str:
     """Describe a plan.
 
     :param plan: the plan.
     :param limit: at most so many users are listed, those that need a second look first.
+    :param asked: the rows to list; None: all.
     :return: Markdown with names and emails in it.
     """
-    return "\n".join(_lines(plan, limit)) + "\n"
+    return "\n".join(_lines(plan, limit, plan.rows if asked is None else asked)) + "\n"
 
 
-def _lines(plan: Plan, limit: int) -> Iterator[str]:
+def _lines(plan: Plan, limit: int, listed: Sequence[PlanRow]) -> Iterator[str]:
     counts, header = plan.counts, plan.header
     if plan.sandbox:
         yield "**SANDBOX DATA**\n"
@@ -129,7 +137,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     yield from (f"- {word}: {_plain(header[name])}" for word, name in asked if header[name])
     yield from _review(header.get("policy") or {})
     yield from _classes(counts)
-    yield from _table(plan.rows, limit)
+    yield from _table(listed, limit)
     yield ""
     for note in header["notes"]:
         yield f"- {_plain(note)}"

@@ -55,6 +55,7 @@ from airflow_provider_aha.record.journal import (
 from airflow_provider_aha.record.register import (
     CAP_DAYS,
     changed_within,
+    claim_of,
     claim_path,
     passed_by_policy,
     refuse_beside_another,
@@ -192,8 +193,8 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
                 recent |= counted
     if decision.policy_max is not None and not dry_run:
         _check_policy(folder, ids, decision.policy_max, now)
-    if decision.planned and not dry_run:
-        _claim_plan(folder, decision.plan_sha256)
+    if decision.planned and ids and not dry_run:
+        _claim_plan(folder, decision.plan_sha256, by_policy=decision.policy_max is not None)
     start = {
         "action": decision.action,
         "dry_run": dry_run,
@@ -233,11 +234,11 @@ def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetim
         )
 
 
-def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
-    """Note that this task carries a plan out, so that no other does."""
+def _claim_plan(folder: RunFolder, plan_sha256: str | None, *, by_policy: bool) -> None:
+    """Note that this task carries a plan, or the rows of it that pass, out, so that no other does."""
     if plan_sha256 is None:
         return
-    path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
+    path, mine = claim_path(folder, plan_sha256, by_policy=by_policy), claim_of(folder)
     if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
             f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
