@@ -364,17 +364,21 @@ class AhaClient(RestClient):
         check.finish()
 
 
-def check_user_id(user_id: str) -> str:
+def check_user_id(user_id: str, *, or_email: bool = False) -> str:
     """Return a user's id as it goes into a path.
 
     :param user_id: decimal digits, as text or number.
+    :param or_email: whether an email could have been given as well, for the error.
     :raises AhaConfigurationError: when it is empty or anything else than digits.
     """
     text = str(user_id).strip()
     if not _USER_ID.fullmatch(text):
-        raise AhaConfigurationError(
-            f"{kind_of(user_id).capitalize()} is not the id of an Aha! user: an id is made of digits."
-        )
+        given = kind_of(user_id).capitalize()
+        if or_email:
+            raise AhaConfigurationError(
+                f"{given} names no Aha! user: it is neither an id, which is made of digits, nor an email."
+            )
+        raise AhaConfigurationError(f"{given} is not the id of an Aha! user: an id is made of digits.")
     return text
 
 

@@ -63,7 +63,7 @@ def extract(
     :param connection_id: id of the connection, for the rows.
     :param now: the clock; UTC.
     :return: the manifest, as it was published beside the data.
-    :raises AhaConfigurationError: for an unknown dataset.
+    :raises AhaConfigurationError: for an unknown dataset, or when this worker's clock is not Aha!'s.
     :raises AhaIncompleteReadError: when the list kept changing, or is empty.
     :raises AhaStorageError: when the base path can't be written.
     :raises AhaError: when Aha! could not be read. In every case the snapshot before stays as it was.
@@ -91,6 +91,7 @@ def extract(
 
         crawl = client.read_users(land, UsersPage.several)
         _refuse_empty(crawl, client)
+        client.check_clock()
         if "user_changes" in chosen:
             crawl.files["user_changes"] = _land_changes(crawl, folder, location, layout.account, snapshot)
         manifest = {

@@ -518,7 +518,7 @@ def user_condition(user: str, until: str, since: datetime | None) -> UserConditi
     condition = UserCondition(until, since=since.timestamp() if since else None)
     if "@" in user:
         return replace(condition, email_sha256=email_digest(user))
-    return replace(condition, user_id=check_user_id(user))
+    return replace(condition, user_id=check_user_id(user, or_email=True))
 
 
 def email_digest(email: str) -> str:

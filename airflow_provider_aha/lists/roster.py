@@ -245,6 +245,7 @@ class Roster:
     :param people: by address what the rows say that have it.
     :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
+    :param columns: names of its columns.
     :param body: its bytes.
     :param suffix: ``csv`` or ``parquet``.
     """
@@ -256,6 +257,7 @@ class Roster:
     people: Mapping[str, tuple[Person, ...]] = field(repr=False)
     keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
+    columns: tuple[str, ...]
     body: bytes = field(repr=False)
     suffix: str
 
@@ -488,6 +490,7 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
         people=people,
         keys=keys,
         states=states,
+        columns=table.columns,
         body=table.body,
         suffix=table.suffix,
     )

@@ -15,9 +15,9 @@ from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     names_to_fix,
-    paid_seats,
     result,
     run_of,
+    say_paid_seats,
     without_useless_tries,
 )
 
@@ -92,9 +92,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         hours = [float(row["hours_to_disable"]) for row in done.rows if row["hours_to_disable"] is not None]
         if hours:
             self.log.info("Each user who left was disabled within %.1f hours of the last day's end.", max(hours))
-        seats = paid_seats(done.rows)
-        if seats:
-            self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
+        seats = say_paid_seats(done.rows, self.log)
         found = result(done, dry_run=dry_run)
         if blocked and not dry_run:
             raise AirflowFailException(

@@ -169,6 +169,9 @@ class AhaPlanAccessOperator(GuardedOperator):
 
     def _say_plan(self, plan: Plan) -> None:
         """Say who is planned, by id, and what a reader of the plan should know."""
+        if changed := plan.header["changed"]:
+            names = ", ".join(dict.fromkeys(one["setting"] for one in changed["settings"]))
+            self.log.warning("Changed since the last plan, of %s: %s", changed["since"], names)
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.counts["users"], planned)
         for row in plan.rows[:_NAMED]:
@@ -199,8 +202,12 @@ class AhaPlanAccessOperator(GuardedOperator):
             "review": review,
             "undo": undo,
         }
-        if sum(value is not None for value in given.values()) != 1:
-            raise AhaConfigurationError(f"Give one of {', '.join(given)}. No plan was made.")
+        if len(found := [name for name, value in given.items() if value is not None]) != 1:
+            raise AhaConfigurationError(
+                f"{' and '.join(found) or 'Nothing'} {'were' if found else 'was'} given: give one of "
+                f"{', '.join(given)}. On a form, User ids and Emails are users, and Evidence is undo. "
+                "No plan was made."
+            )
         if (users is None) != (not wanted):
             raise AhaConfigurationError("users and to belong together: who is to be changed, and to what.")
         reason = to_words(self.reason, "reason")
@@ -303,6 +310,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             caps=guards.caps,
             fit_to_caps=self.fit_to_caps,
             limits=limits,
+            approvers=guards.approvers,
         )
 
 

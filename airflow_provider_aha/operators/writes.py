@@ -151,6 +151,7 @@ class AhaWriteOperator(GuardedOperator):
             today = datetime.now(UTC).date()
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
+            client.check_clock()
             decision = make_decision(folder)
             if decision.guards_were_set and not guards.is_set:
                 raise AhaGuardError(
@@ -247,6 +248,18 @@ def names_to_fix(plan: Plan) -> str:
     )
 
 
+def say_paid_seats(rows: Sequence[Mapping[str, Any]], log: Any) -> int:
+    """Say how many users take a paid seat, and count them.
+
+    :param rows: evidence rows of a reactivation.
+    :param log: where it is said.
+    """
+    if seats := paid_seats(rows):
+        who = "1 of these users takes" if seats == 1 else f"{seats} of these users take"
+        log.info("%s a paid seat; Aha! may bill for it at once.", who)
+    return seats
+
+
 def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
     """Count the users who take a paid seat by being enabled, now or (in a dry run) later.
 
@@ -307,7 +320,7 @@ def without_useless_tries(connection_id: str) -> Iterator[None]:
             AhaNotFoundError,
             AhaSnapshotError,
         ) as error:
-            raise AirflowFailException(str(error)) from error
+            raise AirflowFailException(str(error)) from None
 
 
 def run_of(context: Any) -> Run:

@@ -41,7 +41,7 @@ from airflow_provider_aha.store.store import Store, parse_record, sealed, sha256
 _NO_NAME = re.compile("[^a-z0-9_]")
 # A first line that tells Excel what separates the cells; other programs may have quoted it or filled it up.
 _SEPARATOR = re.compile(r'(?:\ufeff|\xef\xbb\xbf)?"?sep=([,;\t|])"?[,;\t|"]*(?:\n|$)', re.IGNORECASE)
-_BY_ZEROS = {
+_BY_ZEROS: dict[tuple[bool, ...], tuple[str, ...]] = {
     (False, True, False, True): ("utf-16-le",),
     (True, False, True, False): ("utf-16-be",),
     (False, True, True, True): ("utf-32-le",),
@@ -123,7 +123,8 @@ def _submit(location: Store, account: str, body: bytes, run: Run, now: Callable[
 
 def _digest(lines: Iterable[Line]) -> str:
     """Return a hash of decisions that is the same however the file with them was saved, sorted or pasted."""
-    return sha256(to_json(sorted([line.key, line.decision, line.reviewer, line.note] for line in lines)))
+    rows = sorted([line.key, line.decision, line.reviewer, line.note] for line in lines)
+    return sha256(to_json({"decisions": rows}))
 
 
 def read_lines(body: bytes) -> tuple[list[Line], str, str]:

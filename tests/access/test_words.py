@@ -47,6 +47,7 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
         "account": "acme",
         "sandbox": False,
         "policy": {},
+        "changed": None,
         "action": action_of(rows[0].wanted) if rows else "deactivate",
         "reason": "left the project",
         "ticket": "OPS-1",

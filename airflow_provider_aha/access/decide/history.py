@@ -148,6 +148,8 @@ def index_plan(location: Store, account: str, plan: Plan, name: str) -> None:
         "as_of": header["as_of"],
         "plan": name.removeprefix(f"{folder}/"),
         "plan_sha256": plan.sha256,
+        "dag_id": header["dag_id"],
+        "created_at": header["created_at"],
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
         "rosters": [roster["name"] for roster in header["rosters"]],
         "guards_set": bool(header["policy"].get("guards_set")),
@@ -199,9 +201,29 @@ def carried(
     return Carried(flagged or {}, loads, known, postponed, bool(guards_were_set))
 
 
+def last_plan(location: Store, account: str, dag_id: str, as_of: datetime) -> dict[str, Any] | None:
+    """Read the header of the plan that a DAG made last of an account; None where there is none.
+
+    :param location: the base path.
+    :param account: the account.
+    :param dag_id: the DAG.
+    :param as_of: the moment that counts as now; plans of later snapshots are passed over.
+    :raises AhaSnapshotError: when it was changed after it was written.
+    """
+    folder, last = location.within(account_path(account)), None
+    for entry in _entries(folder, as_of):
+        if last is not None and entry["as_of"] != last["as_of"]:
+            break
+        # Of several plans that stand on one snapshot, the one that was made last.
+        if entry.get("dag_id") == dag_id and (last is None or entry["created_at"] > last["created_at"]):
+            last = entry
+    return last and _read_header(folder.within(last["plan"]), last["plan_sha256"])
+
+
 def _loads(header: Mapping[str, Any]) -> Iterator[Load]:
     for roster in header["rosters"]:
-        yield Load(**{**roster, "loaded_at": recorded_moment(roster["loaded_at"])})
+        given = {name: roster[name] for name in Load.__dataclass_fields__}
+        yield Load(**{**given, "loaded_at": recorded_moment(roster["loaded_at"])})
 
 
 def known_table(known: Mapping[str, Mapping[str, Known]]) -> pa.Table:
@@ -236,16 +258,20 @@ def _entries(folder: Store, as_of: datetime) -> Iterator[dict[str, Any]]:
 
 
 def _read_plan(place: Store, plan_sha256: str) -> tuple[dict[str, Any], pa.Table] | None:
+    header = _read_header(place, plan_sha256)
+    return None if header is None else (header, load_decisions(place, header))
+
+
+def _read_header(place: Store, plan_sha256: str) -> dict[str, Any] | None:
     body = place.read()
     if body is None:
         return None
     if sha256(body) != plan_sha256:
         raise AhaSnapshotError(
-            f"{place.url} was changed after it was written, so it can't be said since when users have been "
-            "flagged. No plan was made. Run python -m airflow_provider_aha.verify, and take the changed plan away."
+            f"{place.url} was changed after it was written, so what it says of users and settings can't be "
+            "trusted. No plan was made. Run python -m airflow_provider_aha.verify, and take the changed plan away."
         )
-    header = parse_record(body, place.url)
-    return header, load_decisions(place, header)
+    return parse_record(body, place.url)
 
 
 def _postponed(decisions: pa.Table) -> frozenset[str]:

@@ -24,6 +24,7 @@ from airflow_provider_aha.access.decide.history import (
     enabled_again,
     index_plan,
     known_table,
+    last_plan,
 )
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
@@ -51,6 +52,7 @@ from airflow_provider_aha.access.operations.user_fields import (
 )
 from airflow_provider_aha.access.plan.approval import FEW
 from airflow_provider_aha.access.plan.caps import Caps
+from airflow_provider_aha.access.plan.changed import changes
 from airflow_provider_aha.access.plan.plan import (
     AS_WANTED,
     BLOCKED,
@@ -73,7 +75,7 @@ from airflow_provider_aha.access.plan.plan import (
     action_of,
     load_plan,
 )
-from airflow_provider_aha.access.plan.words import summary
+from airflow_provider_aha.access.plan.words import document
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.common.moments import milliseconds_text, read_moment
@@ -132,6 +134,7 @@ class Request:
     :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
     :param fit_to_caps: whether the plan is made to fit them.
     :param limits: how much may be taken by the roster.
+    :param approvers: who may approve by the Variable ``aha_guards``, for the record.
     """
 
     account: str
@@ -148,6 +151,7 @@ class Request:
     caps: Caps | None = None
     fit_to_caps: bool = True
     limits: Limits = field(default_factory=Limits)
+    approvers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def make_plan(location: Store, request: Request, now: Callable[[], datetime] = l
     plan = _written_before(location.within(name), request)
     if plan is None:
         plan = _write(location, folder, request, now)
-    location.create(f"{folder}/plan.md", summary(plan).encode())
+    location.create(f"{folder}/plan.md", document(plan).encode())
     index_plan(location, request.account, plan, name)
     return plan
 
@@ -206,6 +210,8 @@ def _write(location: Store, folder: str, request: Request, now: Callable[[], dat
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
     exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
+    if exclusions:
+        exclusions.check(moment.date())
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -250,6 +256,7 @@ def _write(location: Store, folder: str, request: Request, now: Callable[[], dat
     files = dict(place.keep(name, body) for name, body in inputs.items())
     decisions = place.keep("plan.parquet", _parquet(draft.decisions))
     known = place.keep(KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
+    settings = _settings(request, roster, exclusions)
     content = {
         "plan_version": PLAN_VERSION,
         "account": request.account,
@@ -265,6 +272,8 @@ def _write(location: Store, folder: str, request: Request, now: Callable[[], dat
             "sha256": population.sha256,
         },
         "policy": request.as_given,
+        "settings": settings,
+        "changed": _changed(location, request, as_of, settings),
         "reason": request.reason,
         "ticket": request.ticket,
         "asked_by": request.asked_by,
@@ -282,6 +291,27 @@ def _write(location: Store, folder: str, request: Request, now: Callable[[], dat
             f"Another task of this run wrote {place.url_of(FILE)} meanwhile: one plan per run and account."
         )
     return load_plan(place.within(FILE))
+
+
+def _settings(request: Request, roster: Rosters | None, exclusions: Exclusions | None) -> dict[str, Any]:
+    """Return what decides who is planned, and who may approve it, beside the policy."""
+    return {
+        "approvers": list(request.approvers),
+        "exclusion_rows": exclusions.said() if exclusions else [],
+        "columns": {one.spec.name: list(one.columns) for one in roster.each} if roster else {},
+    }
+
+
+def _changed(
+    location: Store, request: Request, as_of: datetime, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Say what has changed since this DAG's last plan; None where there was none, or nothing has."""
+    last = last_plan(location, request.account, request.dag_id, as_of)
+    if last is None or "settings" not in last:
+        return None
+    now = json.loads(to_json({**request.as_given, **settings}))
+    found = changes({**last["policy"], **last["settings"]}, now)
+    return {"since": last["created_at"], "settings": found} if found else None
 
 
 def _folder(location: Store, request: Request) -> RunFolder:
@@ -898,6 +928,11 @@ def _notes(
             f"{len(kept)} users left by the roster, but are protected, excluded, or look like service accounts "
             f"(blocked): {_some(kept)}. Their access stays until a person looks."
         )
+    if covered := [user_id for user_id, v in zip(ids, verdicts, strict=True) if v.is_settled]:
+        yield (
+            f"{len(covered)} users left by the roster, and keep the access as long as an exclusion holds for "
+            f"leavers: {_some(covered)}."
+        )
     for roster in on.roster.each if on.roster else ():
         yield from _notes_on(roster, on)
     if on.exclusions and (expired := on.exclusions.expired(on.as_of.date())):
@@ -917,7 +952,7 @@ def _some(ids: Sequence[str]) -> str:
 def _is_blocked(verdict: Verdict) -> bool:
     """Tell whether the roster says that somebody left, and something else than the roster speaks for the user."""
     by_roster = (*LISTED, "not_covered", "absent_once", "only_absent", None)
-    return verdict.user_class == LEFT and verdict.spared_by not in by_roster
+    return verdict.user_class == LEFT and verdict.spared_by not in by_roster and not verdict.is_settled
 
 
 def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:

@@ -308,7 +308,8 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "action": _TEXT,
     **dict.fromkeys(("reason", "ticket", "asked_by"), _MAYBE),
     "snapshot": _OBJECT,
-    "policy": _OBJECT,
+    **dict.fromkeys(("policy", "settings"), _OBJECT),
+    "changed": (dict, type(None)),
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
     "policy_max": _NUMBER,
@@ -325,6 +326,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "protects_nobody": _LIST,
     "caps": (dict, type(None)),
 }
+_CHANGED = {"since": _TEXT, "settings": _LIST}
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
@@ -354,6 +356,10 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
             moment_of(header[name], needs_offset=True)
         except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
+    if header["changed"] is not None:
+        _check_types(header["changed"], _CHANGED, path, "changed settings")
+        for entry in header["changed"]["settings"]:
+            _check_types(entry, dict.fromkeys(("setting", "text"), _TEXT), path, "changed settings")
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
     for entry in header["unresolved"]:

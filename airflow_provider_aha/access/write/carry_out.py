@@ -133,9 +133,10 @@ def carry_out(
             journal.begin()
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
-        reserved = under_way(folder, now()) if decision.access == TAKEN else set()
+        histories = journal.histories()
+        leaving = _leaving(folder, histories, now()) if decision.access == TAKEN else set()
         task = _Task(client, journal, run, decision, protection, dry_run=dry_run)
-        task.work_off(journal.histories(), [one for one in decision.administrators if one not in reserved])
+        task.work_off(histories, [one for one in decision.administrators if one not in leaving])
     finally:
         found = _compact(folder, journal, entry)
     log.info("%s: %s", decision.action, summary(found))
@@ -209,6 +210,16 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
     }
     if not folder.create(START, start):
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
+
+
+def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime) -> set[str]:
+    """Return who counts for no administrator who stays: a read that lags still shows their rights.
+
+    These are the users from whom this task has taken access, and those from whom others took it within seven days,
+    or may be taking it now.
+    """
+    mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
+    return mine | under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
 
 
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
