@@ -1,14 +1,17 @@
-"""What the hooks have in common: their forms for Airflow before 3.2, and how a key is hidden."""
+"""What the hooks have in common: their forms for Airflow before 3.2, and how a key is hidden, and what another try can't help."""
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.get_provider_info import HIDDEN_FIELDS
 
 _TYPE = re.compile(r"[a-z_]{1,30}")
@@ -84,3 +87,21 @@ def airflow_user_agent() -> str:
     from airflow import __version__ as airflow_version
 
     return f"airflow/{airflow_version} python/{platform.python_version()}"
+
+
+@contextmanager
+def without_useless_retries(connection_id: str | None = None) -> Iterator[None]:
+    """Fail the task at once where trying again can't help, as the error says (:attr:`.AhaError.retry`).
+
+    Such an error is expected, and its sentence says all: where in the code it was found is not logged with it.
+
+    :param connection_id: the connection to name in the sentence, where the task has one.
+    :raises AirflowFailException: for such an error.
+    """
+    try:
+        yield
+    except AhaError as error:
+        if error.retry:
+            raise
+        named = f" (Airflow connection: {connection_id})" if connection_id else ""
+        raise AirflowFailException(f"{error}{named}") from None
