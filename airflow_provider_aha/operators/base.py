@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_aha.exceptions import (
-    AhaApprovalError,
-    AhaAuthenticationError,
-    AhaConfigurationError,
-    AhaGuardError,
-    AhaPermissionError,
-    AhaRejectedError,
-)
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.operators.lineage import ReportsLineage
 from airflow_provider_aha.operators.links import AhaLink, address_of, leave_link
-
-_PERMANENT = (
-    AhaAuthenticationError,
-    AhaPermissionError,
-    AhaConfigurationError,
-    AhaGuardError,
-    AhaApprovalError,
-    AhaRejectedError,
-)
 
 
 class AhaOperator(ReportsLineage, BaseOperator):
@@ -60,18 +41,3 @@ class AhaOperator(ReportsLineage, BaseOperator):
     def on_kill(self) -> None:
         """Stop the requests of this task; nothing that isn't finished is published."""
         self.hook.cancel()
-
-
-@contextmanager
-def without_useless_retries(connection_id: str) -> Iterator[None]:
-    """Fail the task at once where trying again can't help: a refused key, a missing right, a guard.
-
-    Such an error is expected, and its sentence says all: where in the code it was found is not logged with it.
-
-    :param connection_id: the connection to name in the sentence.
-    :raises AirflowFailException: for such an error.
-    """
-    try:
-        yield
-    except _PERMANENT as error:
-        raise AirflowFailException(f"{error} (Airflow connection: {connection_id})") from None

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.common.values import to_bool, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
@@ -19,7 +20,6 @@ from airflow_provider_aha.operators.writes import (
     result,
     run_of,
     say_paid_seats,
-    without_useless_tries,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         :param context: the task's context.
         :return: what became of its users.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             if (path := to_text(self.plan, "plan")) is None:
                 raise AhaConfigurationError("plan is not set: give the path of a plan.json.")

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from airflow_provider_aha.assets import attach_manifest, check_outlets
 from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 

@@ -16,7 +16,8 @@ from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerE
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaRecordError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
@@ -113,6 +114,7 @@ class AhaApprovePlanOperator(HITLOperator):
         fields = super().serialized_params
         return {name: fields[name] for name in _FORM}
 
+    @without_useless_retries()
     def execute(self, context: Any) -> Any:
         """Show the plan and wait.
 
@@ -165,6 +167,7 @@ class AhaApprovePlanOperator(HITLOperator):
             self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
 
+    @without_useless_retries()
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Write the answer down.
 
@@ -236,9 +239,7 @@ class AhaApprovePlanOperator(HITLOperator):
 
         request = location.beside(REQUEST_FILE).read_record()
         if request is None:
-            raise AhaSnapshotError(
-                f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown."
-            )
+            raise AhaRecordError(f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown.")
         asked = asked_about(request, plan)
         answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
@@ -278,7 +279,7 @@ class AhaApprovePlanOperator(HITLOperator):
 
         path = to_text(self.plan, "plan")
         if path is None:
-            raise AhaError("plan is not set.")
+            raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
         location = resolve_path(path)
         plan = load_plan(location)
         # This task has no connection; where a sandbox is, its plan doesn't say.

@@ -8,9 +8,10 @@ from typing import Any
 
 from airflow_provider_aha.common.values import to_bool, to_int, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
 
 SNAPSHOT_DAYS = 400
 EVIDENCE_DAYS = 7 * 365 + 2
@@ -63,7 +64,7 @@ class AhaPruneOperator(AhaOperator):
         from airflow_provider_aha.record.check import LEAST_DAYS
         from airflow_provider_aha.record.retention import Retention, prune
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             snapshots = to_int(self.snapshot_days, "snapshot_days", SNAPSHOT_DAYS, 1, 36500)
             evidence = to_int(self.evidence_days, "evidence_days", EVIDENCE_DAYS, LEAST_DAYS, 36500)

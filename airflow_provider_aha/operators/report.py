@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.common.values import is_unset, to_dict, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.guards import exclusions_of, protected_by_variable
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
 
 # How the page looks where nobody says otherwise, also that of a scheduled run.
 PAGE_VARIABLE = "aha_review_page"
@@ -118,7 +119,7 @@ class AhaAccessReportOperator(AhaOperator):
         """
         from airflow_provider_aha.report.build import make_report
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
             location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
             summary = make_report(location, self._asked(context))
@@ -192,7 +193,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         """
         from airflow_provider_aha.review.submission import submit
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
             location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
             account = self.hook.get_conn().config.account

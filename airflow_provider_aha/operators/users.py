@@ -10,8 +10,9 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
-from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 if TYPE_CHECKING:
     from airflow_provider_aha.api.client import AhaClient
@@ -186,7 +187,7 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         :param context: the task's context.
         :return: what became of it.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             changes = self._changes()
             user = to_text(self.user, "user")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,16 +13,12 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.common.values import to_text, to_words
 from airflow_provider_aha.exceptions import (
-    AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaError,
     AhaGuardError,
-    AhaNotFoundError,
-    AhaSnapshotError,
 )
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.lists.matching import UserMatcher
-from airflow_provider_aha.operators.base import without_useless_retries
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
@@ -303,24 +298,6 @@ def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
         "users": {str(row["user_id"]): row["outcome"] for row in done.rows},
         "evidence": done.evidence,
     }
-
-
-@contextmanager
-def without_useless_tries(connection_id: str) -> Iterator[None]:
-    """Fail the task at once where another try would end the same: also for a user or a file that isn't there.
-
-    :param connection_id: the connection to name in the sentence.
-    :raises AirflowFailException: for such an error.
-    """
-    with without_useless_retries(connection_id):
-        try:
-            yield
-        except (
-            AhaAmbiguousUserError,
-            AhaNotFoundError,
-            AhaSnapshotError,
-        ) as error:
-            raise AirflowFailException(str(error)) from None
 
 
 def run_of(context: Any) -> Run:

@@ -12,7 +12,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.moments import read_moment
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
 from airflow_provider_aha.store.store import Store, staging, storage_errors
 
@@ -102,7 +102,7 @@ def recorded_moment(text: object) -> datetime:
     :raises AhaSnapshotError: when it is none.
     """
     if (moment := read_moment(text)) is None:
-        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.")
+        raise AhaRecordError("A record of this account holds a moment that is none: it was changed.")
     return moment
 
 
@@ -152,14 +152,14 @@ def read_evidence(location: Store) -> list[dict[str, Any]]:
     """
     body = location.read()
     if body is None:
-        raise AhaSnapshotError(f"There is no evidence at {location.url}.")
+        raise AhaRecordError(f"There is no evidence at {location.url}.")
     try:
         with pq.ParquetFile(pa.BufferReader(body)) as file:
             if file.schema_arrow.names != EVIDENCE.names:
-                raise AhaSnapshotError(f"{location.url} is Parquet, but not evidence of this package.")
+                raise AhaRecordError(f"{location.url} is Parquet, but not evidence of this package.")
             table = file.read()
     except (pa.ArrowException, OSError):
-        raise AhaSnapshotError(f"{location.url} can't be read as Parquet: it was cut short or changed.") from None
+        raise AhaRecordError(f"{location.url} can't be read as Parquet: it was cut short or changed.") from None
     # Times as text: reading them as Python objects would load pandas.
     text = table.cast(
         pa.schema([pa.field(f.name, pa.string() if f.type == _TIMESTAMP else f.type) for f in EVIDENCE])

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
-from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaError, AhaRecordError, AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.journal import INTENT, UNANSWERED, histories
 from airflow_provider_aha.record.run import START, RunFolder, account_path
@@ -164,7 +164,7 @@ def _entry(account: str, url: str, body: bytes, *, ended: bool) -> Entry:
             by_policy=record["by_policy"],
         )
     except (KeyError, TypeError, ValueError):
-        raise AhaSnapshotError(f"{url} is not a readable record: it was changed.") from None
+        raise AhaRecordError(f"{url} is not a readable record: it was changed.") from None
 
 
 def recent_folders(location: Store, account: str, now: datetime, days: int) -> list[str]:
@@ -267,7 +267,7 @@ def changed_within(
     for path in (registered.keys() | vouched | _written_since(location, account, since)) - {folder.path}:
         rows = written_rows(location, path)
         if not rows and path in vouched:
-            raise AhaSnapshotError(
+            raise AhaRecordError(
                 f"What was written to Aha! within the last {days} days can't be counted: by its manifest, "
                 f"{location.url_of(path)} "
                 "made requests, and its events and its evidence are gone. Nothing was done. Restore the folder."

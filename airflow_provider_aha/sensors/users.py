@@ -24,6 +24,7 @@ from airflow_provider_aha.common.values import is_unset, to_list, to_number, to_
 from airflow_provider_aha.datasets.names import check_changes
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.triggers import CHANGES, SEATS, USER
 
@@ -152,12 +153,8 @@ class AhaSensor(BaseSensorOperator):
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
         """Fail at once where no waiting can help."""
-        from airflow_provider_aha.datasets.watch import FINAL
-
-        try:
+        with without_useless_retries(self.aha_conn_id):
             yield
-        except FINAL as error:
-            raise AirflowFailException(f"{error} (Airflow connection: {self.aha_conn_id})") from None
 
 
 class AhaUserSensor(AhaSensor):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_aha.assets import dataset_of, manifests
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.lineage import target_of
 from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.store.layout import Layout

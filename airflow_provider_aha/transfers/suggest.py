@@ -10,9 +10,9 @@ from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
 
 from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.oomnitza import OomnitzaHook
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import without_useless_retries
 from airflow_provider_aha.transfers.to_oomnitza import PEOPLE, SAAS_USERS
 from airflow_provider_aha.transfers.to_sql import sql_target
 

@@ -25,7 +25,7 @@ from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaNotFoundError,
-    AhaSnapshotError,
+    AhaRecordError,
 )
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED
 
@@ -115,7 +115,7 @@ def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, 
     try:
         taken = [one for row in found if (one := _taken(row)) is not None]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise AhaSnapshotError("This evidence was changed: a column of JSON holds something else.") from None
+        raise AhaRecordError("This evidence was changed: a column of JSON holds something else.") from None
     if not taken:
         raise AhaConfigurationError("By this evidence nobody's access was taken, so there is nothing to undo.")
     return {one.user_id: one for one in taken}

@@ -79,7 +79,7 @@ from airflow_provider_aha.access.plan.words import document
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.common.moments import milliseconds_text, read_moment
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRosterError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
@@ -527,7 +527,7 @@ class _Judging:
             left += verdict.spared_by is None and verdict.user_class == LEFT
             yield subject, email, verdict
         if left > max(_LEFT_AT_LEAST, self._covered * self._limits.max_left_percent / 100):
-            raise AhaSnapshotError(
+            raise AhaRosterError(
                 f"By the roster, {left} of the {self._covered} enabled users that it covers have left; more than "
                 f"{self._limits.max_left_percent:g} %, and more than {_LEFT_AT_LEAST}, need a second look: perhaps "
                 "a status was renamed, or a column has moved. No plan was made from it. If so many have really "

@@ -22,7 +22,7 @@ from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaRecordError
 from airflow_provider_aha.lists.matching import Who
 from airflow_provider_aha.store.store import Store, parse_record, sha256
 
@@ -241,7 +241,7 @@ def load_plan(place: Store) -> Plan:
     """
     body, path = place.read(), place.url
     if body is None:
-        raise AhaSnapshotError(f"There is no plan at {path}.")
+        raise AhaRecordError(f"There is no plan at {path}.")
     content = parse_record(body, path)
     header = {name: value for name, value in content.items() if name != "rows"}
     _check_header(header, path)
@@ -292,9 +292,9 @@ def load_beside(place: Store, header: Mapping[str, Any], name: str) -> pa.Table:
     file = place.beside(name)
     body = file.read()
     if body is None:
-        raise AhaSnapshotError(f"{file.url} is missing, though {place.url} names it.")
+        raise AhaRecordError(f"{file.url} is missing, though {place.url} names it.")
     if sha256(body) != header["files"].get(name):
-        raise AhaSnapshotError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
+        raise AhaRecordError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
     with pq.ParquetFile(pa.BufferReader(body)) as parquet:
         return whole(parquet)
 
@@ -407,8 +407,8 @@ def _check_rows(plan: Plan) -> None:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
-def _broken(path: str, why: str) -> AhaSnapshotError:
-    return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
+def _broken(path: str, why: str) -> AhaRecordError:
+    return AhaRecordError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
 
 
 @dataclass(frozen=True)

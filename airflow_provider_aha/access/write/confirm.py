@@ -20,7 +20,7 @@ from airflow_provider_aha.access.operations.user_fields import may_have_disabled
 from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.datasets.snapshot import Snapshot
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.journal import (
@@ -129,7 +129,7 @@ def _read(location: Store, account: str, now: datetime) -> _Known:
             try:
                 disabled, enabled = may_have_disabled(row), may_have_enabled(row)
             except (AttributeError, TypeError, ValueError):
-                raise AhaSnapshotError(
+                raise AhaRecordError(
                     f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
             if not (disabled or enabled):
