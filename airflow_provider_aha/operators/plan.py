@@ -44,7 +44,9 @@ class AhaPlanAccessOperator(GuardedOperator):
     :param users: ids and emails of the users who are to be changed; needs ``to``, ``reason`` and ``ticket``.
         (templated)
     :param to: what these users are to be: a dict with some of ``enabled``, ``email``, ``administrator``,
-        ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. (templated)
+        ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. Or ``role``
+        (``product_owner``, ``contributor``, ``reviewer``, ``viewer`` or ``none``) and ``workspace``, the id of the
+        workspace in which they are to have it. (templated)
     :param review: id of a submitted access review: the users whose account it revokes are to be disabled.
         (templated)
     :param undo: path of an ``evidence.parquet`` of this account: the users whom its run disabled are to be
@@ -189,9 +191,10 @@ class AhaPlanAccessOperator(GuardedOperator):
     def _asked(self, location: Location, account: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
         """Read what the plan is to go by: its rules, and what of it is kept in the plan."""
         from airflow_provider_aha.access.decide.rules import as_given, ask_for, read_rules
-        from airflow_provider_aha.access.operations.user_fields import read_wanted
+        from airflow_provider_aha.access.operations.registry import read_to
 
-        users, wanted = to_list(self.users, "users"), read_wanted(to_dict(self.to, "to") or {})
+        users = to_list(self.users, "users")
+        operation, place, wanted = read_to(to_dict(self.to, "to") or {})
         review, undo = to_text(self.review, "review"), to_text(self.undo, "undo")
         given = {
             "rules": None if is_unset(self.rules) else self.rules,
@@ -209,7 +212,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             if missing:
                 raise AhaConfigurationError(f"{' and '.join(missing)} must be given. No plan was made.")
         if users is not None:
-            return (ask_for(str(reason), users, wanted),), {"users": users, "to": wanted}
+            rule = ask_for(str(reason), users, wanted, operation, place)
+            return (rule,), {"users": users, "to": {"object": place, **wanted}}
         if undo is not None:
             return (self._undone(str(reason), undo, location, account),), {"undo": undo}
         if review is not None:

@@ -1,4 +1,4 @@
-"""Evidence: one row for each user that a run was asked to change, compacted from its journal."""
+"""Evidence: one row for each object that a run was asked to change, compacted from its journal."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _COLUMNS = (
     "event_id",
     "account",
     "user_id",
+    "operation",
+    "object",
     "email_at_decision",
     "class",
     "rule",
@@ -70,14 +72,14 @@ EVIDENCE = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in 
 
 
 def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
-    """Fold a journal to one row per user: the event that proves the most; see :mod:`.journal`.
+    """Fold a journal to one row per object: the event that proves the most; see :mod:`.journal`.
 
-    :param histories: what the tries wrote.
-    :return: rows with the columns of :data:`EVIDENCE`, ordered by user id.
+    :param histories: what the tries wrote, by key.
+    :return: rows with the columns of :data:`EVIDENCE`, ordered by user id and object.
     """
     found = []
-    for user_id in sorted(histories, key=lambda text: text.zfill(20)):
-        history = histories[user_id]
+    for key in sorted(histories, key=_order):
+        history = histories[key]
         if (event := history.strongest) is not None:
             row = {
                 **event,
@@ -88,6 +90,11 @@ def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
             }
             found.append({name: _value(name, row.get(name)) for name in EVIDENCE.names})
     return found
+
+
+def _order(key: str) -> tuple[str, str]:
+    user, _, place = key.partition(".")
+    return user.removeprefix("u").zfill(20), place.zfill(21)
 
 
 def _value(name: str, value: Any) -> Any:

@@ -113,12 +113,12 @@ def test_users_are_disabled_and_enabled_again(admin):
     result = admin.deactivate(admin.people[:3])
     assert result == {
         "dry_run": False,
-        "outcomes": {"deactivated": 3},
-        "users": dict.fromkeys(admin.people[:3], "deactivated"),
+        "outcomes": {"changed": 3},
+        "users": dict.fromkeys(admin.people[:3], "changed"),
         "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
     }
     undone = admin.reactivate(evidence=result["evidence"])
-    assert (undone["outcomes"], undone["paid_seats"]) == ({"reactivated": 3}, 3)
+    assert (undone["outcomes"], undone["paid_seats"]) == ({"changed": 3}, 3)
     assert all(admin.is_enabled(one) for one in admin.people[:3])
     assert admin.verify() == 0
 
@@ -129,7 +129,7 @@ def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url,
     assert result["evidence"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
     assert admin.deactivate(admin.people[:2], try_number=2) == result
     assert sorted(admin.puts) == sorted(admin.people[:2])
-    assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"reactivated": 2}
+    assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"changed": 2}
     assert admin.verify() == 0
     location = resolve_path(s3_url)
     location.fs.pipe_file(f"{resolve_path(result['evidence']).path}", b"")
@@ -140,7 +140,7 @@ def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url,
 def test_emails_in_any_case_and_text_lists_name_users(admin):
     emails = [admin.server.account.user(one)["email"].upper() for one in admin.people[:2]]
     result = admin.deactivate(json.dumps([*emails, admin.people[0]]))
-    assert result["users"] == dict.fromkeys(admin.people[:2], "deactivated")
+    assert result["users"] == dict.fromkeys(admin.people[:2], "changed")
 
 
 def test_nobody_named_is_a_green_run_with_a_manifest(admin):
@@ -224,7 +224,7 @@ def test_over_a_cap_nothing_is_done_and_a_manifest_says_why(admin):
 
 
 def test_blocked_users_fail_the_task_for_good_and_are_named_by_id(admin):
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{admin.owner}") as caught:
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{admin.owner}") as caught:
         admin.deactivate([admin.owner, admin.people[0]])
     assert "evidence.parquet" in str(caught.value)
     assert admin.puts == [admin.people[0]]
@@ -232,13 +232,13 @@ def test_blocked_users_fail_the_task_for_good_and_are_named_by_id(admin):
 
 def test_failed_users_fail_the_task_so_that_a_retry_cures_them(admin):
     admin.server.set_fault("error", status=403, method="PUT", times=1)
-    with pytest.raises(AhaError, match="2 deactivated, 1 failed") as caught:
+    with pytest.raises(AhaError, match="2 changed, 1 failed") as caught:
         admin.deactivate(admin.people[:3])
     assert not isinstance(caught.value, AirflowFailException)
-    assert admin.deactivate(admin.people[:3], try_number=2)["outcomes"] == {"deactivated": 3}
+    assert admin.deactivate(admin.people[:3], try_number=2)["outcomes"] == {"changed": 3}
     assert len(admin.puts) == 4
     assert [one["ended"] for one in admin.manifests()] == ["completed", "completed"]
-    assert [one["outcomes"] for one in admin.manifests()] == [{"deactivated": 2, "failed": 1}, {"deactivated": 3}]
+    assert [one["outcomes"] for one in admin.manifests()] == [{"changed": 2, "failed": 1}, {"changed": 3}]
 
 
 def test_a_long_list_of_failures_is_cut_in_the_log(admin):
@@ -255,7 +255,7 @@ def test_a_key_that_is_refused_in_the_middle_fails_for_good(admin):
     assert manifest["ended"] == "failed"
     evidence = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet"
     outcomes = [row["outcome"] for row in read_evidence(resolve_path(evidence))]
-    assert {"deactivated", "failed"} == set(outcomes)
+    assert {"changed", "failed"} == set(outcomes)
 
 
 # --- protected lists and exclusions --------------------------------------------------------------
@@ -285,7 +285,7 @@ def exclusion_file(tmp_path: Path, *rows: str) -> str:
 def test_the_exclusion_file_is_read_again_at_the_write(admin, tmp_path):
     one, other, third = admin.people[:3]
     path = exclusion_file(tmp_path, f"{one},on leave,Legal,", f"{other},was on leave,Legal,2020-01-01")
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{one}"):
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{one}"):
         admin.deactivate([one, other], exclusions=path)
     (row,) = [
         row
@@ -328,7 +328,7 @@ def test_evidence_that_cannot_be_undone_is_refused_for_good(admin):
 def test_an_undo_names_those_that_were_changed_since(admin):
     result = admin.deactivate(admin.people[:2])
     admin.server.account.edit_user(admin.people[0], email="new@example.com")
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 reactivated.*{admin.people[0]}"):
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{admin.people[0]}"):
         admin.reactivate(evidence=result["evidence"])
     assert not admin.is_enabled(admin.people[0])
 
@@ -394,7 +394,7 @@ def test_an_approved_plan_is_carried_out_once(admin, now):
     planned.approve(responded_at=now)
     arguments = {"plan": planned.path, "require_approval": True}
     result = admin.deactivate(**arguments)
-    assert result["outcomes"] == {"deactivated": 2}
+    assert result["outcomes"] == {"changed": 2}
     rows = read_evidence(resolve_path(result["evidence"]))
     assert {(row["plan_sha256"], row["approved_by_name"], row["approval_mode"]) for row in rows} == {
         (planned.sha256, "bob", "person")
@@ -444,7 +444,7 @@ def test_the_approvers_of_the_writing_task_are_the_ones_who_count(admin, now):
     arguments = {"plan": planned.path, "require_approval": True}
     with pytest.raises(AirflowFailException, match="not among the approvers"):
         admin.deactivate(**arguments, approvers=["carl"])
-    assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"deactivated": 2}
+    assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"changed": 2}
 
 
 def test_the_approvers_of_the_variable_count_whatever_the_dag_says(admin, now, monkeypatch):
@@ -467,7 +467,7 @@ def test_a_larger_plan_passes_by_its_hash_and_by_no_other(admin, now):
             admin.deactivate(**arguments, approved_plan_sha256=other)
     assert admin.puts == []
     found = admin.deactivate(**arguments, approved_plan_sha256=planned.sha256, try_number=2)
-    assert found["outcomes"] == {"deactivated": 2}
+    assert found["outcomes"] == {"changed": 2}
 
 
 @pytest.mark.parametrize("name", ["Anonymous", "anonymous", None])
@@ -532,7 +532,7 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
         assert (manifest["action"], manifest["ended"]) == ("approve", "failed")
         assert "answered before" in manifest["reason"]
     if choice == "Approve":
-        assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"deactivated": 1}
+        assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"changed": 1}
         assert admin.puts == admin.people[1:2]
 
 
@@ -653,13 +653,13 @@ def test_a_scheduled_run_writes_only_where_approvers_are_named_but_for_the_sandb
             carry_out(1)
         assert admin.puts == []
         elsewhere.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["bob"]}')
-        assert carry_out(2) == {"deactivated": 1}
+        assert carry_out(2) == {"changed": 1}
 
 
 def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leavers):
     planned = leavers(dated=5)
     result = admin.deactivate(plan=planned.path, require_approval=False)
-    assert result["outcomes"] == {"deactivated": 5}
+    assert result["outcomes"] == {"changed": 5}
     rows = read_evidence(resolve_path(result["evidence"]))
     assert {(row["class"], row["approval_mode"], row["approved_by_id"]) for row in rows} == {
         ("left", "policy", None)
@@ -711,7 +711,7 @@ def test_who_was_seen_since_the_plan_is_not_disabled_by_policy(admin, leavers, s
     user_id = json.loads(Path(planned.path).read_text())["rows"][0]["user_id"]
     at = None if seen is None else datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     admin.server.account.edit_user(user_id, accessed_at=at)
-    with pytest.raises(AirflowFailException, match=rf"1 blocked, \d deactivated.*{user_id}"):
+    with pytest.raises(AirflowFailException, match=rf"1 blocked, \d changed.*{user_id}"):
         admin.deactivate(plan=planned.path, require_approval=False)
     assert user_id not in admin.puts
     assert admin.server.account.user(user_id)["enabled"]
@@ -896,7 +896,7 @@ def test_no_name_or_email_is_logged_or_returned(admin, caplog, capfd):
         admin.deactivate([user["email"] for user in users])
     result = admin.deactivate([user["email"] for user in users], try_number=2)
     text = json.dumps(result) + str(caught.value) + caplog.text + "".join(capfd.readouterr())
-    assert "3 deactivated" in text
+    assert "3 changed" in text
     for personal in (*(user["email"] for user in users), *(user["name"] for user in users), admin.server.key):
         assert personal not in text
 

@@ -183,8 +183,8 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
     sign_off(folder, register(folder, at, ["1", "2", "3", "4"], "taken"))
     journal = Journal(folder, 1)
     for user_id in ("1", "2", "3", "4"):
-        facts = {"outcome": "deactivated", "access": "taken", "class": "unused", "answered_at": iso(at)}
-        journal.outcome(user_id, {**facts, "proof": PROVEN})
+        facts = {"outcome": "changed", "access": "taken", "class": "unused", "answered_at": iso(at)}
+        journal.outcome(f"u{user_id}.account", {**facts, "proof": PROVEN})
     plan = world.plan([UNUSED], caps=CAPS)
     assert len(plan.rows) == planned
     assert plan.header["caps"]["recent"] == 25 - planned

@@ -538,12 +538,12 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
         "proof": 4,
         "answered_at": at,
     }
-    journal.outcome("1001", {**enable, "outcome": "reactivated"})
-    journal.outcome("1002", {**enable, "outcome": "updated"})
-    journal.outcome("1003", {**enable, "outcome": "deactivated", "wanted_json": '{"enabled": false}'})
-    journal.outcome("1004", {**enable, "outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
-    journal.outcome("1005", {**enable, "outcome": "failed", "proof": 1})
-    journal.outcome("1006", {**enable, "outcome": "failed", "proof": 0})
+    journal.outcome("u1001.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1002.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1003.account", {**enable, "outcome": "changed", "wanted_json": '{"enabled": false}'})
+    journal.outcome("u1004.account", {**enable, "outcome": "changed", "answered_at": iso(NOW - 61 * DAY)})
+    journal.outcome("u1005.account", {**enable, "outcome": "failed", "proof": 1})
+    journal.outcome("u1006.account", {**enable, "outcome": "failed", "proof": 0})
     decisions = world.decisions(world.plan([UNUSED]))
     spared = {user for user, row in decisions.items() if row["spared_by"] == "enabled_again"}
     assert spared == {"1001", "1002", "1005"}
@@ -557,7 +557,7 @@ def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
     folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
     register(folder, NOW - 5 * DAY, access="taken")
     folder.create("start.json", {"action": "update"})
-    Journal(folder, 1).outcome("1001", {"outcome": "updated", "answered_at": at, **shown})
+    Journal(folder, 1).outcome("u1001.account", {"outcome": "changed", "answered_at": at, **shown})
     assert world.decisions(world.plan([UNUSED]))["1001"]["spared_by"] == "enabled_again"
 
 

@@ -567,7 +567,7 @@ def test_an_account_that_a_review_revokes_is_disabled_after_an_approval(world):
     assert sorted(world.puts(run.ids)) == run.ids
     assert [world.server.account.user(user_id)["enabled"] for user_id in run.ids] == [False, False]
     for row in run.evidence():
-        assert (row["outcome"], row["class"], row["rule"]) == ("deactivated", "named", "review 2026-Q4")
+        assert (row["outcome"], row["class"], row["rule"]) == ("changed", "named", "review 2026-Q4")
         assert (row["requested_by"], row["approved_by_name"], row["ticket"]) == ("ann", "bob", "review 2026-Q4")
         assert json.loads(row["after_json"])["enabled"] is False
         assert row["plan_sha256"] == run.approval["plan_sha256"]
@@ -592,7 +592,7 @@ def test_a_scheduled_flow_asks_and_any_named_person_may_approve(world, dag_id, u
     assert run.wait()["carry_out"] == "success"
     rows = run.evidence()
     assert {(row["outcome"], row["class"], row["approval_mode"]) for row in rows} == {
-        ("deactivated", user_class, "person")
+        ("changed", user_class, "person")
     }
     assert sorted(world.puts([row["user_id"] for row in rows])) == sorted(row["user_id"] for row in rows)
     assert len(rows) == users

@@ -270,7 +270,7 @@ EVENT = {
     "user_id": "11",
     "intent_at": "2026-11-20T06:00:00.000000Z",
     "before_json": '{"enabled": true}',
-    "outcome": "deactivated",
+    "outcome": "changed",
     "answered_at": "2026-11-20T06:00:01.000000Z",
     "after_json": None,
     "http_status": 200,
@@ -285,7 +285,7 @@ def test_a_journal_of_whatever_kind_becomes_evidence_or_is_refused(events: list[
     kind = "intent" if intents else "outcome"
     location = stored(b"", "events/x")
     for number, event in enumerate(events):
-        location.fs.pipe_file(f"/events/11/{number + 1}-{kind}-{number}a.json", to_json(event))
+        location.fs.pipe_file(f"/events/u11.account/{number + 1}-{kind}-{number}a.json", to_json(event))
     with suppress(AhaError):
         found = rows(histories(location.fs, "/events"))
         assert all(row.keys() == set(EVIDENCE.names) for row in found)
@@ -315,7 +315,7 @@ def test_verify_names_what_it_finds_and_never_breaks(event: Any, noise: bytes) -
     fs.pipe_file(f"{account}/manifests/00000001.json", noise)
     fs.pipe_file(f"{account}/manifests/00000002.json", to_json(event))
     fs.pipe_file(f"{account}/manifests/anchor.json", to_json(event))
-    fs.pipe_file(f"{account}/dag=d/run=r/task=t/events/11/1-intent-a.json", noise)
+    fs.pipe_file(f"{account}/dag=d/run=r/task=t/events/u11.account/1-intent-a.json", noise)
     assert verify(Location(fs, "/base", "memory:///base"), "acme")
 
 

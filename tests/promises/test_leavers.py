@@ -315,7 +315,7 @@ class Case:
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
                 outcome: dict[str, Any] = {
                     "answered_at": iso(at),
-                    "outcome": "deactivated",
+                    "outcome": "changed",
                     "proof": 4,
                     "intent": event["event_id"],
                 }

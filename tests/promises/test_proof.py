@@ -26,7 +26,7 @@ from tests.access.test_writes import api
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "proof.yaml").read_text(encoding="utf-8"))
 # What today's evidence calls the words of the rule.
-WORDS = {"changed": "deactivated", "changed_after_crash": "disabled_after_crash"}
+WORDS = {"changed": "changed", "changed_after_crash": "changed_after_crash"}
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 UNTOUCHED = "2026-01-01T00:00:00.000Z"
 
@@ -82,7 +82,7 @@ class Events:
                 content |= {"answered_at": moment, "reason": ""}
             body = to_json(content)
         kind = "intent" if kind == "intent" else "outcome"
-        path = f"{self._folder.path}/events/{self._user['id']}/{try_number}-{kind}-{own}.json"
+        path = f"{self._folder.path}/events/u{self._user['id']}.account/{try_number}-{kind}-{own}.json"
         assert create_once(self._folder.fs, path, body)
 
     def _facts(self, moment: str) -> dict[str, Any]:
@@ -101,7 +101,10 @@ class Events:
         }
 
     def history(self) -> History:
-        return histories(self._folder.fs, f"{self._folder.path}/events").get(self._user["id"]) or History()
+        return (
+            histories(self._folder.fs, f"{self._folder.path}/events").get(f"u{self._user['id']}.account")
+            or History()
+        )
 
     def row(self) -> dict[str, Any] | None:
         return next(iter(rows({self._user["id"]: self.history()})), None)

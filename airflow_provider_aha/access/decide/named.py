@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of, compare, gives_back, is_administrator
+from airflow_provider_aha.access.operations.user_fields import (
+    LAST_RIGHTS,
+    access_of,
+    compare,
+    gives_back,
+    is_administrator,
+)
 from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.api.client import AhaClient, check_user_id
 from airflow_provider_aha.api.records import readable
@@ -58,13 +64,14 @@ def decide(
     asked = _resolve(client, named, by_id, known or {})
     ids = list(dict.fromkeys(asked.get(user, user) for user in named))
     enabled = [user for user in by_id.values() if user.get("enabled")]
+    administrators = tuple(user["id"] for user in enabled if is_administrator(user))
     # What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
     back = sum(not by_id[user_id].get("enabled") for user_id in ids if user_id in by_id) if access == GIVEN else 0
     return Decision(
         action=action,
         targets=[_target(user_id, by_id.get(user_id), changes) for user_id in ids],
         enabled_users=len(enabled) + back,
-        administrators=[user["id"] for user in enabled if is_administrator(user)],
+        holders=dict.fromkeys(LAST_RIGHTS, administrators),
         facts=facts,
         asked=asked,
         users=[(user["id"], user.get("email"), user.get("name")) for user in by_id.values()] if access else (),

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
+from airflow_provider_aha.access.operations.user_fields import ACCOUNT
 from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, NAMED, UNUSED
 from airflow_provider_aha.common.addresses import is_id, read_address
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
@@ -106,7 +107,9 @@ class NamedRule:
     :param name: what the rule is called.
     :param ids: their ids.
     :param emails: their addresses, as :func:`spelled`; each must belong to one user.
-    :param to: what they are to be: fields of the ``user`` object.
+    :param to: what they are to be: fields of the ``user`` object, or the ``role`` in a workspace.
+    :param operation: by which operation they are changed.
+    :param object: what of them is changed: ``account``, or the role in a workspace as ``w456``.
     :param origin: where the names come from: ``rules``, a ``form``, or a ``record`` (a review, evidence).
     :param known: what a review or evidence says of users, by id; see :class:`Recorded`.
     """
@@ -117,8 +120,14 @@ class NamedRule:
     to: Mapping[str, Any] = field(default_factory=lambda: dict(TO_DISABLE))
     origin: str = RULES
     known: Mapping[str, Recorded] = field(default_factory=dict, repr=False)
+    operation: str = USER_FIELDS
+    object: str = ACCOUNT
     user_class: str = field(default=NAMED, init=False)
-    reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of the API that it reads."""
+        return _READ_ALWAYS | {"product_roles"} if self.operation == WORKSPACE_ROLE else _READ_ALWAYS
 
     def wanted(self, user_id: str) -> Mapping[str, Any]:
         """Return what a user is to be.
@@ -203,12 +212,16 @@ def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
     return NamedRule(name, ids, emails)
 
 
-def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule:
+def ask_for(
+    name: str, users: Iterable[str], to: Mapping[str, Any], operation: str = USER_FIELDS, place: str = ACCOUNT
+) -> NamedRule:
     """Make the rule of what a person asked for at a form.
 
     :param name: what the rule is called: the reason.
     :param users: ids and emails.
-    :param to: what the users are to be.
+    :param to: what the users, or their role, are to be.
+    :param operation: by which operation they are changed.
+    :param place: what of them is changed.
     :raises AhaConfigurationError: when nobody is named, or something is neither id nor email.
     """
     named = list(users)
@@ -218,7 +231,7 @@ def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule
         "emails": [user for user in named if "@" in user],
     }
     rule = _read_named(name, given, "users")
-    return replace(rule, to=dict(to), origin=FORM)
+    return replace(rule, to=dict(to), origin=FORM, operation=operation, object=place)
 
 
 @dataclass(frozen=True)
@@ -293,6 +306,7 @@ class Circumstances:
     :param key_owner_id: whose key the snapshot was read with.
     :param exclusions: the exclusion file.
     :param roster: the rosters, for rules of class ``left``.
+    :param before: what named users are now, by user id, where it matters for what a change does to their access.
     :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
     :param settled: why users who were named need no change, or can't be changed, by user id.
     :param enabled_again: when users were last enabled again, as far as that is known.
@@ -306,6 +320,7 @@ class Circumstances:
     key_owner_id: str = ""
     exclusions: Exclusions | None = None
     roster: Rosters | None = None
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     named_by: Mapping[str, str] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
@@ -551,7 +566,8 @@ def _spared_by(
         return everywhere
     if user.user_id in on.settled:
         return on.settled[user.user_id], ""
-    access = access_of(rule.wanted(user.user_id))
+    wanted, before = rule.wanted(user.user_id), on.before.get(user.user_id, {})
+    access = OPERATIONS[rule.operation].access(wanted, before)
     if access is not None and user.user_id == on.key_owner_id:
         return "key_owner", ""
     if access != TAKEN:

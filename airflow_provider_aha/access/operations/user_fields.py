@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared, State
+from airflow_provider_aha.access.operations.workspace_role import owned_by
 from airflow_provider_aha.common.addresses import read_address, spelled
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.record.journal import UNANSWERED
 
+if TYPE_CHECKING:
+    from airflow_provider_aha.api.client import AhaClient
+
+# The one object of a user that this operation writes.
+ACCOUNT = "account"
 # Fields that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
 ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
@@ -27,11 +33,6 @@ LAST_RIGHTS = {
     "administer_account": "for account",
     "administer_billing": "for billing",
 }
-
-
-# Outcomes after which the user's access was taken by the run, whoever saw it happen.
-DISABLED = ("deactivated", "disabled_after_crash")
-ENABLED = ("reactivated", "enabled_after_crash")
 
 
 def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
@@ -127,6 +128,14 @@ def administrator_rights(user: Mapping[str, Any]) -> set[str]:
     return held | {"administrator"} if is_administrator(user) else set()
 
 
+def rights_of(user: Mapping[str, Any]) -> frozenset[str]:
+    """Return all rights of a user that must not die out: as administrator, and as owner of workspaces.
+
+    :param user: the user as Aha! shows it.
+    """
+    return owned_by(user) | administrator_rights(user) if user.get("enabled") is True else frozenset()
+
+
 def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
     """Return which of the rights that must not die out a user would lose.
 
@@ -216,7 +225,7 @@ def may_have_disabled(row: Mapping[str, Any]) -> bool:
     :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
-    return _may_have_done(row) and "enabled" in gives_back(wanted, before)
+    return may_have_done(row) and "enabled" in gives_back(wanted, before)
 
 
 def may_have_enabled(row: Mapping[str, Any]) -> bool:
@@ -226,10 +235,15 @@ def may_have_enabled(row: Mapping[str, Any]) -> bool:
     :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
-    return _may_have_done(row) and wanted is True and before is not True
+    return may_have_done(row) and wanted is True and before is not True
 
 
-def _may_have_done(row: Mapping[str, Any]) -> bool:
+def may_have_done(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run did, or may have done, what a row of evidence is about.
+
+    :param row: the row.
+    :raises ValueError: when it holds no proof.
+    """
     if row["proof"] is None:
         raise ValueError("a row of evidence without proof")
     return int(row["proof"]) >= UNANSWERED
@@ -254,3 +268,62 @@ def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
         found |= {"rights_granted"} if now - held else set()
         found |= {"rights_revoked"} if held - now else set()
     return found
+
+
+class UserFields:
+    """Sets fields of a user."""
+
+    name: ClassVar[str] = "user_fields"
+    needs: ClassVar[tuple[str, ...]] = PRIVILEGED
+    stamps: ClassVar[bool] = True
+
+    def read_wanted(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """Read fields; see :func:`read_wanted`."""
+        return read_wanted(given)
+
+    def read(self, user: State, place: str) -> State:
+        """Return the user: it is the object."""
+        return user
+
+    def compare(self, wanted: State, shown: State) -> Compared:
+        """Compare fields; see :func:`compare`."""
+        return compare(wanted, shown)
+
+    def drift(self, before: State, shown: State, user: State) -> str | None:
+        """Say nothing: fields are set whatever they were, and what else may have changed is looked at anyway."""
+        return None
+
+    def access(self, wanted: State, before: State) -> str | None:
+        """Tell by the fields; see :func:`access_of`."""
+        return access_of(wanted)
+
+    def privileged(self, wanted: State) -> State:
+        """Leave names out: they decide over nothing."""
+        return {name: value for name, value in wanted.items() if name in PRIVILEGED}
+
+    def loses(self, wanted: State, user: State, place: str) -> frozenset[str]:
+        """Return administrator rights; somebody who is disabled owns no workspace any more, either."""
+        owned = owned_by(user) if wanted.get("enabled") is False else frozenset()
+        return owned | rights_lost(user, wanted)
+
+    def guards(self, right: str) -> bool:
+        """Keep an administrator in the account, in total and for account and billing."""
+        return right in LAST_RIGHTS
+
+    def send(self, client: AhaClient, user_id: str, place: str, wanted: State, receipt: dict[str, Any]) -> State:
+        """Send one update with all fields."""
+        return client.update_user(user_id, wanted, receipt)
+
+    def gives_back(self, wanted: State, before: State) -> dict[str, Any]:
+        """Return the fields that were taken; see :func:`gives_back`."""
+        return gives_back(wanted, before)
+
+    def before_all(self, wanted: State, now: State, earlier: State) -> dict[str, Any]:
+        """Go field by field; see :func:`before_all`."""
+        return before_all(wanted, now, earlier)
+
+    def words(self, wanted: State) -> str:
+        """Say what is done to the user."""
+        if wanted.keys() == {"enabled"}:
+            return "enable" if wanted["enabled"] else "disable"
+        return f"change {', '.join(sorted(wanted))}"
