@@ -46,19 +46,21 @@ def approved_flow(plan: AhaPlanAccessOperator, *, dry_run: str, **guards: Any) -
         unless_dry_run >> approve >> carry_out
 
 
-def may_write(writes_enabled: str, sandbox: str, approvers: Sequence[str] = ()) -> bool:
+def may_write(writes_enabled: bool, sandbox: bool, approvers: Sequence[str] = ()) -> bool:
     """Tell whether a scheduled run may write to Aha!, and say why where it stays a dry run.
 
-    :param writes_enabled: :data:`airflow_provider_aha.variables.WRITES_ENABLED` as it was rendered.
-    :param sandbox: whether the plan is of a sandbox, as it was rendered.
+    DAGs use it in a template, as a macro.
+
+    :param writes_enabled: :data:`airflow_provider_aha.variables.WRITES_ENABLED`, evaluated.
+    :param sandbox: whether the plan is of a sandbox, as its task returned.
     :param approvers: who may approve, by the DAG's code; beside them the Variable ``aha_guards`` counts.
     """
     log = logging.getLogger(__name__)
     if not AIRFLOW_V_3_1_PLUS:
         log.warning("The approval by a person needs Airflow 3.1 or newer: this stays a dry run.")
-    elif writes_enabled != "True":
+    elif writes_enabled is not True:
         log.warning("The Variable aha_writes_enabled is not true: this stays a dry run.")
-    elif sandbox != "True" and not approvers_of(approvers):
+    elif sandbox is not True and not approvers_of(approvers):
         log.warning("Neither the DAG nor the Variable aha_guards names approvers: this stays a dry run.")
     else:
         return True

@@ -1,8 +1,8 @@
-"""Make the access review page of an Aha! account whenever an extract has landed.
+"""Show who has access to Aha!, who uses it and what is to be decided, on one page. It never changes Aha!.
 
-The page, the same rows as CSV and the same figures as JSON lie under `reports/` below the base path. Triggered
-with a *Review id*, the run also opens a review: population and page are frozen under `reviews/`, and whoever
-decides downloads the decisions from the page and submits them with the DAG `aha_submit_review`.
+It runs after every extract. The page, the same rows as CSV and the same figures as JSON lie under `reports/` below
+the base path. Triggered with a *Review id*, the run also opens a review: population and page are frozen under
+`reviews/`; reviewers decide on the page, download their decisions, and submit them with `aha_submit_review`.
 
 What only your company knows comes from Variables: `aha_roster` and `aha_guards` (JSON), `aha_seat_price`,
 `aha_seats_purchased` and `aha_renewal_date`. A figure without its data says what to provide.
@@ -10,28 +10,16 @@ What only your company knows comes from Variables: `aha_roster` and `aha_guards`
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.assets import USER_ROLES, USERS
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import CONNECTION, FORM, READ, connection_field, schedule_of, settings
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 
 with DAG(
     dag_id="aha_access_review",
-    description="Who has access to Aha!, who uses it, and what is to be decided: one page",
-    doc_md=__doc__,
-    schedule=[USERS, USER_ROLES],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=2),
-    },
+    dag_display_name="Aha! – Show or open an access review",
+    schedule=schedule_of("aha_access_review", [USERS, USER_ROLES]),
     params={
         "review_id": Param(
             None,
@@ -39,9 +27,11 @@ with DAG(
             pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
             title="Review id",
             description="Opens a review of this name, such as 2026-Q4. Empty: a report, nothing to decide.",
-        )
+        ),
+        **connection_field(),
     },
-    tags=["aha"],
+    tags=["aha", READ, FORM],
+    **settings(__doc__, hours=2, retries=2),
 ):
     AhaAccessReportOperator(
         task_id="report",
@@ -50,4 +40,5 @@ with DAG(
         seat_price="{{ var.value.get('aha_seat_price', '') }}",
         seats_purchased="{{ var.value.get('aha_seats_purchased', '') }}",
         renewal_date="{{ var.value.get('aha_renewal_date', '') }}",
+        aha_conn_id=CONNECTION,
     )

@@ -1,4 +1,4 @@
-"""React to what happens to users, by an asset watcher: somebody becomes an administrator, or a disabled user returns.
+"""React to a new administrator or a returning user as soon as it is seen. It never changes anything in Aha!.
 
 The triggerer looks at the account and starts a run when there is something to react to. It needs Airflow 3.1 or
 later: before, there are no asset watchers and this file holds no DAG; `aha_watch_users` does the same with a sensor.
@@ -16,13 +16,12 @@ Changes come at least once; should a triggerer die at the wrong moment, the same
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import WATCH, settings
 from airflow_provider_aha.events import changed_users, watcher_events
 from airflow_provider_aha.operators.users import AhaGetUserOperator
 from airflow_provider_aha.triggers.watcher import AhaUsersChangedTrigger
@@ -40,14 +39,10 @@ if AIRFLOW_V_3_1_PLUS:
 
     with DAG(
         dag_id="aha_on_users_changed",
-        description="Look at new administrators and returning users as soon as they are seen",
-        doc_md=__doc__,
+        dag_display_name="Aha! – Act at once on administrators and returning users",
         schedule=[Asset("aha://users_changed", watchers=[AssetWatcher(name="aha_users", trigger=changes)])],
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(minutes=30)},
-        tags=["aha"],
+        tags=["aha", WATCH],
+        **settings(__doc__, hours=0.5),
     ):
 
         @task

@@ -1,4 +1,4 @@
-"""Send the users of an Aha! account to a JSON endpoint, and afterwards whoever has changed.
+"""Send the users of an Aha! account to a JSON endpoint, then the changes. It never sends a deletion.
 
 It runs after every `aha_extract`. What is sent stands in `aha_push_to_http.yaml` beside this file. **It is a
 draft: until `launched` in it is `true`, a run says what it would send, and sends nothing.** To launch, copy both
@@ -13,37 +13,23 @@ files into your DAG folder and change them there: method and path, what makes an
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_aha.assets import USERS
-from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.dag_parts import PUSH, dry_run_field, schedule_of, settings
 from airflow_provider_aha.transfers.to_http import AhaToHttpOperator
 
 with DAG(
     dag_id="aha_push_to_http",
-    description="Aha! users as records of a JSON endpoint",
-    doc_md=__doc__,
-    schedule=[USERS],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=6),
-    },
-    params={
-        "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Say what would be sent, and send nothing."
-        )
-    },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha"],
+    dag_display_name="Aha! – Push users to a JSON endpoint",
+    schedule=schedule_of("aha_push_to_http", [USERS]),
+    params=dry_run_field(
+        "say what would be sent, and send nothing", "a mapping that is launched is carried out", default=False
+    ),
+    tags=["aha", PUSH],
+    **settings(__doc__, hours=6, retries=2),
 ):
     AhaToHttpOperator(
         task_id="push",

@@ -1,4 +1,4 @@
-"""Keep Oomnitza's people, and its users of the SaaS application Aha!, in step with an Aha! account.
+"""Keep Oomnitza's people and users of Aha! in step with an Aha! account. It never deletes anybody there.
 
 It runs after every `aha_extract`. What goes where stands in the two files beside this one. **They are drafts:
 until `launched` in them is `true`, a run reads Oomnitza, says what it would do, and writes nothing.** To launch,
@@ -14,45 +14,35 @@ Nobody is deleted or deactivated at Oomnitza.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.assets import USER_ROLE_SUMMARY, USERS
-from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.dag_parts import PUSH, dry_run_field, schedule_of, settings
 from airflow_provider_aha.transfers.to_oomnitza import AhaToOomnitzaOperator
 
 HERE = Path(__file__).parent
 
 with DAG(
     dag_id="aha_push_to_oomnitza",
-    description="Aha! users as people and SaaS users of Oomnitza",
-    doc_md=__doc__,
-    schedule=[USERS, USER_ROLE_SUMMARY],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=6),
-    },
+    dag_display_name="Aha! – Push users to Oomnitza",
+    schedule=schedule_of("aha_push_to_oomnitza", [USERS, USER_ROLE_SUMMARY]),
     params={
-        "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Say what would be done, and write nothing."
-        ),
         "role": Param(
             None,
             type=["null", "integer"],
             title="Role of new people",
-            description="Its number at Oomnitza; empty: the Variable aha_oomnitza_role.",
+            description="Its number at Oomnitza, such as 25; empty: the Variable aha_oomnitza_role.",
+        ),
+        **dry_run_field(
+            "say what would be written, and write nothing",
+            "a mapping that is launched is carried out",
+            default=False,
         ),
     },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha"],
+    tags=["aha", PUSH],
+    **settings(__doc__, hours=6, retries=2),
 ):
     people = AhaToOomnitzaOperator(
         task_id="push_people",

@@ -1,4 +1,4 @@
-"""Keep a table of a SQL database in step with the users of an Aha! account.
+"""Keep a table of a SQL database in step with the users of an Aha! account. It never deletes a row.
 
 It runs after every `aha_extract`. What goes where stands in `aha_push_to_sql.yaml` beside this file. **It is a
 draft: until `launched` in it is `true`, a run looks at the table, says what it would do, and writes nothing.**
@@ -15,37 +15,23 @@ Rows of users who are gone from Aha! stay in the table; nothing is deleted.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_aha.assets import USERS
-from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.dag_parts import PUSH, dry_run_field, schedule_of, settings
 from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
 
 with DAG(
     dag_id="aha_push_to_sql",
-    description="Aha! users as rows of a table",
-    doc_md=__doc__,
-    schedule=[USERS],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=6),
-    },
-    params={
-        "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Say what would be done, and write nothing."
-        )
-    },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha"],
+    dag_display_name="Aha! – Push users into a SQL table",
+    schedule=schedule_of("aha_push_to_sql", [USERS]),
+    params=dry_run_field(
+        "say what would be written, and write nothing", "a mapping that is launched is carried out", default=False
+    ),
+    tags=["aha", PUSH],
+    **settings(__doc__, hours=6, retries=2),
 ):
     AhaToSqlOperator(
         task_id="push",

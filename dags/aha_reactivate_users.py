@@ -1,4 +1,4 @@
-"""Enable Aha! users again: those that a run disabled, or users by id.
+"""Enable Aha! users again, or undo a run. It never enables anybody without a second person's approval.
 
 Give the path of a run's `evidence.parquet` to undo exactly what that run did, or a list of ids. The account is
 read anew, a plan is made from the form, and a dry run shows what would happen, with the roles and rights that come
@@ -10,13 +10,21 @@ Airflow before 3.1 can't ask a person inside a run: there this DAG stays a dry r
 
 from __future__ import annotations
 
-from datetime import timedelta
+from airflow.providers.common.compat.sdk import DAG
 
-from airflow.providers.common.compat.sdk import DAG, Param
-
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import (
+    ANOTHER_ACCOUNT,
+    CONNECTION,
+    FORM,
+    WRITES,
+    connection_field,
+    dry_run_field,
+    settings,
+    text_field,
+    users_field,
+    why_fields,
+)
 from airflow_provider_aha.flow import approved_flow
-from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 
@@ -25,57 +33,29 @@ TO = """{{ '{"enabled": true}' if params.ids else '' }}"""
 
 with DAG(
     dag_id="aha_reactivate_users",
-    description="Enable Aha! users again, after a dry run and an approval",
-    doc_md=__doc__,
+    dag_display_name="Aha! – Enable users again, or undo a run",
     schedule=None,
-    max_active_runs=1,
-    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
-    user_defined_macros={"aha_base_path": default_base_path},
     params={
-        "evidence": Param(
-            None,
-            type=["null", "string"],
-            title="Evidence",
-            description="Path of the evidence.parquet of the run to undo, as its log says; or leave it empty and "
-            "give ids.",
+        "evidence": text_field(
+            "Evidence",
+            "Path of the evidence of the run to undo, as its log says, such as /data/aha/…/evidence.parquet; or "
+            "leave it empty and give ids.",
         ),
-        "ids": Param(
-            None,
-            type=["null", "array"],
-            items={"type": "string", "pattern": "^[0-9]+$"},
-            title="User ids",
-            description="One id per line, where there is no evidence.",
-        ),
-        "reason": Param(
-            "",
-            type="string",
-            minLength=3,
-            title="Reason",
-            description="Shown to the person who approves it; kept in plan and evidence.",
-        ),
-        "ticket": Param(
-            "", type="string", minLength=1, title="Ticket", description="Its number; kept in plan and evidence."
-        ),
-        "asked_by": Param(
-            None,
-            type=["null", "string"],
-            title="Asked for by",
-            description="Login of who asked for it, where a service account starts the run; may not approve it.",
-        ),
-        "dry_run": Param(
-            True,
-            type="boolean",
-            title="Dry run",
-            description="On: only show what would happen. Off: when another person has approved it, the users are "
-            "enabled.",
+        "ids": users_field("Who is to be enabled, where there is no evidence."),
+        **why_fields(),
+        **connection_field(section=ANOTHER_ACCOUNT),
+        **dry_run_field(
+            "only show what would happen", "when another person has approved it, the users are enabled"
         ),
     },
-    tags=["aha"],
+    tags=["aha", FORM, WRITES],
+    **settings(__doc__, hours=1),
 ):
     extract = AhaExtractUsersOperator(
         task_id="extract",
         base_path="{{ aha_base_path() }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
+        aha_conn_id=CONNECTION,
     )
     plan = AhaPlanAccessOperator(
         task_id="plan",
@@ -85,6 +65,7 @@ with DAG(
         reason="{{ params.reason }}",
         ticket="{{ params.ticket }}",
         asked_by="{{ params.asked_by }}",
+        aha_conn_id=CONNECTION,
     )
     extract >> plan
-    approved_flow(plan, dry_run="{{ params.dry_run }}")
+    approved_flow(plan, dry_run="{{ params.dry_run }}", aha_conn_id=CONNECTION)

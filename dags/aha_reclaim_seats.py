@@ -1,4 +1,4 @@
-"""Take back paid seats that nobody uses: once a week, after a person has approved it.
+"""Take back paid seats that nobody uses, once a week. It never disables anybody without a person's approval.
 
 The account is read anew and judged by a rule of class `unused`. Who meets it is flagged first and planned two
 weeks later, if nothing has changed. The plan is shown to a person, who may strike users out, approve or reject
@@ -22,15 +22,13 @@ one.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.standard.operators.python import BranchPythonOperator
 
 from airflow_provider_aha.assets import USER_CHANGES, USER_ROLE_SUMMARY, USER_ROLES, USERS
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import CONNECTION, WRITES, connection_field, schedule_of, settings
 from airflow_provider_aha.flow import may_write
-from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
@@ -38,30 +36,27 @@ from airflow_provider_aha.variables import WRITES_ENABLED
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 PLAN_PATH = "{{ ti.xcom_pull(task_ids='plan')['plan_path'] }}"
+# Nobody is asked about what will not be done.
+DRY_RUN = "{{ not aha_may_write(" + WRITES_ENABLED + ", ti.xcom_pull(task_ids='plan')['sandbox']) }}"
 
 
 with DAG(
     dag_id="aha_reclaim_seats",
-    description="Take back Aha! seats that nobody uses, after an approval",
-    doc_md=__doc__,
-    schedule="0 6 * * 1",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={
-        "on_failure_callback": log_failure,
-        "retries": 2,
-        "retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(hours=1),
-    },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha"],
+    dag_display_name="Aha! – Take back seats that nobody uses",
+    schedule=schedule_of("aha_reclaim_seats", "0 6 * * 1"),
+    params=connection_field(
+        "**It is a dry run until the Variable aha_writes_enabled is true and the Variable aha_guards names "
+        "approvers.** A dry run plans and reports, asks nobody and disables nobody."
+    ),
+    tags=["aha", WRITES],
+    **settings(__doc__, hours=1, retries=2, aha_may_write=may_write),
 ):
     extract = AhaExtractUsersOperator(
         task_id="extract",
         base_path="{{ aha_base_path() }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
         outlets=[USERS, USER_ROLES, USER_ROLE_SUMMARY, USER_CHANGES],
+        aha_conn_id=CONNECTION,
     )
     plan = AhaPlanAccessOperator(
         task_id="plan",
@@ -73,24 +68,23 @@ with DAG(
                 "grace_days": "{{ var.value.get('aha_grace_days', '14') }}",
             }
         ],
+        aha_conn_id=CONNECTION,
     )
-    # Nobody is asked about what will not be done.
-    mode = BranchPythonOperator(
-        task_id="mode",
-        python_callable=lambda enabled, sandbox: "approve" if may_write(enabled, sandbox) else "report",
-        op_args=["{{ " + WRITES_ENABLED + " }}", "{{ ti.xcom_pull(task_ids='plan')['sandbox'] }}"],
+    carry_out = AhaCarryOutPlanOperator(
+        task_id="carry_out",
+        plan=PLAN_PATH,
+        dry_run=DRY_RUN,
+        pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+        aha_conn_id=CONNECTION,
     )
-    report = AhaCarryOutPlanOperator(task_id="report", plan=PLAN_PATH, dry_run=True)
-    extract >> plan >> mode >> report
+    extract >> plan
 
     if AIRFLOW_V_3_1_PLUS:
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        approve = AhaApprovePlanOperator(task_id="approve", plan=PLAN_PATH, response_timeout=timedelta(hours=24))
-        carry_out = AhaCarryOutPlanOperator(
-            task_id="carry_out",
-            plan=PLAN_PATH,
-            dry_run="{{ not (" + WRITES_ENABLED + ") }}",
-            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+        approve = AhaApprovePlanOperator(
+            task_id="approve", plan=PLAN_PATH, dry_run=DRY_RUN, response_timeout=timedelta(hours=24)
         )
-        mode >> approve >> carry_out
+        plan >> approve >> carry_out
+    else:
+        plan >> carry_out

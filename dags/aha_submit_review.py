@@ -1,4 +1,4 @@
-"""Submit the decisions of an access review.
+"""Submit the decisions of an access review. It never disables anybody without a second person's approval.
 
 The file is the one that the review's page downloads; it may have been edited in a spreadsheet program. It is
 recorded once, beside the review, with the login that submits it. Then:
@@ -14,14 +14,20 @@ can't ask a person inside a run: there this DAG stays a dry run.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.common.compat.sdk import DAG, Param
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import (
+    ANOTHER_ACCOUNT,
+    CONNECTION,
+    FORM,
+    WRITES,
+    connection_field,
+    dry_run_field,
+    settings,
+    text_field,
+)
 from airflow_provider_aha.flow import approved_flow
-from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaSubmitReviewOperator
@@ -31,18 +37,11 @@ REVIEW = "{{ ti.xcom_pull(task_ids='submit')['review_id'] }}"
 
 with DAG(
     dag_id="aha_submit_review",
-    description="Record the decisions of an Aha! access review, and plan what follows from them",
-    doc_md=__doc__,
+    dag_display_name="Aha! – Submit the decisions of an access review",
     schedule=None,
-    max_active_runs=1,
-    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
-    user_defined_macros={"aha_base_path": default_base_path},
     params={
-        "file": Param(
-            None,
-            type=["null", "string"],
-            title="File",
-            description="Path or URL of the decisions, readable by the worker.",
+        "file": text_field(
+            "File", "Path or URL of the decisions, readable by the worker, such as /data/reviews/2026-Q4.csv."
         ),
         "text": Param(
             None,
@@ -51,13 +50,18 @@ with DAG(
             title="Or its content",
             description="The whole text of the file. It is kept with the run, with the names in it.",
         ),
-        "dry_run": Param(
-            True, type="boolean", title="Dry run", description="Record the decisions, but disable nobody."
+        **connection_field(section=ANOTHER_ACCOUNT),
+        **dry_run_field(
+            "record the decisions, but disable nobody",
+            "when another person has approved it, users whose account was revoked are disabled",
         ),
     },
-    tags=["aha"],
+    tags=["aha", FORM, WRITES],
+    **settings(__doc__, hours=1),
 ):
-    submit = AhaSubmitReviewOperator(task_id="submit", file="{{ params.file }}", text="{{ params.text }}")
+    submit = AhaSubmitReviewOperator(
+        task_id="submit", file="{{ params.file }}", text="{{ params.text }}", aha_conn_id=CONNECTION
+    )
     if_accounts = ShortCircuitOperator(
         task_id="if_accounts", python_callable=lambda accounts: str(accounts) != "[]", op_args=[ACCOUNTS]
     )
@@ -65,9 +69,14 @@ with DAG(
         task_id="extract",
         base_path="{{ aha_base_path() }}",
         datasets=["users", "user_roles", "user_role_summary", "user_changes"],
+        aha_conn_id=CONNECTION,
     )
     plan = AhaPlanAccessOperator(
-        task_id="plan", review=REVIEW, reason=f"decided by the review {REVIEW}", ticket=f"review {REVIEW}"
+        task_id="plan",
+        review=REVIEW,
+        reason=f"decided by the review {REVIEW}",
+        ticket=f"review {REVIEW}",
+        aha_conn_id=CONNECTION,
     )
     submit >> if_accounts >> extract >> plan
-    approved_flow(plan, dry_run="{{ params.dry_run }}")
+    approved_flow(plan, dry_run="{{ params.dry_run }}", aha_conn_id=CONNECTION)

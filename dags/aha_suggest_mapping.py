@@ -1,4 +1,4 @@
-"""Draft a mapping: which column of Aha! goes into which field of a table, or of Oomnitza. Writes to neither.
+"""Draft a mapping: which column goes into which field of a table or of Oomnitza. It never writes to either.
 
 Names and types of the target's fields are compared with the columns of a dataset. The draft, with a score and a
 reason for each field, is in the task's log, and as a file in `push/drafts` below the base path. Read every line,
@@ -12,21 +12,21 @@ correct it, put it beside your copy of the DAG that pushes, and set `launched` t
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.providers.common.compat.sdk import DAG, Param
 
-from airflow_provider_aha.callbacks import log_failure
-from airflow_provider_aha.hooks.paths import default_base_path
+from airflow_provider_aha.dag_parts import FORM, PUSH, settings
 from airflow_provider_aha.transfers.suggest import DATASETS, AhaSuggestMappingOperator
+
+ROWS = {
+    "users": "users: a row for each user",
+    "user_roles": "user_roles: a row for each user, workspace and role",
+    "user_role_summary": "user_role_summary: a row for each role of a user",
+}
 
 with DAG(
     dag_id="aha_suggest_mapping",
     dag_display_name="Aha! – Draft a mapping for a push",
-    description="A draft of a mapping, from the fields of a table or of Oomnitza; writes to neither",
-    doc_md=__doc__,
     schedule=None,
-    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(minutes=10)},
     params={
         "target_conn_id": Param(
             "aha_sql",
@@ -46,25 +46,28 @@ with DAG(
             "people",
             type="string",
             enum=["people", "saas_users"],
+            values_display={"people": "People", "saas_users": "Users of the SaaS application"},
             title="Records of Oomnitza",
-            description="People, or users of the SaaS application. Of a database: it doesn't matter.",
+            description="Only for Oomnitza; of a database it doesn't matter.",
         ),
         "dataset": Param(
             "users",
             type="string",
             enum=list(DATASETS),
+            values_display=ROWS,
             title="Dataset",
-            description="Whose columns are mapped: a row for each user, for each role, or for each role of a user.",
+            description="Whose columns are mapped.",
         ),
         "name": Param(
             "",
             type="string",
             title="Name of the mapping",
-            description="Lower-case letters, digits and underscores; empty: made of the dataset and the table.",
+            description="Lower-case letters, digits and underscores, such as crm_users; empty: made of the dataset "
+            "and the table.",
         ),
     },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha", "form", "push"],
+    tags=["aha", FORM, PUSH],
+    **settings(__doc__, hours=0.25, runs_at_once=16),
 ):
     AhaSuggestMappingOperator(
         task_id="suggest",

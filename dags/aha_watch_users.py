@@ -1,4 +1,4 @@
-"""React to what happens to users, with a sensor: somebody becomes an administrator, or a disabled user returns.
+"""React to a new administrator or a returning user, with a sensor. It never changes anything in Aha!.
 
 Each run waits for up to 50 minutes, in the triggerer, and is skipped when nothing happens; what happens between two
 runs is found by the next one. The sensor keeps what it has seen in the file `watch/aha_watch_users.zip` under the
@@ -9,37 +9,23 @@ On Airflow 3.1 and later `aha_on_users_changed` does the same without a run that
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Param, task
+from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_aha.callbacks import log_failure
+from airflow_provider_aha.dag_parts import BASE_PATH, WATCH, path_field, schedule_of, settings
 from airflow_provider_aha.events import changed_users
-from airflow_provider_aha.hooks.paths import default_base_path
 from airflow_provider_aha.operators.users import AhaGetUserOperator
 from airflow_provider_aha.sensors.users import AhaUsersChangedSensor
 
 with DAG(
     dag_id="aha_watch_users",
-    description="Wait for new administrators and returning users, and look at them",
-    doc_md=__doc__,
-    schedule=os.environ.get("AHA_WATCH_SCHEDULE") or "7 * * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"on_failure_callback": log_failure, "execution_timeout": timedelta(hours=1)},
-    params={
-        "aha_output_path": Param(
-            None,
-            type=["null", "string"],
-            title="Output path",
-            description="Absolute local path or object-store URL; empty: the Variable aha_output_path.",
-        )
-    },
-    user_defined_macros={"aha_base_path": default_base_path},
-    tags=["aha"],
+    dag_display_name="Aha! – Wait for administrators and returning users",
+    schedule=schedule_of("aha_watch_users", "7 * * * *"),
+    params=path_field(),
+    tags=["aha", WATCH],
+    **settings(__doc__, hours=1),
 ):
 
     @task
@@ -49,7 +35,7 @@ with DAG(
 
     changed = AhaUsersChangedSensor(
         task_id="wait_for_a_change",
-        since="{{ aha_base_path(params.aha_output_path) }}/watch/aha_watch_users.zip",
+        since=f"{BASE_PATH}/watch/aha_watch_users.zip",
         changes=["admin_granted", "enabled"],
         deferrable=True,
         timeout=timedelta(minutes=50),

@@ -1,4 +1,8 @@
-"""Moments: how they are written, read and compared; UTC."""
+"""Moments: how they are written, read and compared; UTC.
+
+There is one reader. What a text means that is no moment is for its caller to say: one refuses it, another counts it
+as now.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,41 @@ def timestamp(moment: datetime | None = None) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def moment_of(text: object) -> datetime:
-    """Read a moment of a manifest or record; UTC.
+def milliseconds_text(moment: datetime) -> str:
+    """Return a moment as manifests and plans hold it: UTC, with milliseconds.
 
-    :param text: ISO 8601 with an offset.
+    :param moment: the moment.
     """
-    return datetime.fromisoformat(str(text)).astimezone(UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_moment(value: object, *, needs_offset: bool = False) -> datetime | None:
+    """Read a moment; None where it is none, or lies outside of the calendar.
+
+    :param value: a moment, or ISO 8601 text of one.
+    :param needs_offset: whether one without an offset is none; else it is taken to be UTC.
+    :return: the moment; UTC.
+    """
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        if moment.tzinfo is None:
+            return None if needs_offset else moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        return None
+
+
+def moment_of(value: object, *, needs_offset: bool = False) -> datetime:
+    """Read a moment, as :func:`read_moment` does.
+
+    :param value: a moment, or ISO 8601 text of one.
+    :param needs_offset: whether one without an offset is none.
+    :raises ValueError: when it is none.
+    """
+    moment = read_moment(value, needs_offset=needs_offset)
+    if moment is None:
+        raise ValueError("That is no moment.")
+    return moment
 
 
 def days_between(since: datetime, until: datetime) -> int:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient
+from airflow_provider_aha.common.moments import milliseconds_text
 from airflow_provider_aha.common.threads import DaemonExecutor
 from airflow_provider_aha.common.values import unknown_ones
 from airflow_provider_aha.datasets import schemas
@@ -100,8 +101,8 @@ def extract(
             "key_owner_id": ask_aside()[0].result()["id"],
             "query": QUERY,
             "snapshot": snapshot,
-            "started_at": _iso(started_at),
-            "finished_at": _iso(now()),
+            "started_at": milliseconds_text(started_at),
+            "finished_at": milliseconds_text(now()),
             **crawl.figures(),
             "visits_lost": past.lost if "users" in crawl.files else None,
             "rereads": client.rereads - rereads,
@@ -378,7 +379,3 @@ def _warn_of_absent(manifest: Mapping[str, Any]) -> None:
             "and a rule that reads one of them will refuse to run.",
             found,
         )
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ import pyarrow.json as pj
 from airflow_provider_aha.api.pages import split_list_answer
 from airflow_provider_aha.api.records import LONGEST_TEXT, read_json, without_mark
 from airflow_provider_aha.common.arrow import json_array, literal, number_rows, read_json_table
+from airflow_provider_aha.common.moments import milliseconds_text, moment_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.names import DATASETS
 
@@ -365,8 +366,7 @@ def _timestamp(value: Any) -> str:
     moment = datetime.fromisoformat(value)
     if _DOCUMENTED_TIMESTAMP.fullmatch(value):
         return str(value)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return milliseconds_text(moment_of(moment))
 
 
 def _object(**readers: _Reader) -> _Reader:

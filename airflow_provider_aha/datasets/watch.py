@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.client import AhaClient, check_user_id
+from airflow_provider_aha.common.moments import milliseconds_text, read_moment
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.extract import newest_side, stage_users
 from airflow_provider_aha.datasets.names import STATE_SUFFIX
@@ -222,7 +223,7 @@ class UserCondition:
         return {
             "id": user["id"],
             "is_enabled": enabled if isinstance(enabled, bool) else None,
-            "accessed_at": _moment(seen) if seen else None,
+            "accessed_at": read_moment(seen) if seen else None,
         }
 
     def _by_email(self, account: Account, max_age: float) -> dict[str, Any] | None:
@@ -402,7 +403,7 @@ class Watch:
             "format": _FORMAT,
             "account": self._account.name,
             "sandbox": self._account.client.sandbox,
-            "synced_at": _iso(found.listing.read_at),
+            "synced_at": milliseconds_text(found.listing.read_at),
             "task": task if found.events else None,
             "event": joined(found.events) if task and found.events else None,
         }
@@ -416,7 +417,9 @@ class Watch:
 
     def _events(self, rows: Sequence[Mapping[str, Any]], since: datetime, listing: Listing) -> list[dict[str, Any]]:
         # The same changes since the same state are the same event, however often they are found.
-        stem = hashlib.sha256(json.dumps([self._account.name, _iso(since), rows]).encode()).hexdigest()[:24]
+        stem = hashlib.sha256(
+            json.dumps([self._account.name, milliseconds_text(since), rows]).encode()
+        ).hexdigest()[:24]
         parts = [rows[at : at + CHANGES_AT_ONCE] for at in range(0, len(rows), CHANGES_AT_ONCE)]
         return [
             {
@@ -424,8 +427,8 @@ class Watch:
                 "event_id": f"{stem}-{number}",
                 "account": self._account.name,
                 "sandbox": self._account.client.sandbox,
-                "previous_synced_at": _iso(since),
-                "synced_at": _iso(listing.read_at),
+                "previous_synced_at": milliseconds_text(since),
+                "synced_at": milliseconds_text(listing.read_at),
                 "counts": dict(sorted(Counter(row["change"] for row in part).items())),
                 "changes": part,
             }
@@ -531,18 +534,6 @@ def email_digest(email: str) -> str:
     return hashlib.sha256(email.strip().casefold().encode()).hexdigest()
 
 
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _synced_at(side: Side) -> datetime:
     moment: datetime = side.users.read_row_group(0, columns=["synced_at"]).column(0)[0].as_py()
     return moment
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

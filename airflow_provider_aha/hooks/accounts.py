@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Variable
 
-from airflow_provider_aha.common.values import to_list, unknown_ones
+from airflow_provider_aha.common.values import is_unset, to_list, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.aha import AhaHook
 
@@ -28,8 +28,8 @@ def connection_ids(chosen: object = None) -> list[str]:
     :raises AirflowFailException: when there are none, an id is not among the Variable's, or two of them lead to
         the same account, whose snapshots would replace each other.
     """
+    listed = _listed()
     try:
-        listed = to_list(Variable.get(CONNECTIONS_VARIABLE, None), f"The Variable {CONNECTIONS_VARIABLE}")
         wanted = to_list(chosen, CONNECTIONS_VARIABLE)
     except AhaConfigurationError as error:
         raise AirflowFailException(str(error)) from error
@@ -47,18 +47,48 @@ def connection_ids(chosen: object = None) -> list[str]:
     return found
 
 
+def connection_id(chosen: object = None) -> str:
+    """Return the Airflow connection that a form has chosen; a macro, so that it is looked up when a task runs.
+
+    :param chosen: what a person typed into the form; null and empty text mean ``aha_default``.
+    :return: the connection's id.
+    :raises AirflowFailException: when it is neither ``aha_default`` nor one that the Variable ``aha_conn_ids``
+        lists: who may only press Trigger chooses no keys.
+    """
+    own, wanted = AhaHook.default_conn_name, str(chosen).strip()
+    if is_unset(chosen) or wanted == own:
+        return own
+    listed = _listed()
+    if wanted not in listed:
+        choices = ", ".join(dict.fromkeys([own, *listed]))
+        # What was typed isn't repeated: it may be a key.
+        raise AirflowFailException(
+            f"The form names a connection that the Variable {CONNECTIONS_VARIABLE} doesn't list. Choose one of "
+            f"{choices}, or have the connection added to the Variable."
+        )
+    return wanted
+
+
+def _listed() -> list[str]:
+    """Return the connections that the Variable lists, none where it isn't set."""
+    try:
+        return to_list(Variable.get(CONNECTIONS_VARIABLE, None), f"The Variable {CONNECTIONS_VARIABLE}") or []
+    except AhaConfigurationError as error:
+        raise AirflowFailException(str(error)) from error
+
+
 def _refuse_the_same_account_twice(ids: list[str]) -> None:
     by_account: dict[str, str] = {}
-    for connection_id in ids:
+    for name in ids:
         try:
-            with AhaHook(connection_id).get_conn() as client:
+            with AhaHook(name).get_conn() as client:
                 account = client.config.account
         except (AirflowException, AhaConfigurationError):
             # One that is missing or wrong fails in its own task, and holds up no other account.
             continue
         if account in by_account:
             raise AirflowFailException(
-                f"The connections {by_account[account]} and {connection_id} both lead to the account {account}: "
+                f"The connections {by_account[account]} and {name} both lead to the account {account}: "
                 "list one of them."
             )
-        by_account[account] = connection_id
+        by_account[account] = name

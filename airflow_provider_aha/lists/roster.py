@@ -48,6 +48,7 @@ class RosterSpec:
     :param end_date: column with the last day.
     :param max_age_hours: an older roster is refused.
     :param accept_sha256: the one roster that may be much shorter than the last, or know far fewer users.
+    :param owners: logins or addresses of the people who keep it; they may not approve what it leads to.
     :param path: a CSV or Parquet file.
     :param conn_id: or an Airflow connection ...
     :param sql: ... and a query.
@@ -64,6 +65,7 @@ class RosterSpec:
     end_date: str | None = None
     max_age_hours: float = 24.0
     accept_sha256: str | None = None
+    owners: tuple[str, ...] = ()
     path: str | None = None
     conn_id: str | None = None
     sql: str | None = None
@@ -91,7 +93,8 @@ class RosterSpec:
             for name in ("name", "key", "timezone", "status", "end_date", "accept_sha256", "path", "conn_id", "sql")
         }
         lists = {
-            name: _listed(given.get(name), f"roster.{name}") for name in ("emails", "domains", "left_statuses")
+            name: _listed(given.get(name), f"roster.{name}")
+            for name in ("emails", "domains", "left_statuses", "owners")
         }
         spec = cls(
             name=texts["name"] or "roster",
@@ -104,6 +107,7 @@ class RosterSpec:
             left_statuses=tuple(fold(status) for status in lists["left_statuses"]),
             end_date=texts["end_date"] and texts["end_date"].lower(),
             max_age_hours=to_number(given.get("max_age_hours"), "roster.max_age_hours", 24, 0.1, 24 * 31),
+            owners=lists["owners"],
             **{name: texts[name] for name in ("accept_sha256", "path", "conn_id", "sql")},
         )
         spec._check()
@@ -115,6 +119,8 @@ class RosterSpec:
                 raise AhaConfigurationError(f"roster needs {name}: without it nobody could be said to have left.")
         if (self.path is None) == (self.sql is None) or (self.sql is None) != (self.conn_id is None):
             raise AhaConfigurationError("roster needs either path, or conn_id and sql.")
+        if not all(map(fold, self.owners)):
+            raise AhaConfigurationError("roster.owners has an entry that names nobody: give logins or addresses.")
         if bool(self.status) != bool(self.left_statuses):
             raise AhaConfigurationError("roster needs status and left_statuses together, or neither.")
         UserMatcher(domains=self.domains)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
+from airflow_provider_aha.common.values import to_bool, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
@@ -39,8 +39,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
     :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
         carried out by policy only: if every row of it passes, for people who have just left; any other plan
         needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
-    :param approvers: ids or names of those who may approve; empty: everybody but who asked for the change or
-        triggered the run, and who is on the plan. Not templated on purpose.
+    :param approvers: ids or names of those who may approve; empty: everybody. The answer of who asked for the
+        change or triggered the run, is on the plan, or owns its roster never counts. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
     :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``,
         ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled) and
@@ -80,6 +80,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
             location = resolve_path(path)
             plan = _read(location)
+            if blocked := _blocked(plan):
+                # Here too, since what becomes of the others may end the task with another sentence.
+                self.log.warning(blocked)
             done = self.carry_out(
                 context,
                 "carry_out" if isinstance(plan, AhaError) else plan.action,
@@ -93,11 +96,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if seats:
             self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
         found = result(done, dry_run=dry_run)
-        if not dry_run and not isinstance(plan, AhaError) and (blocked := plan.header["blocked"]):
-            who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+        if blocked and not dry_run:
             raise AirflowFailException(
-                f"By the roster these users have left, but they are protected, and their access stays: {who}. "
-                "Everybody else on the plan is done. Let a person decide about them."
+                f"{blocked} Everybody else on the plan is done. Let a person decide about them."
             )
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
@@ -113,7 +114,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if plan.wrong_names:
             raise AhaConfigurationError(names_to_fix(plan))
         approval: dict[str, Any] = {}
-        strike_out: list[str] = []
+        strike_out: dict[str, str] = {}
         if plan.rows and not dry_run:
             approval, strike_out = self._approval(location, plan, folder, context)
         return decision_of(
@@ -127,9 +128,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
 
     def _approval(
         self, location: Location, plan: Plan, folder: RunFolder, context: Any
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Return what the evidence says of the approval, and who was taken off the plan."""
-        from airflow_provider_aha.access.plan.approval import FILE, check_approval
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what the evidence says of the approval, and who was taken off the plan, with the reason."""
+        from airflow_provider_aha.access.plan.approval import FILE, check_approval, struck_out_by
         from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
@@ -150,7 +151,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             )
         record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
         if record is None and (mode := self._without_asking(location, plan, folder)):
-            return {"approval_mode": mode}, []
+            return {"approval_mode": mode}, {}
         facts = check_approval(
             record,
             plan=plan,
@@ -163,7 +164,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
-        return facts, to_list(record.get("strike_out"), "strike_out") or []
+        return facts, struck_out_by(record) or {}
 
     def _without_asking(self, location: Location, plan: Plan, folder: RunFolder) -> str | None:
         """Name the ground on which the plan may be carried out though nobody was asked, or None."""
@@ -191,3 +192,12 @@ def _read(location: Location) -> Plan | AhaError:
         return load_plan(location.fs, location.path)
     except AhaError as error:
         return error
+
+
+def _blocked(plan: Plan | AhaError) -> str | None:
+    """Name those who left and aren't on the plan, since a guard holds their access."""
+    blocked = [] if isinstance(plan, AhaError) else plan.header["blocked"]
+    if not blocked:
+        return None
+    who = ", ".join(f"{entry['user_id']} ({entry['reason'].replace('_', ' ')})" for entry in blocked)
+    return f"By the roster these users have left, but they are protected, and their access stays: {who}."

@@ -157,12 +157,14 @@ def approvers_of(own: object) -> list[str]:
     :return: ids or names; empty: everybody but who triggered the run.
     :raises AhaConfigurationError: when one of them can't be right, or nobody is on both lists.
     """
+    from airflow_provider_aha.access.plan.approval import person_of
+
     mine = to_list(own, "approvers") or []
     theirs = (read_guards_variable() or {}).get("approvers", [])
     if not (mine and theirs):
         return list(mine or theirs)
-    known = {name.casefold() for name in theirs}
-    both = [name for name in mine if name.casefold() in known]
+    known = set(map(person_of, theirs))
+    both = [name for name in mine if person_of(name) in known]
     if not both:
         raise AhaConfigurationError(
             f"Nobody may approve: none of the approvers of the DAG is among the approvers of {_VARIABLE}."

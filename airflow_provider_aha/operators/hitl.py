@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerEventError
 from airflow.providers.standard.operators.hitl import HITLOperator
 
-from airflow_provider_aha.common.values import to_list, to_text, to_words
+from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _APPROVE, _REJECT = "Approve", "Reject"
 # At most this many ids are named in a sentence.
 _NAMED = 20
+_NOBODY_LEFT = (
+    "Every approver asked for the change, triggered the run, is on the plan, or owns the roster: nobody is left "
+    "who may approve it. Nothing was done. Name another approver and start a new run."
+)
 _ANSWERED = "This plan was answered before, and an answer counts once: start a new run."
 
 _STRIKE_OUT = Param(
@@ -59,8 +63,10 @@ class AhaApprovePlanOperator(HITLOperator):
     :param plan: path of the ``plan.json``. (templated)
     :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
         passes by policy is let through: give the writing task the same value. Not templated on purpose.
-    :param approvers: ids of the Airflow users who may answer; empty: everybody but who asked for the change or
-        triggered the run, and who is on the plan. (templated)
+    :param approvers: ids of the Airflow users who may answer; empty: everybody. The answer of who asked for the
+        change or triggered the run, is on the plan, or owns its roster never counts. (templated)
+    :param dry_run: nobody is asked, since nothing is to be changed: give the writing task the same value.
+        (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
     :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
@@ -68,7 +74,7 @@ class AhaApprovePlanOperator(HITLOperator):
         answered before, or the answer can't be right: start a new run.
     """
 
-    template_fields: Sequence[str] = ("plan", "approvers")
+    template_fields: Sequence[str] = ("plan", "approvers", "dry_run")
     ui_color = "#fbefdc"
     operator_extra_links = (AhaLink(),)
 
@@ -78,6 +84,7 @@ class AhaApprovePlanOperator(HITLOperator):
         plan: str,
         require_approval: bool = True,
         approvers: Sequence[str] | str = (),
+        dry_run: bool | str = False,
         response_timeout: timedelta = timedelta(hours=24),
         **kwargs: Any,
     ) -> None:
@@ -96,6 +103,8 @@ class AhaApprovePlanOperator(HITLOperator):
         self.plan = plan
         self.require_approval = require_approval
         self.approvers = approvers
+        # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
 
     @property
     def serialized_params(self) -> dict[str, Any]:
@@ -108,7 +117,13 @@ class AhaApprovePlanOperator(HITLOperator):
 
         :param context: the task's context.
         """
-        from airflow_provider_aha.access.plan.approval import FILE, REQUEST_FILE, check_approvers, policy_allows
+        from airflow_provider_aha.access.plan.approval import (
+            FILE,
+            REQUEST_FILE,
+            check_approvers,
+            may_answer,
+            policy_allows,
+        )
         from airflow_provider_aha.access.plan.words import question, subject
         from airflow_provider_aha.store.store import create_once, read_record, to_json
 
@@ -117,6 +132,9 @@ class AhaApprovePlanOperator(HITLOperator):
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
+        if to_bool(self.dry_run, "dry_run", default=False):
+            self.log.info("This stays a dry run: nobody is asked.")
+            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if not plan.decides_access:
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)
@@ -126,15 +144,19 @@ class AhaApprovePlanOperator(HITLOperator):
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if read_record(location.fs, beside(location, FILE)) is not None:
             self._refuse(context, location, plan, _ANSWERED)
+        requested_by = run_of(context).requested_by
+        asked = [approver for approver in approvers if may_answer(approver, plan, requested_by)]
+        if approvers and not asked:
+            self._refuse(context, location, plan, _NOBODY_LEFT)
         shown = {"plan_sha256": plan.sha256}
         request = beside(location, REQUEST_FILE)
         if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
-        self.subject, self.body = subject(plan), question(plan, run_of(context).requested_by)
-        if approvers:
-            self.assigned_users = [{"id": approver, "name": approver} for approver in approvers]
+        self.subject, self.body = subject(plan), question(plan, requested_by)
+        if asked:
+            self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
@@ -154,11 +176,11 @@ class AhaApprovePlanOperator(HITLOperator):
         self._close(context, location, plan, record["choice"])
         # Who answered, by the login's id: names are for the record.
         self.log.info(
-            "Answer: %s, by %s at %s; %d users struck out. It is in %s",
+            "Answer: %s, by %s at %s; struck out: %s. It is in %s",
             record["choice"],
             record["responded_by_id"] or "nobody",
             record["responded_at"],
-            len(record["strike_out"]),
+            _named(record["strike_out"], plan),
             beside(location, FILE),
         )
         if fault is not None:
@@ -272,6 +294,14 @@ def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | 
     if found and reason is None:
         return found, None, "Users were struck out without a reason that a person can read"
     return found, reason, None
+
+
+def _named(ids: Sequence[str], plan: Plan) -> str:
+    """Name ids of the plan for a log; whatever else somebody typed stays out of it."""
+    known = {row.user_id for row in plan.rows}
+    named = [user_id for user_id in ids if user_id in known][:_NAMED]
+    more = f" and {len(ids) - len(named)} more" if len(ids) > len(named) else ""
+    return f"{', '.join(named)}{more}" or "nobody"
 
 
 def beside(location: Location, name: str) -> str:

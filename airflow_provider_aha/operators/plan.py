@@ -49,8 +49,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         workspace in which they are to have it. (templated)
     :param review: id of a submitted access review: the users whose account it revokes are to be disabled.
         (templated)
-    :param undo: path of an ``evidence.parquet`` of this account: the users whom its run disabled are to be
-        enabled again, but for those that were changed since; needs ``reason`` and ``ticket``. (templated)
+    :param undo: path of an ``evidence.parquet`` of this account: what its run took is to be given back, field by
+        field, but to nobody who was changed since; needs ``reason`` and ``ticket``. (templated)
     :param reason: why, for the person who approves and for the record. (templated)
     :param ticket: number of the ticket that asks for it, likewise. (templated)
     :param asked_by: login of who asked for it, where that is another than who starts the run, such as a service
@@ -181,7 +181,8 @@ class AhaPlanAccessOperator(GuardedOperator):
         for entry in plan.header["unresolved"]:
             if not entry["must_fix"]:
                 ids = ", ".join(entry["ids"])
-                self.log.warning("User %s is not on the plan: %s", ids, entry["reason"].replace("_", " "))
+                why = entry["detail"] or entry["reason"].replace("_", " ")
+                self.log.warning("User %s is not on the plan: %s", ids, why)
         if later := plan.counts["postponed"]:
             self.log.warning("%d more are postponed, since the caps leave no room for them", later)
         for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
@@ -190,8 +191,10 @@ class AhaPlanAccessOperator(GuardedOperator):
 
     def _asked(self, location: Location, account: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
         """Read what the plan is to go by: its rules, and what of it is kept in the plan."""
+        from airflow_provider_aha.access.decide.named import undo_rules
         from airflow_provider_aha.access.decide.rules import as_given, ask_for, read_rules
         from airflow_provider_aha.access.operations.registry import read_to
+        from airflow_provider_aha.record.evidence import read_evidence
 
         users = to_list(self.users, "users")
         operation, place, wanted = read_to(to_dict(self.to, "to") or {})
@@ -215,29 +218,15 @@ class AhaPlanAccessOperator(GuardedOperator):
             rule = ask_for(str(reason), users, wanted, operation, place)
             return (rule,), {"users": users, "to": {"object": place, **wanted}}
         if undo is not None:
-            return (self._undone(str(reason), undo, location, account),), {"undo": undo}
+            found = read_evidence(evidence_at(undo, location, account))
+            return undo_rules(str(reason), found, account), {"undo": undo}
         if review is not None:
-            return (self._reviewed(review, location, account),), {"review": review}
+            rule, submitted_by = self._reviewed(review, location, account)
+            return (rule,), {"review": review, "submitted_by": submitted_by}
         rules = read_rules(self.rules)
         return rules, {"rules": [as_given(rule) for rule in rules]}
 
-    def _undone(self, reason: str, path: str, location: Location, account: str) -> NamedRule:
-        from airflow_provider_aha.access.decide.named import to_give_back
-        from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
-        from airflow_provider_aha.record.evidence import read_evidence
-
-        taken = to_give_back(read_evidence(evidence_at(path, location, account)), account)
-        known = {}
-        for user_id, was in taken.items():
-            unless: dict[str, Any] = {"email": was.email}
-            if was.is_administrator is False:
-                unless["administrator"] = False
-            known[user_id] = Recorded(
-                was.detail, unless=unless, updated_at=was.updated_at, to=was.changes, not_ours=was.not_ours
-            )
-        return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
-
-    def _reviewed(self, review_id: str, location: Location, account: str) -> NamedRule:
+    def _reviewed(self, review_id: str, location: Location, account: str) -> tuple[NamedRule, str]:
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
@@ -251,7 +240,8 @@ class AhaPlanAccessOperator(GuardedOperator):
             user_id: Recorded("decided by a review", reviewer, note)
             for user_id, reviewer, note in revoked_accounts(location, review)
         }
-        return NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        rule = NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
+        return rule, str(review.submission["submitted_by"])
 
     def _request(self, run: Run, location: Location) -> Request:
         from airflow_provider_aha.access.decide.planning import Limits, Request

@@ -89,7 +89,7 @@ class AhaWriteOperator(GuardedOperator):
         :param dry_run: whether nothing is changed.
         :raises AhaConfigurationError: when it may not.
         """
-        from airflow_provider_aha.access.operations.user_fields import PRIVILEGED
+        from airflow_provider_aha.access.operations.base import PRIVILEGED
 
         privileged = [name for name in changes if name in PRIVILEGED]
         if privileged and not dry_run and allowed is not True:
@@ -187,7 +187,7 @@ class AhaWriteOperator(GuardedOperator):
         order = {"failed": 0, "unknown": 0, "blocked": 1, "unverified": 2, "skipped": 3}
         first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
         for row in first[:_NAMED]:
-            reason = f": {row['reason']}" if row["reason"] else ""
+            reason = f": {_loggable(row['reason'])}" if row["reason"] else ""
             self.log.info("User %s, %s: %s%s", row["user_id"], _what(row), row["outcome"], reason)
         if len(rows) > _NAMED:
             self.log.info("and %d more", len(rows) - _NAMED)
@@ -225,6 +225,13 @@ def _what(row: Mapping[str, Any]) -> str:
         return "unreadable"
     words = OPERATIONS[row["operation"]].words(json.loads(row["wanted_json"] or "{}"))
     return words if row["object"] == "account" else f"{words} in workspace {row['object'][1:]}"
+
+
+def _loggable(reason: str) -> str:
+    """Leave the words of a person out of a reason: they may name somebody."""
+    from airflow_provider_aha.access.plan.plan import STRUCK_OUT
+
+    return STRUCK_OUT if reason.startswith(STRUCK_OUT) else reason
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.common.arrow import array_of, hex_texts, literal
+from airflow_provider_aha.common.moments import milliseconds_text
 from airflow_provider_aha.datasets.schemas import TIMESTAMP
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
 from airflow_provider_aha.exceptions import (
@@ -413,8 +414,8 @@ class _Push:
             "expected": in_order(dict(would)),
             "invalid_by_field": dict(sorted(plan.faults.items())),
             "warnings": self._warnings,
-            "started_at": _iso(self._began),
-            "finished_at": _iso(datetime.now(UTC)),
+            "started_at": milliseconds_text(self._began),
+            "finished_at": milliseconds_text(datetime.now(UTC)),
             "dag_id": run.dag_id,
             "run_id": run.run_id,
             "task_id": run.task_id,
@@ -532,7 +533,3 @@ def _part_of(target: Target) -> str:
     digest = hashlib.sha256(target.name.encode()).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-")[-60:].strip("-")
     return f"{target.kind}-{words}-{digest}"
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.record import evidence
@@ -335,23 +336,11 @@ def _parsed(number: int, body: bytes | None, chain: Chain) -> Manifest:
 
 def _check_types(content: Mapping[str, Any]) -> None:
     """Refuse what no manifest says, so that nothing has to be asked again."""
-    moment(content["finished_at"])
+    moment_of(content["finished_at"], needs_offset=True)
     texts = [content["account"], content["folder"], *content["files"].values(), *content["files"]]
     if not all(isinstance(text, str) for text in texts) or not isinstance(content.get("try_number", 0), int):
         raise TypeError
     content["previous"], content["previous_sha256"]
-
-
-def moment(text: Any) -> datetime:
-    """Read a moment as manifests say it.
-
-    :param text: the moment.
-    :raises ValueError: when it is none, or names no time zone.
-    """
-    found = datetime.fromisoformat(str(text))
-    if found.tzinfo is None:
-        raise ValueError(text)
-    return found
 
 
 def _account(record: Record, chain: Chain) -> str:
@@ -445,9 +434,9 @@ def _check_anchor(chain: Chain, youngest: datetime) -> None:
 def _may_go(pruned: Mapping[str, Any], first: Manifest | None, youngest: datetime) -> bool:
     """Tell whether what a prune took was as old as it says, by what the manifest after it says of the last one."""
     try:
-        older_than = moment(pruned["older_than"])
+        older_than = moment_of(pruned["older_than"], needs_offset=True)
         ended = (first.content if first else {}).get("previous_finished_at")
-        return older_than <= youngest and (ended is None or moment(ended) < older_than)
+        return older_than <= youngest and (ended is None or moment_of(ended, needs_offset=True) < older_than)
     except (KeyError, ValueError):
         return False
 

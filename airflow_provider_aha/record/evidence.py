@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
 from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
@@ -99,12 +100,20 @@ def _order(key: str) -> tuple[str, str]:
 
 def _value(name: str, value: Any) -> Any:
     """Return a value as its column can hold it: one odd event must not cost the evidence of all others."""
-    if _TYPES.get(name) != _TIMESTAMP or value is None:
+    if _TYPES.get(name) != _TIMESTAMP:
         return value
-    try:
-        return value if datetime.fromisoformat(str(value)).tzinfo else None
-    except ValueError:
-        return None
+    return value if read_moment(value, needs_offset=True) else None
+
+
+def recorded_moment(text: object) -> datetime:
+    """Return a moment of a record, UTC.
+
+    :param text: the moment, as records hold it.
+    :raises AhaSnapshotError: when it is none.
+    """
+    if (moment := read_moment(text)) is None:
+        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.")
+    return moment
 
 
 def _reason(history: History) -> str:

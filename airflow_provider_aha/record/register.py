@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.journal import INTENT, UNANSWERED, histories
@@ -173,7 +173,7 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
             user_ids=frozenset(record["user_ids"]),
             left_ids=frozenset(record["left_ids"]),
             access=record["access"],
-            began_at=datetime.fromisoformat(record["began_at"]),
+            began_at=moment_of(record["began_at"], needs_offset=True),
             ended=ended,
             by_policy=record["by_policy"],
         )
@@ -369,11 +369,8 @@ def _open_intents(fs: AbstractFileSystem, folder: str) -> Iterator[datetime]:
 def _moment(text: object) -> datetime:
     # A moment that can't be read counts as now, and so does that of a clock that was never set: the careful reading
     # of the questions above.
-    try:
-        moment = datetime.fromisoformat(str(text)).astimezone(UTC)
-    except (OverflowError, ValueError):
-        return datetime.now(UTC)
-    return moment if moment >= _OLDEST else datetime.now(UTC)
+    moment = read_moment(text)
+    return moment if moment and moment >= _OLDEST else datetime.now(UTC)
 
 
 def claim_path(folder: RunFolder, plan_sha256: str) -> str:

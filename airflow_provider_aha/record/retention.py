@@ -13,11 +13,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.common.moments import moment_of, timestamp
 from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record.chain import ANCHOR, PRUNED, Record, close_try, manifest_name
-from airflow_provider_aha.record.check import Manifest, check_chain, moment
+from airflow_provider_aha.record.check import Manifest, check_chain
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import PUSH_FILE, REVIEW_FILE, SUMMARY_FILE, Layout
 from airflow_provider_aha.store.store import (
@@ -214,7 +214,7 @@ def expired(record: Record, before: datetime) -> Expired:
     anchor = chain.anchor or (0, "")
     old = list(
         takewhile(
-            lambda one: one.number <= anchor[0] or moment(one.content["finished_at"]) < before, chain.manifests
+            lambda one: one.number <= anchor[0] or moment_of(one.content["finished_at"]) < before, chain.manifests
         )
     )
     last = max(anchor, (old[-1].number, str(old[-1].sha256))) if old else None

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.access.decide.history import carried
 from airflow_provider_aha.common.arrow import json_array, literal
-from airflow_provider_aha.common.moments import day_of
+from airflow_provider_aha.common.moments import day_of, milliseconds_text
 from airflow_provider_aha.common.text import cell
 from airflow_provider_aha.datasets.snapshot import (
     Snapshot,
@@ -108,6 +108,7 @@ def make_report(
         return _make(location, asked, now)
     # An id that can't be one leaves no trace.
     Layout(location.path, asked.account).review(asked.review_id)
+    review_records.check_new_id(asked.review_id)
     facts = {"action": "open_review", "review_id": asked.review_id, **asdict(asked.run)}
     with recorded(RunFolder(location, asked.account, asked.run), facts) as mine:
         summary = _make(location, asked, now)
@@ -324,7 +325,7 @@ def summary_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
         "sandbox": snapshot.sandbox,
         "snapshot": snapshot.day,
         "as_of": snapshot.manifest["started_at"],
-        "made_at": _iso(report.made_at),
+        "made_at": milliseconds_text(report.made_at),
         "review_id": report.freezing,
         "population_sha256": report.population_sha256,
         "sentence": report.sentence,
@@ -336,7 +337,7 @@ def summary_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
             "review_every_days": report.terms.review_every_days,
             "current_review": review.current,
             "state": review.state,
-            "last_submitted_at": _iso(review.last_submitted_at) if review.last_submitted_at else None,
+            "last_submitted_at": milliseconds_text(review.last_submitted_at) if review.last_submitted_at else None,
             "due_on": f"{review.due_on:%Y-%m-%d}",
             "overdue": review.overdue,
         },
@@ -352,8 +353,12 @@ def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str
         "review_id": asked.review_id,
         "account": snapshot.account,
         "sandbox": snapshot.sandbox,
-        "created_at": _iso(report.made_at),
-        "snapshot": {"day": snapshot.day, "synced_at": _iso(snapshot.synced_at), "sha256": snapshot.sha256},
+        "created_at": milliseconds_text(report.made_at),
+        "snapshot": {
+            "day": snapshot.day,
+            "synced_at": milliseconds_text(snapshot.synced_at),
+            "sha256": snapshot.sha256,
+        },
         "people": report.figures.values["may_sign_in"],
         "rows": report.figures.values["rows"],
         "population_sha256": report.population_sha256,
@@ -414,7 +419,3 @@ def _line(values: Iterable[object]) -> str:
 @lru_cache(maxsize=4096)
 def _quoted(value: object) -> str:
     return '"{}"'.format(cell(value).replace('"', '""'))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -47,7 +47,7 @@ class Report:
 
     :param snapshot: the snapshot.
     :param terms: thresholds, prices, what is shown.
-    :param staged: who may sign in, ordered by name, and the population.
+    :param staged: who may sign in, those who need attention first, and the population.
     :param population: the population as it is frozen, a local file.
     :param population_sha256: its hash.
     :param compared_review: the id of the review before; None without one.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.common.arrow import literal
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.review.people import ATTENTION, KEEP, Person, any_right, unused_seats
 from airflow_provider_aha.review.population import WORKSPACE, Access
@@ -73,7 +74,7 @@ def reviewing(
     """
     submitted = last_submitted(reviews)
     last = submitted.submitted_at if submitted else None
-    due = (last or datetime.fromisoformat(first_day).replace(tzinfo=UTC)) + every
+    due = (last or moment_of(first_day)) + every
     newest = reviews[-1] if reviews else None
     if freezing:
         current, state, rows, reviewed = freezing[0], OPEN, freezing[1], 0

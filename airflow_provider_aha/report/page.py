@@ -32,6 +32,8 @@ _DATA = "<!-- data -->"
 _DAY_MS = 24 * 60 * 60 * 1000
 _CHIPS = {**ATTENTION, "unused": "Unused seats", "never_seen": "Never seen", "administrator": "Administrators"}
 _FLAGS = tuple(_CHIPS)
+# Where the DAG aha_access_review takes from what a figure needs.
+_VARIABLES = {name: f"aha_{name}" for name in ("roster", "seat_price", "seats_purchased", "renewal_date")}
 STATUS = {
     "active": "Active",
     "inactive_30": "30\N{EN DASH}59 days",
@@ -165,7 +167,9 @@ def _tiles(report: Report) -> Iterator[dict[str, Any]]:
     """Yield the six tiles; one without its data says what to provide."""
     values, terms, review = report.figures.values, report.terms, report.review
     if values["seats_purchased"] is None:
-        yield _tile(report, "Seats in use", "seats_in_use", "Provide seats_purchased to compare.")
+        yield _tile(
+            report, "Seats in use", "seats_in_use", f"Set the Variable {_VARIABLES['seats_purchased']} to compare."
+        )
     else:
         over = values["seats_over"]
         note = f"{over:,} more than purchased" if over else f"{values['seats_free']:,} free"
@@ -179,7 +183,9 @@ def _tiles(report: Report) -> Iterator[dict[str, Any]]:
         )
     yield _renewal(report)
     if values["leavers"] is None:
-        yield _empty("Leavers with access", "Provide roster to compare with who works here.")
+        yield _empty(
+            "Leavers with access", f"Set the Variable {_VARIABLES['roster']} to compare with who works here."
+        )
     else:
         leaving = values["leaving_administrators"]
         note = f"{count(leaving, 'administrator') if leaving else 'no administrator'} among them"
@@ -203,9 +209,15 @@ def _renewal(report: Report) -> dict[str, Any]:
     values, terms = report.figures.values, report.terms
     label, name = "Reclaimable at renewal", "seats_reclaimable"
     if terms.seat_price is None:
-        missing = " and ".join(key for key in ("seat_price", "renewal_date") if getattr(terms, key) is None)
-        return _tile(report, label, name, f"Not yet saved. Provide {missing} for the money.", of="seats")
-    when = f"at the renewal on {terms.renewal_date}" if terms.renewal_date else "provide renewal_date for the day"
+        missing = [_VARIABLES[key] for key in ("seat_price", "renewal_date") if getattr(terms, key) is None]
+        word = "Variable" if len(missing) == 1 else "Variables"
+        return _tile(
+            report, label, name, f"Not yet saved. Set the {word} {' and '.join(missing)} for the money.", of="seats"
+        )
+    if terms.renewal_date:
+        when = f"at the renewal on {terms.renewal_date}"
+    else:
+        when = f"set the Variable {_VARIABLES['renewal_date']} for the day"
     others = values[name] - values["seats_unused"]
     made_of = f"{values['seats_unused']:,} unused" + (f" and {others:,} more of leavers" if others else "")
     note = f"{count(values[name], 'seat')} ({made_of}), {when}. Not yet saved."

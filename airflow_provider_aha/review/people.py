@@ -42,6 +42,9 @@ ATTENTION = {
     "service_account": "Possible service account",
     "expired_exclusion": "Exclusion has expired",
 }
+# In this order people stand on the page: by the first of their reasons, then those whose account is to go.
+URGENCY = {name: place for place, name in enumerate([*ATTENTION, REVOKE_ACCOUNT])}
+NOT_URGENT = len(URGENCY)
 RIGHTS = {
     "administers_account": "Account administrator",
     "administers_billing": "Billing administrator",
@@ -91,6 +94,13 @@ class Person:
     flags: set[str] = field(default_factory=set)
 
     @property
+    def urgency(self) -> int:
+        """Where the person stands on the page; the smaller, the sooner. What depends on others isn't in it."""
+        return min(
+            (URGENCY[name] for name in (*self.flags, self.suggestion) if name in URGENCY), default=NOT_URGENT
+        )
+
+    @property
     def is_leaver(self) -> bool:
         """Whether the roster says that the person is gone."""
         return "leaver" in self.flags
@@ -113,6 +123,15 @@ class Background:
     carried: Carried | None = None
     administrators_before: frozenset[str] | None = None
     came_back: frozenset[str] = frozenset()
+
+
+def sort_name(name: str) -> str:
+    """Return a name as people are ordered by: names that begin with a letter come first, no name comes last.
+
+    :param name: what a stranger typed.
+    """
+    folded = fold(name)
+    return f"{0 if folded[:1].isalpha() else 1 if folded else 2}{folded}"
 
 
 def unused_seats(users: pa.Table, terms: Terms) -> tuple[Any, Any]:

@@ -40,6 +40,22 @@ _BATCH = 10_000
 OPEN, SUBMITTED, EXPIRED = "open", "submitted", "expired"
 
 
+# Months in the languages of spreadsheet programs, each behind a blank. To Excel, three letters and more of a month
+# are the month, also with the day right behind.
+_MONTHS = (
+    " january february march april may june july august september october november december "
+    "januar februar maerz mrz mai juni juli oktober dezember "
+    "janvier fevrier mars avril juin juillet aout septembre octobre novembre decembre "
+    "enero febrero marzo abril mayo junio julio agosto septiembre setiembre octubre noviembre diciembre "
+    "gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre "
+    "janeiro fevereiro marco maio junho julho setembro outubro novembro dezembro "
+    "januari februari maart mrt mei augustus maj augusti marts "
+    "styczen luty marzec kwiecien czerwiec lipiec sierpien wrzesien pazdziernik listopad grudzien"
+)
+_FLAGS = re.compile("true|false|wahr|falsch|vrai|faux|vero|falso|verdadero|verdadeiro|waar|onwaar|sant|falskt")
+_TIME = re.compile(r"\d{1,2}[ap]m?")
+
+
 @dataclass(frozen=True)
 class Review:
     """A frozen review.
@@ -116,6 +132,38 @@ def _record(body: bytes, path: str, moment: str, word: str) -> dict[str, Any]:
     if not whole_record:
         raise AhaSnapshotError(f"{path} is not a record of a review: it was changed.")
     return record
+
+
+def is_changed_by_spreadsheets(review_id: str) -> bool:
+    """Tell whether a spreadsheet program takes an id for a day, a time, a number or a flag, and rewrites it.
+
+    :param review_id: an id that :meth:`airflow_provider_aha.store.layout.Layout.review` takes.
+    """
+    text = review_id.lower()
+    if "_" in text:
+        return False
+    words = re.findall("[a-z]+", text)
+    has_digits = any(letter.isdigit() for letter in text)
+    if _FLAGS.fullmatch(text) or _TIME.fullmatch(text):
+        return True
+    return has_digits and all(word == "e" or _is_month(word) for word in words)
+
+
+def _is_month(word: str) -> bool:
+    return len(word) > 2 and f" {word}" in _MONTHS
+
+
+def check_new_id(review_id: str) -> None:
+    """Refuse an id under which the decisions of a review wouldn't come back from a spreadsheet.
+
+    :param review_id: the id of a review that is to be opened.
+    :raises AhaConfigurationError: when a spreadsheet program would change it.
+    """
+    if is_changed_by_spreadsheets(review_id):
+        raise AhaConfigurationError(
+            f"A spreadsheet program would change the review id {review_id} into a date, a number or a flag: add a "
+            f"word, such as {review_id}-review, or write 2026-Q4. Nothing was opened."
+        )
 
 
 def find_review(location: Location, account: str, review_id: str) -> Review | None:

@@ -10,44 +10,55 @@ from typing import Any
 import orjson
 
 from airflow_provider_aha.common.addresses import fold
-from airflow_provider_aha.review.people import Person, judged_with
+from airflow_provider_aha.review.people import KEEP, NOT_URGENT, URGENCY, Person, judged_with, sort_name
 from airflow_provider_aha.review.population import Access, Role, population
 from airflow_provider_aha.store.store import storage_errors
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE given_people (sort_name TEXT, user_id TEXT, folded_email TEXT, body BLOB);
+CREATE TABLE given_people (
+    urgency INTEGER, is_to_change INTEGER, sort_name TEXT, user_id TEXT, folded_email TEXT, body BLOB
+);
 CREATE TABLE given_roles (
     user_id TEXT, kind TEXT, workspace_id TEXT, workspace_name TEXT, role_id TEXT, role_name TEXT,
     role_rank INTEGER, is_owner INTEGER
 );
 CREATE TABLE known (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-# Null comes last, as in Arrow.
-_ORDER = """
+# Null comes last, as in Arrow. Who needs attention comes first, in the order of the reasons.
+_ORDER = f"""
 CREATE UNIQUE INDEX given_ids ON given_people (user_id);
 CREATE TABLE sole_owners AS
     SELECT workspace_id, min(user_id) AS user_id, max(coalesce(nullif(workspace_name, ''), workspace_id)) AS name
     FROM given_roles JOIN given_people USING (user_id) WHERE is_owner
     GROUP BY workspace_id HAVING count(DISTINCT user_id) = 1;
-CREATE TABLE people (place INTEGER PRIMARY KEY, user_id TEXT, is_double INTEGER, is_sole_owner INTEGER, body BLOB);
-INSERT INTO people (user_id, is_double, is_sole_owner, body)
-    SELECT user_id,
+CREATE TABLE judged_people AS
+    SELECT *,
         folded_email IN (
             SELECT folded_email FROM given_people WHERE folded_email <> '' GROUP BY folded_email HAVING count(*) > 1
-        ),
-        user_id IN (SELECT user_id FROM sole_owners),
-        body
-    FROM given_people ORDER BY sort_name, user_id;
+        ) AS is_double,
+        user_id IN (SELECT user_id FROM sole_owners) AS is_sole_owner
+    FROM given_people;
 DROP TABLE given_people;
+CREATE TABLE people (place INTEGER PRIMARY KEY, user_id TEXT, is_double INTEGER, is_sole_owner INTEGER, body BLOB);
+INSERT INTO people (user_id, is_double, is_sole_owner, body)
+    SELECT user_id, is_double, is_sole_owner, body FROM judged_people
+    ORDER BY
+        min(
+            urgency,
+            CASE WHEN is_double THEN {URGENCY["same_email"]} ELSE {NOT_URGENT} END,
+            CASE WHEN is_sole_owner AND is_to_change THEN {URGENCY["sole_owner"]} ELSE {NOT_URGENT} END
+        ),
+        sort_name, user_id;
+DROP TABLE judged_people;
 CREATE UNIQUE INDEX ids ON people (user_id);
 CREATE TABLE roles AS
     SELECT place, kind, workspace_id, workspace_name, role_id, role_name, role_rank
     FROM given_roles JOIN people USING (user_id)
     ORDER BY place, workspace_name IS NULL, workspace_name, role_rank IS NULL, role_rank, given_roles.rowid;
 DROP TABLE given_roles;
-"""
+"""  # noqa: S608 - ours
 _PEOPLE = "SELECT body, is_double, is_sole_owner FROM people"
 _ROLES = "SELECT place, kind, workspace_id, workspace_name, role_id, role_name, role_rank FROM roles ORDER BY rowid"
 
@@ -83,7 +94,14 @@ class Staged:
 
         :param people: them.
         """
-        self._insert("given_people", 4, ((fold(p.name), p.user_id, fold(p.email), _encoded(p)) for p in people))
+        self._insert(
+            "given_people",
+            6,
+            (
+                (p.urgency, p.suggestion != KEEP, sort_name(p.name), p.user_id, fold(p.email), _encoded(p))
+                for p in people
+            ),
+        )
 
     def add_roles(self, roles: Iterable[tuple[Any, ...]]) -> None:
         """Add roles, also of users who are none of the people.
@@ -101,7 +119,7 @@ class Staged:
         self._insert("known", 1, ((key,) for key in keys))
 
     def order(self) -> None:
-        """Put people in the order of their names, and roles in that of the people."""
+        """Put those who need attention first, then people by name; and roles in the order of the people."""
         with self._errors():
             self._database.executescript(_ORDER)
 

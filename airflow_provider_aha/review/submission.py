@@ -17,17 +17,36 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.addresses import fold
 from airflow_provider_aha.common.arrow import json_array
+from airflow_provider_aha.common.moments import milliseconds_text
+from airflow_provider_aha.common.persons import People, names_nobody
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.record.chain import recorded
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review import records as review_records
 from airflow_provider_aha.review.population import ACCOUNT, RIGHT
-from airflow_provider_aha.review.records import DECISIONS, EXPIRED, OPEN_FOR, SUBMISSION, Review, find_review
+from airflow_provider_aha.review.records import (
+    DECISIONS,
+    EXPIRED,
+    OPEN_FOR,
+    SUBMISSION,
+    Review,
+    find_review,
+    is_changed_by_spreadsheets,
+    read_reviews,
+)
 from airflow_provider_aha.review.worklist import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
-from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256
+from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256, to_json
 
 _NO_NAME = re.compile("[^a-z0-9_]")
+# A first line that tells Excel what separates the cells; other programs may have quoted it or filled it up.
+_SEPARATOR = re.compile(r'(?:\ufeff|\xef\xbb\xbf)?"?sep=([,;\t|])"?[,;\t|"]*(?:\n|$)', re.IGNORECASE)
+_BY_ZEROS = {
+    (False, True, False, True): ("utf-16-le",),
+    (True, False, True, False): ("utf-16-be",),
+    (False, True, True, True): ("utf-32-le",),
+    (True, True, True, False): ("utf-32-be",),
+}
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")
 # So many rows are named in a refusal.
 _NAMED = 10
@@ -88,35 +107,33 @@ def submit(
 def _submit(location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
     lines, review_id, population_sha256 = read_lines(body)
     review = _review(location, account, review_id, population_sha256)
-    digest = sha256(body)
-    if review.submission is None:
-        _check_time(review, now())
-    elif review.submission["file_sha256"] != digest:
-        raise AhaGuardError(f"Other decisions of the review {review_id} were submitted before, and they stay.")
     population = {row["row_key"]: row for row in review_records.read_population(location, review).to_pylist()}
-    lines = check_lines(lines, population, run.requested_by)
-    record = review.submission
+    digest, record = _digest(lines), review.submission
     if record is None:
-        record = _record(location, review, lines, population, body, run, now())
+        _check_time(review, now())
+        lines = check_lines(lines, population, run.requested_by)
+        record = _record(location, review, lines, population, body, digest, run, now())
+    elif record.get("decisions_sha256") != digest:
+        raise AhaGuardError(
+            f"Other decisions of the review {review.review_id} were submitted before, and they stay."
+        )
     ids = {population[line.key]["user_id"] for line in lines if line.decision == REVOKE_ACCOUNT}
     return {**record, "revoke_accounts": sorted(ids)}
 
 
+def _digest(lines: Iterable[Line]) -> str:
+    """Return a hash of decisions that is the same however the file with them was saved, sorted or pasted."""
+    return sha256(to_json(sorted([line.key, line.decision, line.reviewer, line.note] for line in lines)))
+
+
 def read_lines(body: bytes) -> tuple[list[Line], str, str]:
-    """Read a file as spreadsheet programs write it: comma, semicolon or tab, UTF-8 or UTF-16, with or without BOM.
+    """Read a file as spreadsheet programs write it: comma, semicolon, tab or bar, in any Unicode, or pasted.
 
     :param body: its bytes.
     :return: its rows, the review's id and the population's hash.
     :raises AhaConfigurationError: when it can't be one.
     """
-    text = _decode(body)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    try:
-        table = [
-            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)
-        ]
-    except csv.Error as error:
-        raise AhaConfigurationError(f"The file of decisions is not a readable CSV file: {error}.") from None
+    table = _table(_decode(body))
     # A program that takes the mark at the beginning for letters leaves them, and quotes, in the first name.
     names = [_NO_NAME.sub("", name.lower()) for name in table[0]] if table else []
     if missing := [name for name in _NEEDED if name not in names]:
@@ -141,23 +158,58 @@ def read_lines(body: bytes) -> tuple[list[Line], str, str]:
     return lines, marks[0].pop(), marks[1].pop().lower()
 
 
+def _table(text: str) -> list[list[str]]:
+    """Return the cells of a file, without empty rows and without the row that only names the separator."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    if said := _SEPARATOR.match(lines):
+        lines = lines[said.end() :].lstrip("\n")
+    delimiter = said[1] if said else max(",;\t|", key=lines.partition("\n")[0].count)
+    try:
+        rows = csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter, strict=True)
+        return [row for row in rows if any(row)]
+    except csv.Error as error:
+        raise AhaConfigurationError(f"The file of decisions is not a readable CSV file: {error}.") from None
+
+
 def _decode(body: bytes) -> str:
-    encodings = ["utf-8-sig", "cp1252"]
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ["utf-16"]
-    for encoding in encodings:
+    if body.startswith(b"PK\x03\x04"):
+        raise AhaConfigurationError(
+            "The file of decisions is an Excel workbook, or another zipped file: save it as CSV. Nothing was "
+            "recorded."
+        )
+    for encoding in _encodings(body):
         try:
-            return body.decode(encoding)
+            return body.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError:
             continue
     raise AhaConfigurationError("The file of decisions is no text: save it as CSV.")
 
 
+def _encodings(body: bytes) -> tuple[str, ...]:
+    """Name what a file may be written in: it begins with ASCII, so zeros tell how wide a letter is."""
+    # The mark of UTF-32 begins with that of UTF-16.
+    if body.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return ("utf-32",)
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ("utf-16",)
+    zeros = tuple(byte == 0 for byte in body[:4])
+    return _BY_ZEROS.get(zeros, ("utf-8-sig", "cp1252"))
+
+
 def _cell(row: Sequence[str], place: int | None) -> str:
-    return row[place].strip().removeprefix("'") if place is not None and place < len(row) else ""
+    return row[place].replace("\n", " ").strip().removeprefix("'") if place is not None and place < len(row) else ""
 
 
 def _review(location: Location, account: str, review_id: str, population_sha256: str) -> Review:
+    """Find the review of a file; where a spreadsheet has changed the id, by the hash of the population."""
+    same = [
+        review
+        for review in read_reviews(location, account)
+        if review.record["population_sha256"] == population_sha256
+    ]
+    changed = [review for review in same if is_changed_by_spreadsheets(review.review_id)]
+    if review_id and len(changed) == 1 and review_id not in {review.review_id for review in same}:
+        return changed[0]
     review = find_review(location, account, review_id)
     if review is None:
         raise AhaConfigurationError(f"There is no review {review_id} of {account} below {location.url}.")
@@ -178,7 +230,9 @@ def _check_time(review: Review, now: datetime) -> None:
 
 
 def check_lines(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any]], login: str) -> list[Line]:
-    """Refuse decisions that aren't whole, or not of the right people.
+    """Refuse decisions that aren't whole, or not of the right people: nobody decides about themselves.
+
+    The login that submits counts whatever the file says, because the file says what its writer likes.
 
     :param lines: rows of the file.
     :param population: rows of the review by key.
@@ -207,26 +261,35 @@ def check_lines(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any
         "contradict: the same person is to lose the account",
         (x for x in lines if population[x.key]["user_id"] in losing and x.decision != REVOKE_ACCOUNT),
     )
+    if names_nobody(login):
+        _refuse(
+            "have no reviewer, and Airflow doesn't say who submits the file: name who decided",
+            (line for line in lines if not line.reviewer),
+        )
     lines = [line if line.reviewer else replace(line, reviewer=login) for line in lines]
+    people = People(population.values())
+    decided = [line for line in lines if line.decision != NOT_MINE]
     _refuse(
-        "were decided by the person that they are about: name another reviewer, who decided",
-        (line for line in lines if is_about(line.reviewer, population[line.key])),
+        "were decided by the person that they are about, or by somebody whose name may be that person's: name "
+        "another reviewer, or the reviewer by email",
+        (line for line in decided if people.decides(line.reviewer, population[line.key]["user_id"])),
+    )
+    mine = _of_login(people, population, login)
+    _refuse(
+        f"are about the person who submits the file, whoever decided: mark them {NOT_MINE}, or let somebody else "
+        "submit the file",
+        (line for line in decided if population[line.key]["user_id"] in mine),
     )
     return lines
 
 
+def _of_login(people: People, population: Mapping[str, Mapping[str, Any]], login: str) -> set[str]:
+    ids = {row["user_id"] for row in population.values()}
+    return {user_id for user_id in ids if people.submits(login, user_id)}
+
+
 def _is_impossible(decision: str, kind: str) -> bool:
     return (kind == ACCOUNT and decision in (REVOKE_ROLE, DOWNGRADE)) or (kind == RIGHT and decision == DOWNGRADE)
-
-
-def is_about(who: str, row: Mapping[str, Any]) -> bool:
-    """Tell whether somebody is the person of a row, by email, what stands before its @, or name.
-
-    :param who: a login, or a name as somebody typed it.
-    :param row: a row of the population.
-    """
-    email = fold(row["user_email"])
-    return fold(who) in {email, email.partition("@")[0], fold(row["user_name"])} - {""}
 
 
 def _refuse(why: str, wrong: Iterable[Line], error: type[Exception] = AhaGuardError) -> None:
@@ -245,6 +308,7 @@ def _record(
     lines: Sequence[Line],
     population: Mapping[str, Mapping[str, Any]],
     body: bytes,
+    digest: str,
     run: Run,
     now: datetime,
 ) -> dict[str, Any]:
@@ -259,17 +323,17 @@ def _record(
         "review_id": review.review_id,
         "account": review.record["account"],
         "population_sha256": review.record["population_sha256"],
-        "submitted_at": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "submitted_at": milliseconds_text(now),
         # Who was logged in; the reviewers are who the file says.
         "submitted_by": run.requested_by,
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "file_sha256": sha256(body),
+        "decisions_sha256": digest,
         "rows": len(lines),
         "reviewed": len(lines) - counts[NOT_MINE],
         "decisions": {choice: counts[choice] for choice in CHOICES},
         "reviewers": len({fold(line.reviewer) for line in lines}),
-        "about_submitter": sum(is_about(run.requested_by, population[line.key]) for line in lines),
         "to_do": sum(line.decision != KEEP for line in lines),
         "files": review_records.files_of(files),
     }

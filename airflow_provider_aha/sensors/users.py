@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.common.values import is_unset, to_list, to_number, to_text
 from airflow_provider_aha.datasets.names import check_changes
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
@@ -333,8 +334,7 @@ def _task_key(context: Any) -> str:
 def _moment(value: object) -> datetime | None:
     if is_unset(value):
         return None
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        raise AhaConfigurationError("since must be a moment such as 2026-08-01T00:00:00Z.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = read_moment(value.strip() if isinstance(value, str) else value)
+    if moment is None:
+        raise AhaConfigurationError("since must be a moment such as 2026-08-01T00:00:00Z.")
+    return moment

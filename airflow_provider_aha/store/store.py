@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.store.layout import base_of_record
 
@@ -541,11 +542,7 @@ def _written_at(entry: Mapping[str, Any]) -> datetime | None:
     value = next((entry[name] for name in names if entry.get(name)), None)
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return read_moment(value)
 
 
 def _is_debris(path: str) -> bool:

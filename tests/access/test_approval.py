@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aha.access.plan.approval import check_approval, check_approvers, person_of, policy_allows
+from airflow_provider_aha.access.plan.approval import (
+    check_approval,
+    check_approvers,
+    may_answer,
+    person_of,
+    policy_allows,
+)
 from airflow_provider_aha.access.plan.plan import Plan, PlanRow
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -26,8 +32,14 @@ def row(**changes: Any) -> PlanRow:
     return PlanRow(**{**fields, "user_id": "9", "name": "Carl Example", "email": "carl.e@example.com", **changes})
 
 
-def plan_of(sha256: str = "aa", rows: Sequence[PlanRow] = (), asked_by: str | None = None) -> Plan:
-    return Plan("/plan.json", sha256, {"asked_by": asked_by}, tuple(rows))
+def plan_of(
+    sha256: str = "aa",
+    rows: Sequence[PlanRow] = (),
+    asked_by: str | None = None,
+    owners: Sequence[Sequence[str]] = (),
+) -> Plan:
+    policy = {"rosters": [{"owners": list(names)} for names in owners]}
+    return Plan("/plan.json", sha256, {"asked_by": asked_by, "policy": policy}, tuple(rows))
 
 
 def check(record: dict[str, Any] | None = RECORD, **options: Any) -> dict[str, Any]:
@@ -162,6 +174,32 @@ def test_a_person_on_the_plan_cannot_approve_it(on_the_plan):
     check(plan=plan_of(rows=[row(), row(email=None, name=None)]))
 
 
+@pytest.mark.parametrize("reviewer", ["bob", "Ann; BOB ", "bob@example.com"])
+def test_a_reviewer_who_decided_it_cannot_approve_it(reviewer):
+    with pytest.raises(AhaApprovalError, match="asked for the change"):
+        check(plan=plan_of(rows=[row(), row(reviewer=reviewer)]))
+    check(plan=plan_of(rows=[row(reviewer="bobby")]))
+
+
+@pytest.mark.parametrize("owner", [*SAME_AS_BOB, "bob@example.com"])
+def test_an_owner_of_the_roster_cannot_approve_what_it_says(owner):
+    with pytest.raises(AhaApprovalError, match="owns the roster"):
+        check(plan=plan_of(rows=[row(), leaver()], owners=[["eve"], ["eve", owner]]))
+    with pytest.raises(AhaApprovalError, match="owns the roster"):
+        check(
+            RECORD | {"responded_by_name": "bob@example.com"}, plan=plan_of(rows=[leaver()], owners=[["bob", "7"]])
+        )
+    check(plan=plan_of(rows=[leaver()], owners=[["eve", "bobby@example.com"]]))
+    # A plan of another class stands on no roster.
+    check(plan=plan_of(rows=[row(user_class="unused")], owners=[["bob"]]))
+
+
+def test_of_the_approvers_only_those_may_answer_whose_answer_counts():
+    plan = plan_of(rows=[row(), leaver()], asked_by="ann", owners=[["hr@example.com"]])
+    asked = ["ann", "ANN@example.com", "carl.e", " Hr", "svc", "dave"]
+    assert [one for one in asked if may_answer(one, plan, "svc")] == ["dave"]
+
+
 @pytest.mark.parametrize(("approvers", "counts"), [(["7"], True), (["Bob", "eve"], True), (["eve"], False)])
 def test_only_the_approvers_count_where_they_are_named(approvers, counts):
     if counts:
@@ -194,6 +232,20 @@ def test_approvers_that_the_question_went_to_are_the_only_ones():
     assert check(RECORD | {"approvers": ["bob"]})["approved_by_name"] == "bob"
     with pytest.raises(AhaApprovalError, match="not among the approvers"):
         check(RECORD | {"approvers": ["eve"]})
+
+
+@pytest.mark.parametrize("reason", [None, "", " ", "\u200b", "None", 7])
+def test_an_approval_that_strikes_out_without_a_reason_was_changed(reason):
+    check(RECORD | {"strike_out": [], "strike_reason": reason})
+    check(RECORD | {"strike_out": ["9"], "strike_reason": "still here"})
+    with pytest.raises(AhaApprovalError, match="without a reason"):
+        check(RECORD | {"strike_out": ["9"], "strike_reason": reason})
+
+
+@pytest.mark.parametrize("ids", ["9", {"9": 1}, [9], [None]])
+def test_strike_outs_that_are_no_list_of_ids_were_changed(ids):
+    with pytest.raises(AhaApprovalError, match="it was changed"):
+        check(RECORD | {"strike_out": ids, "strike_reason": "still here"})
 
 
 # --- without asking a person ---------------------------------------------------------------------

@@ -532,7 +532,10 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
         assert (manifest["action"], manifest["ended"]) == ("approve", "failed")
         assert "answered before" in manifest["reason"]
     if choice == "Approve":
-        assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {"changed": 1}
+        assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {
+            "changed": 1,
+            "skipped": 1,
+        }
         assert admin.puts == admin.people[1:2]
 
 
@@ -930,7 +933,7 @@ def test_a_log_says_who_answered_what_and_when(admin, caplog, capfd):
     planned = Planned(admin)
     planned.answer(admin.context("r1"))
     text = logged(caplog, capfd)
-    assert f"Answer: Approve, by 7 at {planned.approval['responded_at']}; 0 users struck out." in text
+    assert f"Answer: Approve, by 7 at {planned.approval['responded_at']}; struck out: nobody." in text
     assert "bob" not in text
 
 

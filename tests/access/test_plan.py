@@ -321,7 +321,7 @@ def test_who_was_named_but_can_not_be_planned_is_recorded(world):
     assert ids(plan) == ["1001", "1005"]
     assert [row.detail for row in plan.rows] == ["named by id", "named by email"]
     assert plan.header["unresolved"] == [
-        {"rule": "named", "must_fix": must_fix, "asked": asked, "reason": reason, "ids": ids}
+        {"rule": "named", "must_fix": must_fix, "asked": asked, "reason": reason, "detail": None, "ids": ids}
         for asked, reason, ids, must_fix in (
             ("1004", "already_as_wanted", ["1004"], False),
             ("999", "unknown", ["999"], True),

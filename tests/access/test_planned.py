@@ -25,7 +25,7 @@ def decide(now: datetime, *, made: datetime = AS_OF, **more: Any) -> Decision:
         "roster_sha256": None,
         "exclusions_sha256": None,
     }
-    given: dict[str, Any] = {"account": "acme", "strike_out": [], "facts": {}, **more}
+    given: dict[str, Any] = {"account": "acme", "strike_out": {}, "facts": {}, **more}
     return decision_of(Plan("/plan.json", "cd", header, ()), now=now, **given)
 
 

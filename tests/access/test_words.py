@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.plan.plan import Plan, PlanRow, action_of
-from airflow_provider_aha.access.plan.words import effect, question, standing, subject
+from airflow_provider_aha.access.plan.words import effect, question, standing, subject, summary
 
 ROLES = [{"role": "Owner", "workspaces": ["Platform"]}, {"role": "Viewer", "workspaces": ["Data", "Mobile"]}]
 
@@ -46,6 +46,7 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
     known = {
         "account": "acme",
         "sandbox": False,
+        "policy": {},
         "action": action_of(rows[0].wanted) if rows else "deactivate",
         "reason": "left the project",
         "ticket": "OPS-1",
@@ -69,7 +70,7 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
         (
             {"enabled": True},
             {"enabled": False},
-            "enable: Owner in Platform, Viewer in Data, Mobile, paid seat come back",
+            "enable; what comes back: Owner in Platform, Viewer in Data, Mobile, paid seat",
         ),
         (
             {"email": "new@example.com"},
@@ -100,7 +101,7 @@ def test_rights_that_come_back_are_named_and_nothing_is_said_to_come_back_where_
     back = row(wanted={"enabled": True}, is_administrator=True, rights=["administer_account", "administer_billing"])
     assert "administrator for account, billing, Owner in Platform" in effect(back)
     empty = row(wanted={"enabled": True}, roles=[], is_paid_seat=False)
-    assert effect(empty) == "enable: no role and no right comes back"
+    assert effect(empty) == "enable; what comes back: no role and no right"
     assert "roles not known" in effect(row(wanted={"enabled": True}, roles=None))
 
 
@@ -140,11 +141,48 @@ def test_the_question_says_who_why_and_what_goes_with_it():
     assert subject(plan(asked)) == "Disable 1 user of acme in Aha!?"
 
 
+def test_a_review_is_named_with_who_decided_and_who_submitted_it():
+    decided = row(rule="review 2026-Q4", reviewer="Rita Reviewer", note="left the *project*")
+    text = question(plan(decided, policy={"review": "2026-Q4", "submitted_by": "carla"}), "carla")
+    assert "- Review: 2026-Q4, submitted by carla\n" in text
+    assert "review 2026-Q4: named by id; decided by Rita Reviewer; note: left the &#42;project&#42; |" in text
+    assert "Review" not in question(plan(row(), policy={"rules": []}), "carla").replace("Rita Reviewer", "")
+
+
+def test_nothing_is_counted_that_is_not_there():
+    shown = question(plan(row()), "ann")
+    assert "| named: asked for by name | 1 |" in shown
+    assert "| 0 |" not in shown
+    nobody = plan(counts={**plan().counts, "spared": {"no_rule": 443}})
+    assert "| Class |" not in question(nobody, "ann")
+    assert "Left alone" not in question(nobody, "ann")
+    spared = plan(row(), counts={**plan(row()).counts, "spared": {"no_rule": 443, "too_new": 2}})
+    assert "Left alone: too new 2." in question(spared, "ann")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "started_by", "sentence"),
+    [
+        (False, "ann", "Started by: ann. Another person has to approve it."),
+        (True, "ann", "Started by: ann. Another person has to approve it."),
+        (True, "Anonymous", "This is the sandbox: where Airflow has no logins, the same person may approve it."),
+        (True, "scheduled", "This is the sandbox: where Airflow has no logins, the same person may approve it."),
+        (False, "Anonymous", "A person whom Airflow knows by name has to approve it."),
+        (False, "scheduled", "A person whom Airflow knows by name has to approve it."),
+    ],
+)
+def test_the_question_says_who_may_approve(sandbox, started_by, sentence):
+    text = question(plan(row(), sandbox=sandbox), started_by)
+    assert sentence in text
+    assert ("Another person" in text) is ("Another person" in sentence)
+
+
 def test_unresolved_names_stand_above_everything_else():
     wrong = [
-        {"rule": "r", "asked": "amn@example.com", "reason": "unknown", "ids": [], "must_fix": True},
-        {"rule": "r", "asked": "twin@example.com", "reason": "ambiguous", "ids": ["11", "12"], "must_fix": True},
+        {"rule": "r", "asked": "amn@example.com", "reason": "unknown", "ids": []},
+        {"rule": "r", "asked": "twin@example.com", "reason": "ambiguous", "ids": ["11", "12"]},
     ]
+    wrong = [{"must_fix": True, "detail": None, **one} for one in wrong]
     text = question(plan(row(), unresolved=wrong), "ann")
     head = text.partition("| Class |")[0]
     assert "**2 of those who were named are not on the plan:**" in head
@@ -164,6 +202,24 @@ def test_title_and_subject_say_what_kind_of_change_it_is(wanted, title, verb):
     made = plan(row(wanted=wanted))
     assert f"# {title}" in question(made, "ann")
     assert subject(made).startswith(verb)
+
+
+def test_an_undo_says_that_it_gives_back_what_was_taken():
+    made = plan(row(wanted={"email": "x@example.com"}), policy={"undo": "/e"}, action="reactivate")
+    assert "gives back to these users what a run took" in question(made, "ann")
+    assert subject(made) == "Give access back to 1 user of acme in Aha!?"
+
+
+def test_whoever_gets_administrator_rights_is_shown_however_many_there_are():
+    """Rights come back only where the person who approves has seen it."""
+    given = [{"enabled": True}, {"administrator_roles": {"administer_billing": True}}, {"administrator": True}]
+    admins = [
+        row(user_id=str(n), wanted=given[n % 3], is_administrator=n % 3 == 0, rights=["administer_billing"])
+        for n in range(900, 960)
+    ]
+    text = summary(plan(*[row(user_id=str(n)) for n in range(100, 200)], *admins), limit=50)
+    assert all(f"| {one.user_id} |" in text for one in admins)
+    assert "100 more are in the plan" in text
 
 
 def test_what_people_typed_means_nothing_in_markdown_or_html():

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from airflow_provider_aha.access.decide.named import undo
-from airflow_provider_aha.access.operations.base import Compared
-from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, PRIVILEGED, compare, may_have_disabled
+from airflow_provider_aha.access.operations.base import PRIVILEGED, Compared
+from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, compare, may_have_disabled
 from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import summary, unfinished
 from airflow_provider_aha.access.write.guards import Caps, Protection

@@ -377,9 +377,15 @@ def test_an_approved_plan_is_carried_out_but_for_whom_was_struck_out(world):
     assert run.answer(world.people["bob"], **inputs, ids=["1"], ticket="").ok
     assert run.wait()["carry_out"] == "success"
     assert world.puts(run.ids) == run.ids[1:]
-    (row,) = run.evidence()
-    assert (row["approved_by_id"], row["approved_by_name"], row["approval_mode"]) == ("bob", "bob", "person")
-    assert (row["requested_by"], row["ticket"]) == ("ann", "T-1")
+    rows = {row["user_id"]: row for row in run.evidence()}
+    assert {user_id: row["outcome"] for user_id, row in rows.items()} == {
+        run.ids[0]: "skipped",
+        **dict.fromkeys(run.ids[1:], "changed"),
+    }
+    assert rows[run.ids[0]]["reason"] == "struck out by the person who approved: still here"
+    for row in rows.values():
+        assert (row["approved_by_id"], row["approved_by_name"], row["approval_mode"]) == ("bob", "bob", "person")
+        assert (row["requested_by"], row["ticket"]) == ("ann", "T-1")
 
 
 def test_a_rejected_plan_is_not_carried_out(world):
@@ -666,7 +672,10 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     page.get_by_role("button", name="Approve").click()
     assert run.wait()["carry_out"] == "success"
     assert world.puts(ids) == ids[1:]
-    assert [row["approved_by_name"] for row in run.evidence()] == ["bob"]
+    assert {(row["approved_by_name"], row["outcome"]) for row in run.evidence()} == {
+        ("bob", "skipped"),
+        ("bob", "changed"),
+    }
     assert run.approval["strike_reason"] == "still here"
 
 

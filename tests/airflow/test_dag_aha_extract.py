@@ -130,23 +130,11 @@ def test_key_names_and_emails_stay_out_of_everything_that_is_logged(
 # --- how it is described -------------------------------------------------------------------------
 
 
-def test_schedule_is_daily_off_peak_or_what_the_environment_says(parse, monkeypatch, airflow_2):
-    def schedule() -> Any:
-        dag = parse(FILE).dags["aha_extract"]
-        return dag.schedule_interval if airflow_2 else dag.schedule
-
-    assert schedule() == "40 3 * * *"
-    monkeypatch.setenv("AHA_SCHEDULE", "15 6 * * 1-5")
-    assert schedule() == "15 6 * * 1-5"
-    monkeypatch.setenv("AHA_SCHEDULE", "")
-    assert schedule() == "40 3 * * *"
-
-
 def test_options_of_the_dag(parse):
     dag = parse(FILE).dags["aha_extract"]
-    assert (dag.catchup, dag.max_active_runs, set(dag.tags)) == (False, 1, {"aha"})
+    assert (dag.catchup, dag.max_active_runs, set(dag.tags)) == (False, 1, {"aha", "read"})
     assert dag.start_date <= datetime.now(UTC)
-    assert dag.params.dump() == {"aha_output_path": None}
+    assert dag.params.dump() == {"aha_conn_id": "aha_default", "aha_output_path": None}
     task, confirm = dag.tasks
     assert (task.downstream_task_ids, confirm.downstream_task_ids) == ({"confirm"}, set())
     assert (task.retries, confirm.outlets) == (2, [])

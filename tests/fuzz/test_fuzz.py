@@ -176,7 +176,7 @@ def plan_of(header: dict[str, Any]) -> Any:
     location = stored(to_json(header), "plan.json")
     location.fs.pipe_file("/decisions.parquet", DECISIONS.getvalue())
     plan = load_plan(location.fs, location.path)
-    return decision_of(plan, account="acme", strike_out=[], facts={}, now=NOW)
+    return decision_of(plan, account="acme", strike_out={}, facts={}, now=NOW)
 
 
 PLAN = {

@@ -1,5 +1,6 @@
-"""Promises about writes are held against the small account that the tests of writing share."""
+"""Promises are held against the accounts that the tests of writing and of reports share."""
 
 from tests.access.conftest import small_sandbox, world
+from tests.report.conftest import desk, landed, make_desk, small, someone
 
-__all__ = ["small_sandbox", "world"]
+__all__ = ["desk", "landed", "make_desk", "small", "small_sandbox", "someone", "world"]

@@ -299,7 +299,10 @@ def test_what_was_taken_is_given_back_field_by_field_and_no_more(world, wanted, 
         (evidence_row(UNANSWERED, outcome="unknown", before_json=None, wanted_json=None, access=None), "nothing"),
         (evidence_row(PROVEN, after_json="{}"), "didn't say when"),
         (evidence_row(AFTER_CRASH, after_json=None), "didn't say when"),
-        (evidence_row(PROVEN, {"administrator": False}, {"administrator": True}), "doesn't say what to give back"),
+        (
+            evidence_row(PROVEN, {"administrator": False}, {"administrator": True}),
+            "can be given back: administrator .Aha! never showed",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_named_and_left(world, row, reason):

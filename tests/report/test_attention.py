@@ -149,3 +149,36 @@ def test_a_sole_owner_is_named_when_the_owner_goes_unseen(look, someone):
 def test_an_exclusion_file_that_cannot_be_right_makes_no_page(look, someone):
     with pytest.raises(AhaConfigurationError, match=r"Row 1 of .* no reason"):
         look(someone(10, "Ada"), exclusions=[["", "u10@example.com", "", "", "ann", ""]])
+
+
+def test_who_needs_attention_comes_first_and_then_people_by_name(small, someone):
+    """By the first of their reasons, and names that begin with no letter after the others."""
+    admin = {"administrator": True, "administrator_roles": {"administer_billing": True}}
+    users = [
+        someone(10, "zoe", **shared(20)),
+        someone(11, "Ann", **shared(20)),
+        someone(12, '<script>alert("x")</script>', **shared(20)),
+        someone(13, "+1 555", **shared(20), **UNSEEN),
+        someone(14, "Yan", **shared(20), **UNSEEN),
+        someone(15, "Émile", **shared(20)),
+        someone(16, "", **shared(20)),
+        someone(17, "Xan", **shared(20), **admin),
+        someone(18, "Walt", email="twin@example.com", **shared(20)),
+        someone(19, "=1+1", email="TWIN@example.com", **shared(20)),
+        someone(20, "Sole", **UNSEEN),
+        someone(21, "deploy-bot", email="noreply@example.com", **shared(20)),
+    ]
+    desk = small([])
+    desk.extract(Account.from_users([someone(10, "zoe", **shared(20))]), desk.now - timedelta(days=8))
+    desk.extract(Account.from_users(users), desk.now - timedelta(days=1))
+    page = Path(desk.report()["page"])
+    with page.with_name("access_review.csv").open(encoding="utf-8-sig", newline="") as file:
+        names = list(dict.fromkeys(row["person"] for row in csv.DictReader(file)))
+    assert names == [
+        "Xan",  # new administrator
+        "Walt", "'=1+1",  # the same email twice
+        "Sole",  # the only owner, unseen
+        "deploy-bot",  # a possible service account
+        "Yan", "'+1 555",  # to lose the account
+        "Ann", "zoe", "Émile", '<script>alert("x")</script>', "",
+    ]  # fmt: skip

@@ -73,7 +73,7 @@ def test_the_chart_the_tile_and_the_sentence_reconcile(desk, figures):
     (seated,) = desk.sql().execute(f"select count(*) from users where {UNUSED} and accessed_at is null").fetchone()
     assert figures["never_seen_long"] > seated > 0
     assert f"created at least 60 days ago; {seated} with a paid seat" in page
-    assert f"airflow_provider_aha.verify {desk.folder}/aha</code>" in page
+    assert f"airflow_provider_aha.verify {desk.folder}/aha</pre>" in page
 
 
 def test_leavers_are_those_whose_end_date_is_over(desk, figures):

@@ -58,8 +58,24 @@ def test_a_page_without_data_says_what_to_provide(small, someone):
     desk = small([someone(10, "Ada")])
     html = Path(desk.report(seats_purchased=None, seat_price=None, renewal_date=None)["page"]).read_text("utf-8")
     html = re.sub(r"</?span>", "", html)
-    for missing in ("seats_purchased", "seat_price and renewal_date", "Provide roster", "with a review id"):
+    for missing in (
+        "Set the Variable aha_seats_purchased to compare.",
+        "Set the Variables aha_seat_price and aha_renewal_date for the money.",
+        "Set the Variable aha_roster to compare with who works here.",
+        "with a review id",
+    ):
         assert missing in html
+    html = re.sub(
+        r"</?span>", "", Path(desk.report(seats_purchased=None, renewal_date=None)["page"]).read_text("utf-8")
+    )
+    assert "set the Variable aha_renewal_date for the day" in html
+
+
+def test_how_to_verify_stands_in_the_appendix_only(small, someone):
+    html = Path(small([someone(10, "Ada")]).report()["page"]).read_text("utf-8")
+    command = "python -m airflow_provider_aha.verify"
+    assert command not in html.partition('id="appendix"')[0]
+    assert command in html.partition('id="appendix"')[2]
 
 
 def test_a_large_page_carries_what_needs_attention_and_says_so(desk, page_data):
@@ -111,7 +127,7 @@ def test_the_verify_command_is_one_that_a_shell_understands(desk):
     make_report(base, desk.asked(), now=lambda: desk.now)
     html = (desk.folder / "aha/reports/account=acme/snapshot=2026-11-20/access_review.html").read_text("utf-8")
     commands = re.findall(r"<(?:code|pre)>(python -m airflow_provider_aha.verify .*?)</", html)
-    assert len(commands) == 2
+    assert len(commands) == 1
     for command in commands:
         assert shlex.split(html_of.unescape(command))[2:] == ["airflow_provider_aha.verify", base.url]
 

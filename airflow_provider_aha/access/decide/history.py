@@ -17,6 +17,7 @@ from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Known, Load
+from airflow_provider_aha.record.evidence import recorded_moment
 from airflow_provider_aha.record.register import recent_folders, written_rows
 from airflow_provider_aha.record.run import account_path
 from airflow_provider_aha.store.layout import Layout
@@ -106,7 +107,7 @@ def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -
                     f"{folder} holds a record that was changed: a column of JSON is none."
                 ) from None
             if enabled:
-                yield str(row["user_id"]), _moment(row["answered_at"] or row["intent_at"])
+                yield str(row["user_id"]), recorded_moment(row["answered_at"] or row["intent_at"])
 
 
 def _from_snapshot(
@@ -114,7 +115,7 @@ def _from_snapshot(
 ) -> None:
     try:
         manifest = read_manifest(fs, layout, day)
-        moment = _moment(manifest["started_at"])
+        moment = recorded_moment(manifest["started_at"])
         if any(file["dataset"] == "user_changes" for file in manifest["files"]):
             ids = _enabled_in(fs, layout, manifest)
         elif earlier is not None:
@@ -171,7 +172,7 @@ def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan
     :param header: the plan's header.
     :raises AhaStorageError: when it can't be entered.
     """
-    moment = _moment(header["as_of"])
+    moment = recorded_moment(header["as_of"])
     entry = {
         "as_of": header["as_of"],
         "plan": plan_path.removeprefix(f"{account_folder}/"),
@@ -206,7 +207,7 @@ def carried(
     for entry in _entries(fs, folder, as_of):
         if guards_were_set is None:
             guards_were_set = bool(entry.get("guards_set"))
-        if flagged is None and as_of - _moment(entry["as_of"]) > _FLAGGED_FOR:
+        if flagged is None and as_of - recorded_moment(entry["as_of"]) > _FLAGGED_FOR:
             flagged = {}
         if flagged is not None and loads.keys() >= set(rosters):
             break
@@ -229,7 +230,7 @@ def carried(
 
 def _loads(header: Mapping[str, Any]) -> Iterator[Load]:
     for roster in header["rosters"]:
-        yield Load(**{**roster, "loaded_at": _moment(roster["loaded_at"])})
+        yield Load(**{**roster, "loaded_at": recorded_moment(roster["loaded_at"])})
 
 
 def known_table(known: Mapping[str, Mapping[str, Known]]) -> pa.Table:
@@ -291,11 +292,3 @@ def _moments(decisions: pa.Table, name: str) -> dict[str, datetime]:
         for user_id, moment in zip(ids, milliseconds(known.column(name)), strict=True)
         if moment is not None
     }
-
-
-def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

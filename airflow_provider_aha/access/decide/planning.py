@@ -42,7 +42,7 @@ from airflow_provider_aha.access.decide.rules import (
     judge,
     seen_after_leave,
 )
-from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
 from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import (
     ACCOUNT,
@@ -77,6 +77,7 @@ from airflow_provider_aha.access.plan.plan import (
 from airflow_provider_aha.access.plan.words import summary
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
+from airflow_provider_aha.common.moments import milliseconds_text, read_moment
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
@@ -258,14 +259,14 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         "plan_version": PLAN_VERSION,
         "account": request.account,
         "sandbox": bool(population.manifest.get("sandbox")),
-        "created_at": _iso(moment),
-        "as_of": _iso(as_of),
+        "created_at": milliseconds_text(moment),
+        "as_of": milliseconds_text(as_of),
         "dag_id": request.dag_id,
         "run_id": request.run_id,
         "provider_version": package_version(),
         "snapshot": {
             "day": population.manifest["snapshot"],
-            "synced_at": _iso(as_of),
+            "synced_at": milliseconds_text(as_of),
             "sha256": population.sha256,
         },
         "policy": request.as_given,
@@ -300,14 +301,27 @@ def _numbered(name: str, number: int, suffix: str) -> str:
 
 def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
     """Return how many users the plan may have; None where no cap counts them."""
-    named = request.policy.of_class(NAMED)
-    # What a role is now decides whether another one takes or gives; taking is held to the smaller room.
-    access = OPERATIONS[named[0].operation].access(named[0].to, {}) if named else TAKEN
+    access = _access(request.policy)
     if request.caps is None or access is None:
         return None
     folder = _folder(location, request)
     recent, left = (changed_within(folder, now, CAP_DAYS, access, left=left) for left in (False, True))
     return Budget(request.caps, recent, left, before.postponed, request.fit_to_caps)
+
+
+def _access(policy: Policy) -> str | None:
+    """Tell whether a plan may take access; what an undo gives back may take some, such as another email."""
+    named: list[NamedRule] = policy.of_class(NAMED)
+    if not named:
+        return TAKEN
+    # What a role is now decides whether another one takes or gives; until that is known, it counts as taken.
+    found = {
+        OPERATIONS[rule.operation].access(wanted, {})
+        for rule in named
+        for wanted in (rule.to, *map(rule.wanted, rule.ids))
+        if wanted
+    }
+    return TAKEN if TAKEN in found else GIVEN if GIVEN in found else None
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -355,7 +369,11 @@ def build_plan(
         if verdict.spared_by is not None:
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
-    rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
+    rows = [
+        _plan_row(subject, email, each, judging.names.wanted(subject.user_id, each), facts)
+        for subject, email, verdict in planned
+        for each in (verdict, *verdict.also)
+    ]
     later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
     judging.names.note_postponed(later, nobody_planned=not rows)
@@ -515,7 +533,7 @@ class _Judging:
 def _roster_header(roster: Roster, covered: int, matched: int) -> dict[str, Any]:
     return {
         "name": roster.spec.name,
-        "loaded_at": _iso(roster.loaded_at),
+        "loaded_at": milliseconds_text(roster.loaded_at),
         "sha256": roster.sha256,
         "rows": roster.rows,
         "covered": covered,
@@ -572,7 +590,7 @@ class _Names:
         if self._rules:
             self._find(users)
         self.settled = {
-            user_id: reason
+            (rule.name, user_id): reason
             for rule in self._rules
             for user_id in self._ids(rule)
             if user_id in self._shown and (reason := self._settled(rule, user_id)) is not None
@@ -597,10 +615,10 @@ class _Names:
         return [*rule.ids, *(found[0][0] for found in emails if len(found) == 1)]
 
     @property
-    def states(self) -> dict[str, Mapping[str, Any]]:
-        """What of named users a change of a role depends on: the role that they have, by id."""
+    def states(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """What of named users a change of a role depends on: the role that they have, by rule and id."""
         return {
-            user_id: state
+            (rule.name, user_id): state
             for rule in self._rules
             if rule.operation == WORKSPACE_ROLE
             for user_id in self._ids(rule)
@@ -679,6 +697,7 @@ class _Names:
                     "rule": rule.name,
                     "asked": who,
                     "reason": reason,
+                    "detail": _why(rule, reason, ids),
                     "ids": ids,
                     "must_fix": self._must_fix(rule, reason),
                 }
@@ -698,7 +717,7 @@ class _Names:
     def _reason(self, rule: NamedRule, user_id: str) -> str | None:
         if user_id not in self._shown:
             return GONE if rule.origin == RECORD else "unknown"
-        return self.settled.get(user_id) or self._spared.get(user_id)
+        return self.settled.get((rule.name, user_id)) or self._spared.get(user_id)
 
     def _must_fix(self, rule: NamedRule, reason: str) -> bool:
         """Tell whether a person must put a name right before anything is done."""
@@ -708,6 +727,12 @@ class _Names:
         if reason == NO_ROOM:
             return self._nobody_planned
         return rule.origin == RULES and reason in _NOBODY
+
+
+def _why(rule: NamedRule, reason: str, ids: Sequence[str]) -> str | None:
+    """Return what evidence says of somebody who isn't planned because of it."""
+    known = rule.known.get(ids[0]) if reason == NOT_OURS and ids else None
+    return known.not_ours if known else None
 
 
 @dataclass(frozen=True)
@@ -775,8 +800,8 @@ def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | Non
         return True
     if known.updated_at is None:
         return False
-    then = datetime.fromisoformat(known.updated_at).timestamp() * 1000
-    return updated_at is None or updated_at > then
+    then = read_moment(known.updated_at)
+    return then is None or updated_at is None or updated_at > then.timestamp() * 1000
 
 
 def _is_among(table: pa.Table, ids: Collection[str], column: str = "id") -> Any:
@@ -1016,14 +1041,10 @@ def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:
 
 
 def _iso_or_none(moment: datetime | None) -> str | None:
-    return _iso(moment) if moment else None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return milliseconds_text(moment) if moment else None
 
 
 def _iso_of(milliseconds_since_1970: int | None) -> str | None:
     if milliseconds_since_1970 is None:
         return None
-    return _iso(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))
+    return milliseconds_text(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds_since_1970))

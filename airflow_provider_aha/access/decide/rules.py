@@ -306,9 +306,9 @@ class Circumstances:
     :param key_owner_id: whose key the snapshot was read with.
     :param exclusions: the exclusion file.
     :param roster: the rosters, for rules of class ``left``.
-    :param before: what named users are now, by user id, where it matters for what a change does to their access.
+    :param before: what named users are now, by rule and user id, where it matters for what a change takes.
     :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
-    :param settled: why users who were named need no change, or can't be changed, by user id.
+    :param settled: why users who were named need no change, or can't be changed, by rule and user id.
     :param enabled_again: when users were last enabled again, as far as that is known.
     :param enabled_unknown: days whose snapshots should say who was enabled again, but can't be read.
     :param flagged_since: since when users have been flagged by plan after plan.
@@ -320,9 +320,9 @@ class Circumstances:
     key_owner_id: str = ""
     exclusions: Exclusions | None = None
     roster: Rosters | None = None
-    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    before: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     named_by: Mapping[str, str] = field(default_factory=dict)
-    settled: Mapping[str, str] = field(default_factory=dict)
+    settled: Mapping[tuple[str, str], str] = field(default_factory=dict)
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
     enabled_unknown: Sequence[str] = ()
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -349,6 +349,7 @@ class Verdict:
     :param first_flagged_at: since when rules of class ``unused`` have held but for the grace period.
     :param absent_since: since when the roster has not known the address.
     :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
+    :param also: what else is planned of the same user: other roles, each by a rule of its own.
     :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
     """
 
@@ -361,6 +362,7 @@ class Verdict:
     absent_since: datetime | None = None
     asked_because: str | None = None
     listed: str | None = None
+    also: tuple[Verdict, ...] = ()
 
 
 def judge(user: Subject, on: Circumstances) -> Verdict:
@@ -385,7 +387,14 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
     best.listed = next((v.spared_by for _, v in found if v.spared_by in LISTED), None)
     if best.spared_by is None:
         best.asked_because = "; ".join(_doubts(user, best, on)) or None
+        best.also = tuple(v for rule, v in found if v is not best and v.spared_by is None and _is_role(rule))
+        for more in best.also:
+            more.asked_because = best.asked_because
     return best
+
+
+def _is_role(rule: Rule) -> bool:
+    return isinstance(rule, NamedRule) and rule.operation == WORKSPACE_ROLE
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, int]:
@@ -564,9 +573,10 @@ def _spared_by(
     """Return what speaks for a user under a rule, and what to add to the facts."""
     if not isinstance(rule, NamedRule):
         return everywhere
-    if user.user_id in on.settled:
-        return on.settled[user.user_id], ""
-    wanted, before = rule.wanted(user.user_id), on.before.get(user.user_id, {})
+    key = (rule.name, user.user_id)
+    if key in on.settled:
+        return on.settled[key], ""
+    wanted, before = rule.wanted(user.user_id), on.before.get(key, {})
     access = OPERATIONS[rule.operation].access(wanted, before)
     if access is not None and user.user_id == on.key_owner_id:
         return "key_owner", ""

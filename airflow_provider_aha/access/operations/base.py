@@ -7,7 +7,7 @@ write differ, what these methods return differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from airflow_provider_aha.api.client import AhaClient
 
 TAKEN, GIVEN = "taken", "given"
+# Fields of a user that decide over access; a change of any other is nobody's loss.
+PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+# An email may be null; of these, a null is no answer.
+NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 
 # What is known of an object; a name that isn't in it wasn't shown.
 State = Mapping[str, Any]
@@ -42,10 +46,14 @@ class Operation(Protocol):
 
     name: ClassVar[str]
     """By which plans and evidence call it."""
-    needs: ClassVar[tuple[str, ...]]
-    """The fields of the user without which nothing may be judged."""
     stamps: ClassVar[bool]
     """Whether Aha! notes in ``updated_at`` of the user when it was done, which tells whose doing it is."""
+
+    def missing(self, user: State) -> list[str]:
+        """Return the fields without which nothing may be judged, and that aren't shown, or can't be read.
+
+        :param user: the user as Aha! shows it.
+        """
 
     def read_wanted(self, given: Mapping[str, object]) -> dict[str, Any]:
         """Read what the object is to be, as a form or DAG code gives it; what is not set stays as it is.
@@ -134,3 +142,12 @@ class Operation(Protocol):
 
         :param wanted: what the object is to be.
         """
+
+
+def not_shown(user: State, names: Iterable[str]) -> list[str]:
+    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
+
+    :param user: the user as Aha! shows it.
+    :param names: the fields that matter.
+    """
+    return [name for name in names if name not in user or (name in NEVER_NULL and user[name] is None)]

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared, State
+from airflow_provider_aha.access.operations.base import (
+    GIVEN,
+    NEVER_NULL,
+    PRIVILEGED,
+    TAKEN,
+    Compared,
+    State,
+    not_shown,
+)
 from airflow_provider_aha.access.operations.workspace_role import owned_by
 from airflow_provider_aha.common.addresses import read_address, spelled
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
@@ -18,15 +26,11 @@ if TYPE_CHECKING:
 
 # The one object of a user that this operation writes.
 ACCOUNT = "account"
-# Fields that decide over access; a change of any other is nobody's loss.
-PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
 ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 # The fields that somebody may ask for by name.
 FIELDS = ("first_name", "last_name", *PRIVILEGED)
 
 
-# An email may be null; of these, a null is no answer.
-_NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 # Losing the last holder of one of these locks everybody out of a part of Aha!.
 LAST_RIGHTS = {
     "administrator": "in total",
@@ -101,15 +105,6 @@ def access_of(changes: Mapping[str, Any]) -> str | None:
     return GIVEN if True in flags else None
 
 
-def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
-
-    :param user: the user as Aha! shows it.
-    :param names: the fields that matter.
-    """
-    return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
-
-
 def is_administrator(user: Mapping[str, Any]) -> bool:
     """Tell whether a user has any administrator right.
 
@@ -169,7 +164,7 @@ def compare(wanted: Mapping[str, Any], shown: Mapping[str, Any]) -> Compared:
 def _state(name: str, wanted: Any, shown: Mapping[str, Any]) -> bool | None:
     """Tell whether a field is as wanted; None: it isn't shown."""
     now = shown.get(name)
-    if name not in shown or (now is None and name in _NEVER_NULL):
+    if name not in shown or (now is None and name in NEVER_NULL):
         return None
     if name == "administrator_roles" and isinstance(now, Mapping):
         now = {key: now.get(key) for key in wanted}
@@ -198,6 +193,35 @@ def gives_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str
     held = [name for name, has in (before.get("administrator_roles") or {}).items() if has is True]
     lost = {name: True for name in held if wanted.get("administrator") is False or roles.get(name) is False}
     return {**back, "administrator_roles": lost} if lost else back
+
+
+def not_given_back(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    """Say which parts of a change :func:`gives_back` leaves as they are, and why; nothing of what they hold.
+
+    :param wanted: the fields that were set.
+    :param before: the user as it was before.
+    """
+    back, was = _parts(gives_back(wanted, before)), _parts(before)
+    for word, value in _parts(wanted).items():
+        rights_are_back = word == "administrator" and any(one.startswith(_RIGHT) for one in back)
+        if word in back or rights_are_back or compare({word: value}, was).done:
+            continue
+        if word == "email" and word in was:
+            yield "email (there was none before)"
+        elif was.get(word) is None or value is False:
+            yield f"{word} (Aha! never showed what it was)"
+        else:
+            yield f"{word} (the run gave it, and an undo takes nothing)"
+
+
+_RIGHT = "administrator right for "
+
+
+def _parts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by the words for them, each administrator right by itself."""
+    roles = fields.get("administrator_roles") or {}
+    parts = {name.replace("_", " "): value for name, value in fields.items() if name != "administrator_roles"}
+    return parts | {f"{_RIGHT}{name.removeprefix('administer_')}": value for name, value in roles.items()}
 
 
 def before_all(wanted: Mapping[str, Any], now: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,8 +298,11 @@ class UserFields:
     """Sets fields of a user."""
 
     name: ClassVar[str] = "user_fields"
-    needs: ClassVar[tuple[str, ...]] = PRIVILEGED
     stamps: ClassVar[bool] = True
+
+    def missing(self, user: State) -> list[str]:
+        """Name what decides over access, as far as it isn't shown."""
+        return not_shown(user, PRIVILEGED)
 
     def read_wanted(self, given: Mapping[str, object]) -> dict[str, Any]:
         """Read fields; see :func:`read_wanted`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared, State
+from airflow_provider_aha.access.operations.base import GIVEN, PRIVILEGED, TAKEN, Compared, State, not_shown
 from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.datasets.users import WORKSPACE_ROLES
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -76,19 +76,18 @@ class WorkspaceRole:
     """Sets a user's role in a workspace, or takes it away."""
 
     name: ClassVar[str] = "workspace_role"
-    needs: ClassVar[tuple[str, ...]] = (
-        "email",
-        "enabled",
-        "administrator",
-        "administrator_roles",
-        "product_roles",
-    )
     # Whether a role moves the user's `updated_at` is documented nowhere.
     stamps: ClassVar[bool] = False
 
+    def missing(self, user: State) -> list[str]:
+        """Name what must be known of the user, roles included; one that can't be read may be any."""
+        roles = ["product_roles"] if roles_of(user) is None else []
+        return [*not_shown(user, PRIVILEGED), *roles]
+
     def read_wanted(self, given: Mapping[str, object]) -> dict[str, Any]:
         """Read the role that somebody is to have."""
-        role = to_text(given.get("role"), "role")
+        # What a form leaves empty comes as `None`; `none` is the role of somebody who has none.
+        role = NO_ROLE if given.get("role") == NO_ROLE else to_text(given.get("role"), "role")
         if given.keys() - {"role"} or role is None:
             raise AhaConfigurationError("A role in a workspace is changed by the one field role.")
         if role == _NOT_WRITTEN:
@@ -144,11 +143,12 @@ class WorkspaceRole:
     def gives_back(self, wanted: State, before: State) -> dict[str, Any]:
         """Return the role that it was, where it was more and can be written."""
         can_be = before.get("role") in WRITABLE and self.access(wanted, before) == TAKEN
-        return dict(before) if can_be else {}
+        return {"role": before["role"]} if can_be else {}
 
     def before_all(self, wanted: State, now: State, earlier: State) -> dict[str, Any]:
         """Take a role that is as wanted for the doing of an earlier request."""
-        return dict(earlier if self.compare(wanted, now).done else now)
+        was = earlier if self.compare(wanted, now).done else now
+        return {"role": was["role"]} if "role" in was else {}
 
     def words(self, wanted: State) -> str:
         """Name the role."""

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -76,8 +77,8 @@ def check_approval(
     :param record: ``approval.json`` from beside the plan, as the approval operator wrote it; None when there
         is none.
     :param plan: the plan that is about to be carried out.
-    :param approvers: ids or names of those who may approve; empty: those whom the record names, else everybody
-        but who asked for the change and who is on the plan.
+    :param approvers: ids or names of those who may approve; empty: those whom the record names, else everybody.
+        The answer of who asked for the change, is on the plan, or owns its roster never counts.
     :param requested_by: who triggered the run.
     :param now: this moment; UTC.
     :param anonymous_counts: whether an Airflow without login may approve (sandbox only).
@@ -94,6 +95,8 @@ def check_approval(
         raise AhaApprovalError(
             "The approval is older than 24 hours, or dated in the future. Nothing was done; plan and ask again."
         )
+    if struck_out_by(record) is None:
+        raise AhaApprovalError("The approval strikes users out without a reason: it was changed. Nothing was done.")
     allowed = approvers or record.get("approvers") or []
     if not isinstance(allowed, (list, tuple)) or not all(isinstance(one, str) for one in allowed):
         raise AhaApprovalError("The approval doesn't say who may approve: it was changed. Nothing was done.")
@@ -105,6 +108,20 @@ def check_approval(
         "approved_at": record["responded_at"],
         "approval_mode": _ANONYMOUS if is_anonymous(record) else "person",
     }
+
+
+def struck_out_by(record: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return whom an approval takes off the plan.
+
+    :param record: ``approval.json``.
+    :return: the reason by user id; None where they can't be read, or have no reason.
+    """
+    ids, reason = record.get("strike_out") or [], record.get("strike_reason")
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        return None
+    if ids and (not isinstance(reason, str) or is_unset(legible(reason))):
+        return None
+    return {user_id: legible(reason) for user_id in ids}
 
 
 def is_anonymous(record: Mapping[str, Any]) -> bool:
@@ -133,28 +150,44 @@ def _check_person(
     known = _known(record)
     if approvers and not known & approvers:
         raise AhaApprovalError("The person who approved is not among the approvers. Nothing was done.")
-    if known & {person_of(requested_by), person_of(plan.header["asked_by"])}:
-        raise AhaApprovalError(
-            "The person who asked for the change, or triggered the run, approved it: a second person must. "
-            "Nothing was done."
-        )
-    if known & _people(plan.rows):
-        raise AhaApprovalError(
-            "The person who approved is on the plan: somebody else must decide about it. Nothing was done."
-        )
+    if (why := _barred(known, plan, requested_by)) is not None:
+        raise AhaApprovalError(f"{why} Nothing was done.")
 
 
-def _people(rows: Sequence[PlanRow]) -> set[str]:
-    """Return what the logins of a plan's users may be: email, what stands before its @, and name."""
-    texts = [text for row in rows for text in (row.email, (row.email or "").partition("@")[0], row.name)]
-    return {person_of(text) for text in texts} - {""}
+def may_answer(approver: str, plan: Plan, requested_by: str) -> bool:
+    """Tell whether an answer of somebody counts, as far as the login says.
+
+    :param approver: the login, id or name of somebody who may approve.
+    :param plan: the plan.
+    :param requested_by: who triggered the run.
+    """
+    return _barred({person_of(approver)}, plan, requested_by) is None
+
+
+def _barred(known: set[str], plan: Plan, requested_by: str) -> str | None:
+    """Say why the answer of a person doesn't count, or None."""
+    reviewers = [name for row in plan.rows for name in (row.reviewer or "").split("; ")]
+    if _is_among(known, [requested_by, plan.header["asked_by"], *reviewers]):
+        return "The person who approved asked for the change or triggered the run: a second person must approve it."
+    if _is_among(known, [text for row in plan.rows for text in (row.email, row.name)]):
+        return "The person who approved is on the plan: somebody else must decide about it."
+    if _is_among(known, plan.roster_owners):
+        return "The person who approved owns the roster that the plan is based on: somebody else must approve it."
+    return None
+
+
+def _is_among(known: set[str], people: Sequence[str | None]) -> bool:
+    """Tell whether a person is one of several; a login is the same as the address that begins with it."""
+    named = {person_of(text) for text in people} - {""}
+    return bool(known & (named | set(map(_login, named))) or set(map(_login, known)) & named)
+
+
+def _login(person: str) -> str:
+    """Return what stands before the @ of an address, or all of a login."""
+    return person.partition("@")[0] or person
 
 
 def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    if (moment := read_moment(text, needs_offset=True)) is None:
         raise AhaApprovalError("The approval doesn't say when it was given. Nothing was done.")
     return moment

@@ -7,9 +7,9 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from airflow_provider_aha.access.operations.user_fields import ACCOUNT, LAST_RIG
 from airflow_provider_aha.access.operations.workspace_role import owner_of, workspace_of
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
+from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import Who
@@ -69,6 +70,10 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 DEACTIVATE, REACTIVATE, UPDATE, CHANGE_ROLES = "deactivate", "reactivate", "update", "change_roles"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
+
+
+# Before the words of the person who approved: they may name somebody, so a log ends here.
+STRUCK_OUT = "struck out by the person who approved"
 
 
 def action_of(wanted: Mapping[str, Any], operation: str = USER_FIELDS) -> str:
@@ -187,17 +192,22 @@ class Plan:
     @property
     def created_at(self) -> datetime:
         """When it was made; UTC."""
-        return _moment(self.header["created_at"])
+        return moment_of(self.header["created_at"])
 
     @property
     def as_of(self) -> datetime:
         """The moment that its facts are of: when the snapshot was read; UTC."""
-        return _moment(self.header["as_of"])
+        return moment_of(self.header["as_of"])
 
     @property
     def action(self) -> str:
         """What it does to its users: ``deactivate``, ``reactivate``, ``update`` or ``change_roles``."""
         return str(self.header["action"])
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what a run took, field by field."""
+        return "undo" in self.header["policy"]
 
     @property
     def ticket(self) -> str | None:
@@ -209,6 +219,17 @@ class Plan:
     def decides_access(self) -> bool:
         """Whether it changes anybody's access: then it needs a second person."""
         return any(row.access is not None for row in self.rows)
+
+    @property
+    def roster_owners(self) -> list[str]:
+        """Who owns the rosters that its rows are based on; nobody where no row is."""
+        rosters = self.header["policy"].get("rosters", []) if self.is_by_roster else []
+        return [owner for roster in rosters for owner in roster.get("owners", [])]
+
+    @property
+    def is_by_roster(self) -> bool:
+        """Whether somebody is on it whom a roster says to have left."""
+        return any(row.user_class == LEFT for row in self.rows)
 
     @property
     def wrong_names(self) -> list[Mapping[str, Any]]:
@@ -348,7 +369,12 @@ _ROW: dict[str, tuple[type, ...]] = {
     "rights": _LIST,
     **dict.fromkeys(("roles", "sole_owner_of"), (list, type(None))),
 }
-_UNRESOLVED = {**dict.fromkeys(("rule", "asked", "reason"), _TEXT), "ids": _LIST, "must_fix": (bool,)}
+_UNRESOLVED = {
+    **dict.fromkeys(("rule", "asked", "reason"), _TEXT),
+    "detail": _MAYBE,
+    "ids": _LIST,
+    "must_fix": (bool,),
+}
 _ROLE = {"role": _TEXT, "workspaces": _LIST}
 
 
@@ -358,8 +384,8 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
     _check_types(header, _HEADER, path, "header")
     for name in ("created_at", "as_of"):
         try:
-            _moment(header[name])
-        except (ValueError, OverflowError):
+            moment_of(header[name], needs_offset=True)
+        except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
@@ -409,19 +435,14 @@ def _check_rows(plan: Plan) -> None:
         {row.user_id for row in plan.rows}
     ) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
-    if {action_of(row.wanted, row.operation) for row in plan.rows} - {plan.action}:
+    # An undo gives back what a run took, by whatever fields.
+    allowed = {REACTIVATE, UPDATE, CHANGE_ROLES} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted, row.operation) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
 def _broken(path: str, why: str) -> AhaSnapshotError:
     return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -439,7 +460,8 @@ class Target:
     :param leave_date: the person's last day by the roster, ISO 8601.
     :param left_at: the moment at which that day ended, ISO 8601 with its zone.
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
-    :param not_ours: why an undo can't tell that its run took the access, so that the user is left as it is.
+    :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
+        struck the user out.
     :param operation: by which operation it is changed.
     :param object: what of the user is changed: ``account``, or the role in a workspace as ``w456``.
     :param before: the object at the decision; empty where it doesn't matter.
@@ -486,6 +508,7 @@ class Decision:
     :param planned: whether it is a plan, which is carried out once.
     :param users: id, email and name of every user of the account, as the decision knows them; empty where it
         changes nobody's access.
+    :param struck_out: users whom the person who approved took off the plan; each has the reason as ``not_ours``.
     :param guards_were_set: whether the Variable ``aha_guards`` was set when the plan was made.
     """
 
@@ -498,6 +521,7 @@ class Decision:
     policy_max: int | None = None
     planned: bool = False
     users: Sequence[Who] = field(default=(), repr=False)
+    struck_out: Sequence[Target] = ()
     guards_were_set: bool = False
 
     @cached_property
@@ -527,7 +551,7 @@ def decision_of(
     plan: Plan,
     *,
     account: str,
-    strike_out: Collection[str],
+    strike_out: Mapping[str, str],
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
@@ -536,7 +560,8 @@ def decision_of(
 
     :param plan: the plan, read and found whole.
     :param account: the account of the connection.
-    :param strike_out: ids that the person who approved took off the plan; others than the plan's are ignored.
+    :param strike_out: ids that the person who approved took off the plan, with the reason; others than the plan's
+        are ignored.
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
@@ -556,6 +581,11 @@ def decision_of(
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
+        struck_out=[
+            replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
+            for row in plan.rows
+            if row.user_id in strike_out
+        ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
         holders=plan.holders,

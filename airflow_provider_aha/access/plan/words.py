@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_aha.access.operations.registry import WORKSPACE_ROLE
-from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES
+from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
 from airflow_provider_aha.access.operations.workspace_role import workspace_of
 from airflow_provider_aha.access.plan.plan import CHANGE_ROLES, CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
+from airflow_provider_aha.common.persons import names_nobody
 
 _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": "seat that nobody uses"}
 _TITLES = {
@@ -49,6 +50,12 @@ _REASONS = {
 }
 
 
+_UNDO = (
+    "gives back to these users what a run took, as the table says: a login with the roles and rights that it "
+    "brings, an email, an administrator right. Aha! may bill for each paid seat at once"
+)
+
+
 def question(plan: Plan, requested_by: str) -> str:
     """Ask a person whether a plan is to be carried out.
 
@@ -56,10 +63,22 @@ def question(plan: Plan, requested_by: str) -> str:
     :param requested_by: who, or what, started the run.
     :return: Markdown with names and emails in it.
     """
+    owners = ", ".join(map(_plain, plan.roster_owners))
+    of_roster = f" No owner of the roster may: {owners}." if owners else ""
+    what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
-        f"**Approve** {_EFFECTS.get(plan.action, _UPDATE)}. **Reject**, or no answer in time, changes nothing.\n\n"
-        f"Started by: {_plain(requested_by)}. Another person has to approve it.\n\n{summary(plan)}"
+        f"**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
+        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{summary(plan)}"
     )
+
+
+def _who_answers(plan: Plan, requested_by: str) -> str:
+    """Say who may approve; see :func:`airflow_provider_aha.access.plan.approval.check_approval`."""
+    if not names_nobody(requested_by):
+        return "Another person has to approve it."
+    if plan.sandbox:
+        return "This is the sandbox: where Airflow has no logins, the same person may approve it."
+    return "A person whom Airflow knows by name has to approve it."
 
 
 def subject(plan: Plan) -> str:
@@ -68,6 +87,7 @@ def subject(plan: Plan) -> str:
     :param plan: the plan.
     """
     verb = {DEACTIVATE: "Disable", REACTIVATE: "Enable"}.get(plan.action, "Change")
+    verb = "Give access back to" if plan.is_undo else verb
     return f"{verb} {_users(len(plan.rows))} of {_plain(plan.account)} in Aha!?"
 
 
@@ -99,19 +119,36 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
         yield f"**{counts['seen_after_leave']} were seen after the day they left.**\n"
     asked = (("Reason", "reason"), ("Ticket", "ticket"), ("Asked for by", "asked_by"))
     yield from (f"- {word}: {_plain(header[name])}" for word, name in asked if header[name])
-    yield "\n| Class | Users |\n| --- | ---: |"
-    for name in CLASSES:
-        yield f"| {name}: {_CLASSES[name]} | {counts['planned'][name]} |"
-    yield f"| of these, administrators | {counts['planned_administrators']} |"
-    yield f"| of these, only owners of a workspace | {counts['planned_sole_owners']} |\n"
+    yield from _review(header.get("policy") or {})
+    yield from _classes(counts)
     yield from _table(plan.rows, limit)
     yield ""
     for note in header["notes"]:
         yield f"- {_plain(note)}"
-    if counts["spared"]:
-        spared = ", ".join(f"{_plain(_words(reason))} {count}" for reason, count in counts["spared"].items())
-        yield f"\nLeft alone: {spared}."
+    # Of most users no rule says anything: that is nobody to look at.
+    spared = {reason: count for reason, count in counts["spared"].items() if reason != "no_rule"}
+    if spared:
+        named = ", ".join(f"{_plain(_words(reason))} {count}" for reason, count in spared.items())
+        yield f"\nLeft alone: {named}."
     yield f"\nFacts as of {header['as_of']}. `{plan.path}`, SHA-256 `{plan.sha256}`."
+
+
+def _review(policy: Mapping[str, Any]) -> Iterator[str]:
+    """Name the review that decided, and who submitted it; who decided stands in each row."""
+    if policy.get("review"):
+        by = f", submitted by {_plain(policy['submitted_by'])}" if policy.get("submitted_by") else ""
+        yield f"- Review: {_plain(policy['review'])}{by}"
+
+
+def _classes(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Count the users by class, without rows of zeros."""
+    rows = [(f"{name}: {_CLASSES[name]}", counts["planned"][name]) for name in CLASSES]
+    rows.append(("of these, administrators", counts["planned_administrators"]))
+    rows.append(("of these, only owners of a workspace", counts["planned_sole_owners"]))
+    if any(count for _, count in rows):
+        yield "\n| Class | Users |\n| --- | ---: |"
+        yield from (f"| {name} | {count} |" for name, count in rows if count)
+    yield ""
 
 
 def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -122,7 +159,7 @@ def _unresolved(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         reason = str(entry["reason"])
         ids = [f"id {_plain(one)}" for one in entry["ids"] if one != entry["asked"]]
         who = ", ".join([_plain(entry["asked"]), *ids])
-        yield f"- {who}: {_plain(_REASONS.get(reason, _words(reason)))}"
+        yield f"- {who}: {_plain(entry['detail'] or _REASONS.get(reason, _words(reason)))}"
     yield ""
 
 
@@ -151,9 +188,9 @@ def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:
     if not rows:
         yield "Nobody's access is to change."
         return
-    first = sorted(
-        rows, key=lambda row: (not row.seen_after_leave, not row.is_administrator, not row.sole_owner_of)
-    )
+    first = sorted(rows, key=lambda row: (not row.seen_after_leave, not _has_rights(row), not row.sole_owner_of))
+    # Nobody gets an administrator right back whom the person who approves hasn't seen.
+    limit = max(limit, sum(row.seen_after_leave or _has_rights(row) for row in rows))
     yield f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
     for row in first[:limit]:
         cells = (
@@ -202,7 +239,7 @@ def _effects(row: PlanRow) -> Iterator[str]:
     if wanted.get("enabled") is False:
         yield "disable: no login any more"
     if wanted.get("enabled") is True:
-        yield f"enable: {standing(row)} come back" if _has_any(row) else "enable: no role and no right comes back"
+        yield f"enable; what comes back: {standing(row) if _has_any(row) else 'no role and no right'}"
     if "email" in wanted:
         yield (
             f"email from {before.get('email') or 'none'} to {wanted['email']}: whoever reads that mailbox has the "
@@ -234,6 +271,11 @@ def standing(row: PlanRow) -> str:
             parts.append(f"{len(row.roles) - _ROLES} more roles")
     parts.append({True: "paid seat", False: "free seat", None: "seat not known"}[row.is_paid_seat])
     return ", ".join(parts)
+
+
+def _has_rights(row: PlanRow) -> bool:
+    """Tell whether a user has administrator rights, or gets any."""
+    return row.is_administrator or is_administrator(row.wanted)
 
 
 def _has_any(row: PlanRow) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_aha.api.config import RestConfig
-from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.common.moments import read_moment, timestamp
 
 # A Date header leaves out the parts of a second, and servers make a new one once in a second.
 _DATE_IS_BEHIND = timedelta(seconds=2)
@@ -60,13 +60,7 @@ def is_ours(request: Mapping[str, Any], user: Mapping[str, Any]) -> bool:
     :param user: the user as Aha! shows it now.
     """
     before = json.loads(request.get("before_json") or "{}").get("updated_at")
-    since, stamp, until = map(_moment, (before, user.get("updated_at"), request.get("lands_by")))
+    since, stamp, until = (
+        read_moment(one, needs_offset=True) for one in (before, user.get("updated_at"), request.get("lands_by"))
+    )
     return since is not None and stamp is not None and until is not None and since < stamp <= until
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -14,15 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_provider_aha.access.operations.base import TAKEN, Compared, State
+from airflow_provider_aha.access.operations.base import PRIVILEGED, TAKEN, Compared, State, not_shown
 from airflow_provider_aha.access.operations.registry import OPERATIONS
-from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, is_administrator, not_shown
+from airflow_provider_aha.access.operations.user_fields import is_administrator
 from airflow_provider_aha.access.plan.plan import LEFT, NAMED, UNUSED, Decision, Target
 from airflow_provider_aha.access.write.author import Look, is_ours, longest_call
 from airflow_provider_aha.access.write.guards import Caps, Protection, last_holders
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.addresses import spelled
-from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaCancelledError,
@@ -289,6 +289,10 @@ class _Task:
         }
 
     def work_off(self, histories: Mapping[str, History], holders: Mapping[str, Collection[str]]) -> None:
+        for target in self._decision.struck_out:
+            if not (histories.get(target.key) or History()).is_final:
+                outcome = "blocked" if target.user_class == LEFT else "skipped"
+                self._write(self._about(target), outcome, str(target.not_ours))
         todo: dict[str, list[tuple[Target, History]]] = defaultdict(list)
         for target in self._decision.targets:
             if not (history := histories.get(target.key) or History()).is_final:
@@ -410,12 +414,12 @@ class _Task:
         """Say why the user is not to be changed, or None."""
         if target.access is None:
             return self._changed(target, user)
-        needed = OPERATIONS[target.operation].needs
+        needed: tuple[str, ...] = ()
         if target.user_class == UNUSED:
-            needed = (*needed, "paid_seat", "accessed_at")
+            needed = ("paid_seat", "accessed_at")
         elif self._decision.policy_max is not None:
-            needed = (*needed, "accessed_at")
-        if missing := not_shown(user, needed):
+            needed = ("accessed_at",)
+        if missing := [*OPERATIONS[target.operation].missing(user), *not_shown(user, needed)]:
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
             self._protection.reason(user, self._known_as(target))
@@ -619,7 +623,7 @@ def _unexpected(target: Target, error: Exception) -> str:
 
 
 def _note(target: Target, user: Mapping[str, Any]) -> str | None:
-    left_at = _moment(target.left_at)
+    left_at = read_moment(target.left_at, needs_offset=True)
     return "seen after the leave date" if left_at and _is_later(user.get("accessed_at"), target.left_at) else None
 
 
@@ -627,7 +631,10 @@ def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
     """Tell whether a user was seen after the last day, or it can't be said."""
     if user["accessed_at"] is None:
         return target.accessed_at is not None
-    seen_at, left_at = _moment(user["accessed_at"]), _moment(target.left_at)
+    seen_at, left_at = (
+        read_moment(user["accessed_at"], needs_offset=True),
+        read_moment(target.left_at, needs_offset=True),
+    )
     return seen_at is None or left_at is None or seen_at >= left_at
 
 
@@ -653,18 +660,10 @@ def _is_later(text: object, other: object) -> bool:
     """Compare two moments of the API's; one that can't be read counts as later, since that stops a write."""
     if text is None or text == other:
         return False
-    moment, other_moment = _moment(text), _moment(other)
+    moment, other_moment = (read_moment(one, needs_offset=True) for one in (text, other))
     return moment is None or other_moment is None or moment > other_moment
 
 
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
-
-
 def _hours(left_at: object, answered_at: str) -> float | None:
-    moment = _moment(left_at)
-    return None if moment is None else round((datetime.fromisoformat(answered_at) - moment) / timedelta(hours=1), 2)
+    moment = read_moment(left_at, needs_offset=True)
+    return None if moment is None else round((moment_of(answered_at) - moment) / timedelta(hours=1), 2)

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -120,7 +120,7 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
         raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
     manifest = read_manifest(fs, layout, days[-1])
     entry = next((file for file in manifest["files"] if file["dataset"] == "users"), None) or {}
-    read_at = _moment(entry.get("started_at") or manifest["started_at"])
+    read_at = evidence.recorded_moment(entry.get("started_at") or manifest["started_at"])
     folder = RunFolder(location, account, run)
     known = _read(fs, folder.account_path, now)
     waiting = {key: taken for key, taken in known.taken.items() if _is_watched(key, taken, known, read_at)}
@@ -158,7 +158,8 @@ def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
                 ) from None
             if not (took or gave):
                 continue
-            key, moment = key_of(row["user_id"], row["object"]), _moment(row["answered_at"] or row["intent_at"])
+            key = key_of(row["user_id"], row["object"])
+            moment = evidence.recorded_moment(row["answered_at"] or row["intent_at"])
             if gave:
                 known.given[key] = max(moment, known.given.get(key, moment))
             elif key not in known.taken or known.taken[key].moment < moment:
@@ -277,11 +278,3 @@ def _answer(taken: _Taken, shown: State | None) -> dict[str, Any] | None:
     if not taken.is_certain:
         word, reason = NOT_DONE, f"still {now}: Aha! has not done what was asked for ({taken.row['outcome']})"
     return {"outcome": word, "reason": reason, "verified_by": None, "after_json": after}
-
-
-def _moment(text: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

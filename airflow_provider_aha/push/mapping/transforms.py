@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -156,21 +157,13 @@ def to_timestamp(value: object) -> datetime:
     :param value: a moment, a date, or ISO text of one.
     """
     found: datetime | None = None
-    if isinstance(value, datetime):
-        found = value
-    elif isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):
         found = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    elif isinstance(value, str):
-        try:
-            found = datetime.fromisoformat(value.strip())
-        except ValueError:
-            found = None
+    elif isinstance(value, datetime | str):
+        found = read_moment(value.strip() if isinstance(value, str) else value)
     if found is None:
         raise ValueError(f"{quoted(value)} is not a moment such as 2026-08-01T12:00:00Z")
-    try:
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{quoted(value)} is not a moment of our calendar") from None
+    return found
 
 
 def to_date(value: object) -> date:

@@ -203,8 +203,11 @@
   };
 
   // Two facts to a column, so that the table fits on a screen.
+  // As on the page, where those who need attention come first: names that begin with a letter before all others.
+  const byName = people.name.map((name) => `${/^\p{L}/u.test(name) ? 0 : name ? 1 : 2}${name.toLowerCase()}`);
+
   const COLUMNS = [
-    ["Person", ["person", "email"], 18, (row) => rows.person[row]],
+    ["Person", ["person", "email"], 18, (row) => byName[rows.person[row]]],
     ["Access", ["role", "workspace"], 13, (row) => text.workspace(row).toLowerCase() || "\uffff"],
     ["Last seen", ["status", "last_seen"], 9, (row) => people.days[rows.person[row]] ?? 1e9],
     ["Account", ["seat", "account_age"], 8, (row) => people.created[rows.person[row]] ?? 0],
