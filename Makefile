@@ -54,12 +54,13 @@ scale-demo: $(VENV)/airflow-scale/.scale ## Run everything on two Celery workers
 ##@ Check it
 
 .PHONY: test
-test: $(ENV)/.test ## Run every test on the newest Airflow (ARGS="-k hook -x")
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(ENV)/.test ## Run every test on the newest Airflow, on all cores (ARGS="-k hook -x")
+	@$(BIN)/python -m tools.test_needs
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 .PHONY: chaos
 chaos: $(ENV)/.test ## Play thousands of seeded runs under faults (RUNS=2400 SEED=0)
-	@CHAOS_RUNS=$(RUNS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/chaos $(ARGS)
+	@CHAOS_RUNS=$(RUNS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n auto -q tests/chaos $(ARGS)
 
 .PHONY: year
 year: $(ENV)/.test ## Play a year of one company day by day; some ten minutes
@@ -72,7 +73,7 @@ test-matrix: ## Run the same tests on each Airflow, with the lowest versions, an
 
 test-airflow-%: $(VENV)/airflow-%/.test
 	@printf '\n== Tests on Airflow %s\n' $*
-	@$(VENV)/airflow-$*/bin/python -m pytest $(ARGS)
+	@$(VENV)/airflow-$*/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 .PHONY: test-wheel
 test-wheel: $(ENV)/.test ## Build wheel and sdist, install them on each Airflow, ask Airflow about them

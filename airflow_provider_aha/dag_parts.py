@@ -189,7 +189,7 @@ def text_field(title: str, description: str, *, section: str = "", examples: Seq
     :param section: the part of the form in which it stands.
     :param examples: values that the form proposes.
     """
-    more = {"examples": list(examples)} if examples else {}
+    more: dict[str, Any] = {"examples": list(examples)} if examples else {}
     return Param(None, type=["null", "string"], title=title, description=description, **more, **_in(section))
 
 
@@ -219,5 +219,5 @@ def flag(name: str) -> str:
     return "{{ '' if params." + name + " == '" + KEEP + "' else params." + name + " }}"
 
 
-def _in(section: str) -> dict[str, str]:
+def _in(section: str) -> dict[str, Any]:
     return {"section": section} if section else {}

@@ -9,13 +9,13 @@ CONNECTION_TYPE = "aha"
 HOOK_CLASS_NAME = "airflow_provider_aha.hooks.aha.AhaHook"
 HOOK_NAME = "Aha!"
 
-# The standard fields of the form. `port` stays visible: the Test button of Airflow 3.3.1 and 3.3.2
-# fails on a connection without a stored port.
+# The standard fields of the form. `port` stays visible, and its label says which one to enter: on a connection
+# without a stored port, the Test button of Airflow 3.3.1 and 3.3.2 says nothing but "Bad Request".
 HIDDEN_FIELDS = ["login"]
 RELABELING = {
     "host": "Subdomain",
     "password": "API key",
-    "port": "Port (optional)",
+    "port": "Port (enter 443)",
     "schema": "Scheme",
 }
 PLACEHOLDERS = {

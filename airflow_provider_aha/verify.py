@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from airflow_provider_aha.hooks.paths import resolve_path
 
 if TYPE_CHECKING:
     from airflow_provider_aha.record.check import Chain
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 _KEPT = re.compile(r"(?:(?P<account>[^=]+)=)?(?P<hash>[0-9a-fA-F]{64})")
 
@@ -46,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(given: str, expected: Sequence[str]) -> int:
     from airflow_provider_aha.record.check import accounts_of, check
-    from airflow_provider_aha.store.store import is_there
 
     kept = [_KEPT.fullmatch(text) for text in expected]
     for text, match in zip(expected, kept, strict=True):
@@ -54,7 +52,7 @@ def _verify(given: str, expected: Sequence[str]) -> int:
             print(f"{text!r} is not a hash: --expect takes [ACCOUNT=] and 64 hexadecimal digits.", file=sys.stderr)
             return 2
     location = resolve_path(given if "://" in given else str(Path(given).absolute()))
-    if not is_there(location.fs, location.path):
+    if not location.exists():
         print(f"There is nothing at {given}: is the path right?", file=sys.stderr)
         return 1
     location, only = _split(location)
@@ -76,21 +74,17 @@ def _verify(given: str, expected: Sequence[str]) -> int:
     return 1 if findings else 0
 
 
-def _split(location: Location) -> tuple[Location, str | None]:
+def _split(location: Store) -> tuple[Store, str | None]:
     """Return the base path and, where the path is one account's folder, the account."""
     from airflow_provider_aha.store.layout import RECORDS
 
     pattern = rf"(.*)/(?:{'|'.join(RECORDS)})/account=([^/]+)"
-    path, url = (re.fullmatch(pattern, text) for text in (location.path, location.url))
-    if path is None or url is None:
-        return location, None
-    return replace(location, path=path[1], url=url[1]), path[2]
+    match = re.fullmatch(pattern, location.url)
+    return (location.folder.folder, match[2]) if match else (location, None)
 
 
-def _without_records(location: Location, accounts: Sequence[str]) -> Iterator[str]:
-    from airflow_provider_aha.store.store import names_in
-
-    for name in sorted(names_in(location.fs, f"{location.path}/manifests")):
+def _without_records(location: Store, accounts: Sequence[str]) -> Iterator[str]:
+    for name in sorted(location.names("manifests")):
         if name.startswith("account=") and (account := name.removeprefix("account=")) not in accounts:
             yield account
 

@@ -103,8 +103,8 @@ def land(base: Path, count: int, marker: str) -> Path:
             read = pj.ReadOptions(block_size=len(body) + 1)
             writer.write(pj.read_json(pa.BufferReader(body), read, pj.ParseOptions(explicit_schema=bare)))
         file = writer.finish()
-    layout = Layout(str(base), ACCOUNT)
-    target, manifest = Path(layout.dataset("users", DAY)), Path(layout.manifest(DAY))
+    layout = Layout(ACCOUNT)
+    target, manifest = base / layout.dataset("users", DAY), base / layout.manifest(DAY)
     for path in (target, manifest):
         path.parent.mkdir(parents=True, exist_ok=True)
     file.path.replace(target)
@@ -118,15 +118,14 @@ def land(base: Path, count: int, marker: str) -> Path:
 
 def ours(base: str, host: str, run_id: str) -> None:
     import psycopg2
-    from fsspec.implementations.local import LocalFileSystem
 
     from airflow_provider_aha.push.mapping.load import load_spec
     from airflow_provider_aha.push.push import Request, push
     from airflow_provider_aha.push.targets.sql import SqlTarget
     from airflow_provider_aha.record.run import Run
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import local_store
 
-    location = Location(LocalFileSystem(), base, base)
+    location = local_store(base)
     target = SqlTarget(
         lambda: psycopg2.connect(host=host, user="aha", dbname="postgres"),
         dialect="postgres",
@@ -147,7 +146,7 @@ def pandas(base: str, host: str, _: str) -> None:
     from airflow_provider_aha.store.layout import Layout
 
     users = pd.read_parquet(
-        Layout(base, ACCOUNT).dataset("users", DAY), columns=list(COLUMNS.values()), partitioning=None
+        Path(base, Layout(ACCOUNT).dataset("users", DAY)), columns=list(COLUMNS.values()), partitioning=None
     )
     users.columns = pd.Index(list(COLUMNS))
     users["email"] = users["email"].str.strip().str.lower()

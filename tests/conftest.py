@@ -18,7 +18,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.sandbox.testing import SandboxServer, aha_sandbox, oomnitza_sandbox
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 __all__ = ["aha_sandbox", "oomnitza_sandbox"]
 
@@ -117,8 +117,8 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Location:
-    return Location(LocalFileSystem(), str(tmp_path / "aha"), str(tmp_path / "aha"))
+def local(tmp_path: Path) -> Store:
+    return Store(LocalFileSystem(), str(tmp_path / "aha"), str(tmp_path / "aha"))
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +158,7 @@ def s3_url(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(params=["local", "s3"])
-def location(request: pytest.FixtureRequest) -> Location:
+def location(request: pytest.FixtureRequest) -> Store:
     """A base path on the local disk, and once more on S3."""
     if request.param == "local":
         return request.getfixturevalue("local")  # type: ignore[no-any-return]
@@ -167,4 +167,4 @@ def location(request: pytest.FixtureRequest) -> Location:
     endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("tmp_path").name
     options = {"endpoint_url": endpoint, "region_name": "us-east-1"}
     fs = s3fs.S3FileSystem(key="test", secret="test", client_kwargs=options, skip_instance_cache=True)
-    return Location(fs, f"records/{name}", f"s3://records/{name}")
+    return Store(fs, f"records/{name}", f"s3://records/{name}")

@@ -196,13 +196,13 @@ def test_layout_is_documented_as_it_is():
     from airflow_provider_aha.datasets.names import DATASETS
     from airflow_provider_aha.store.layout import Layout
 
-    layout = Layout("<base path>", "mycompany")
+    layout = Layout("mycompany")
     day = "2026-08-01"
     paths = [*(layout.dataset(name, day) for name in DATASETS), layout.manifest(day)]
     (tree,) = (match[2] for match in FENCE.finditer(section("docs/datasets.md", "Layout")))
     head, *rest = tree.replace("<subdomain>", "mycompany").replace("<YYYY-MM-DD>", day).split()[1:]
     assert head == "path>/"
-    assert [f"<base path>/{path}" for path in rest] == paths
+    assert rest == paths
 
 
 @pytest.fixture(scope="module")
@@ -214,13 +214,13 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     from airflow_provider_aha.datasets.extract import extract
     from airflow_provider_aha.datasets.names import DATASETS
     from airflow_provider_aha.sandbox.testing import SandboxServer
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
     base = tmp_path_factory.mktemp("base")
     with SandboxServer(users=30) as aha:
         config = ClientConfig.from_connection(host=aha.host, port=aha.port, schema="http", password=aha.key)
         with AhaClient(config) as client:
-            location = Location(LocalFileSystem(), str(base), str(base))
+            location = Store(LocalFileSystem(), str(base), str(base))
             return extract(client, location, datasets=DATASETS, connection_id="aha_default"), base
 
 

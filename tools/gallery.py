@@ -31,7 +31,7 @@ from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store, local_store
 from tools.local import ROOT
 
 ACCOUNT = "mycompany"
@@ -51,20 +51,20 @@ def gallery(target: Path) -> None:
 
 def live(folder: Path) -> Path:
     """Let an account live, and return the page of its open review."""
-    base = Location(LocalFileSystem(), str(folder / "aha"), "/data/aha")
+    base = Store(LocalFileSystem(), str(folder / "aha"), "/data/aha")
     now = datetime.now(UTC).replace(microsecond=0)
     for week in range(WEEKS, 0, -1):
         moment = now - timedelta(weeks=week)
         with account_at(moment, missing=6 * week) as (_, client):
             extract(client, base, datasets=DATASETS, connection_id="aha_default", now=clock(moment))
         if week == 3:
-            make_report(base, asked(base, folder, "2026-Q3", 420), now=clock(moment))
+            make_report(base, asked(folder, "2026-Q3", 420), now=clock(moment))
             submit_all(base, moment + timedelta(days=2))
     with account_at(now, missing=0) as (account, client):
         gone = write_roster(folder, account, now)
         disable(client, base, gone[:5])
         extract(client, base, datasets=DATASETS, connection_id="aha_default")
-    summary = make_report(base, asked(base, folder, "2026-Q4", 400))
+    summary = make_report(base, asked(folder, "2026-Q4", 400))
     return Path(summary["page"].replace(base.url, base.path, 1))
 
 
@@ -100,7 +100,7 @@ def write_roster(folder: Path, account: Account, now: datetime) -> list[str]:
     return [str(user["id"]) for user in gone]
 
 
-def disable(client: AhaClient, base: Location, user_ids: list[str]) -> None:
+def disable(client: AhaClient, base: Store, user_ids: list[str]) -> None:
     """Take access from leavers."""
     run = Run("aha_offboard_leavers", "scheduled", "deactivate", 1, "scheduled")
     decision = decide(
@@ -117,7 +117,7 @@ def disable(client: AhaClient, base: Location, user_ids: list[str]) -> None:
     )
 
 
-def asked(base: Location, folder: Path, review_id: str, purchased: int) -> Asked:
+def asked(folder: Path, review_id: str, purchased: int) -> Asked:
     """Ask for a report that opens a review."""
     renewal = f"{datetime.now(UTC).year + 1}-01-31"
     terms = {"seat_price": "900 EUR", "seats_purchased": purchased, "renewal_date": renewal}
@@ -127,15 +127,15 @@ def asked(base: Location, folder: Path, review_id: str, purchased: int) -> Asked
         spec = RosterSpec(
             name="hr", key="number", emails=("mail",), domains=("example.com",), min_rows=1, end_date="end"
         )
-        roster = lambda: Rosters((load_roster(spec, Location(base.fs, path, path)),))  # noqa: E731 (called when it is needed)
+        roster = lambda: Rosters((load_roster(spec, local_store(path)),))  # noqa: E731 (called when it is needed)
     run = Run("aha_access_review", review_id, "report", 1, "ann")
     return Asked(ACCOUNT, run, Terms.read(terms), roster, review_id=review_id)
 
 
-def submit_all(base: Location, moment: datetime) -> None:
+def submit_all(base: Store, moment: datetime) -> None:
     """Submit decisions: most access is kept, some roles are to be changed by hand."""
-    path = f"{Layout(base.path, ACCOUNT).review('2026-Q3')}/{TABLE}"
-    rows = list(csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig"), newline="")))
+    path = Path(base.path, Layout(ACCOUNT).review("2026-Q3"), TABLE)
+    rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline="")))
     for place, row in enumerate(rows):
         row |= {"decision": "keep", "reviewer": "rita@example.com"}
         if ".w" in row["row_key"] and place % 300 == 100:

@@ -408,12 +408,18 @@ class AhaClient(RestClient):
         check.finish()
 
 
-def check_user_id(user_id: str) -> str:
+def check_user_id(user_id: str, *, or_email: bool = False) -> str:
     """Return a user's id as it goes into a path.
 
     :param user_id: decimal digits, as text or number.
+    :param or_email: whether an email could have been given as well, for the error.
     :raises AhaConfigurationError: when it is empty or anything else than digits.
     """
+    if or_email and not _ID.fullmatch(str(user_id).strip()):
+        raise AhaConfigurationError(
+            f"{kind_of(user_id).capitalize()} names no Aha! user: it is neither an id, which is made of digits, "
+            "nor an email."
+        )
     return _check_id(user_id, "user")
 
 

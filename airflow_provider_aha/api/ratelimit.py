@@ -233,7 +233,7 @@ class RateLimiter:
         if reset < _DELTA_BELOW:
             return min(max(reset, 0.0), _LONGEST_PAUSE)
         now = self._clock.time()
-        server_now = _http_date(headers.get("Date"))
+        server_now = http_date(headers.get("Date"))
         # The server's own clock decides only where ours is plainly wrong: Date has whole seconds.
         if server_now is not None and abs(server_now - now) > _CLOCK_SKEW:
             now = server_now
@@ -242,8 +242,8 @@ class RateLimiter:
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
         text = headers.get("Retry-After")
         seconds = _number(text)
-        if seconds is None and (date := _http_date(text)) is not None:
-            seconds = date - (_http_date(headers.get("Date")) or self._clock.time())
+        if seconds is None and (date := http_date(text)) is not None:
+            seconds = date - (http_date(headers.get("Date")) or self._clock.time())
         return seconds
 
 
@@ -307,7 +307,12 @@ def _number(text: str | None) -> float | None:
     return number if number is not None and abs(number) < float("inf") else None
 
 
-def _http_date(text: str | None) -> float | None:
+def http_date(text: str | None) -> float | None:
+    """Read a date as HTTP writes it.
+
+    :param text: the header; None: there is none.
+    :return: seconds since 1970; None for what is no date.
+    """
     try:
         date = parsedate_to_datetime(text) if text else None
     except (ValueError, OverflowError):

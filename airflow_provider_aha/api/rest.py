@@ -24,7 +24,7 @@ import requests
 from requests.auth import AuthBase
 
 from airflow_provider_aha.api.config import RestConfig
-from airflow_provider_aha.api.ratelimit import Clock, RateLimiter, never
+from airflow_provider_aha.api.ratelimit import Clock, RateLimiter, http_date, never
 from airflow_provider_aha.api.wire import ENCODINGS, BoundedAdapter, TooLargeError, body_of, patience
 from airflow_provider_aha.exceptions import (
     AhaConfigurationError,
@@ -46,6 +46,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CONTENT_TYPE = re.compile(r"no content type|[a-z0-9.+-]{1,30}/[a-z0-9.+-]{1,60}")
 _DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 _PART_OF_A_KEY = 16
+# Seconds: as long as an answer may take to come, and what clocks that nobody minds drift apart.
+_CLOCKS_DIFFER = 900.0
 _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 30.0
 # A page of 200 users with some 1400 roles each fits in; packed or not, nothing larger is read.
@@ -187,6 +189,7 @@ class RestClient:
     def __init__(self, config: RestConfig, *, user_agent: str = "", clock: Clock | None = None) -> None:
         self.config = config
         self._says_sandbox: set[bool] = set()
+        self._clock_ahead = 0.0
         self._clock = clock or Clock()
         self._limiter = RateLimiter(
             config.requests_per_second, config.requests_per_minute, config.max_in_flight, self._clock
@@ -201,6 +204,21 @@ class RestClient:
     def sandbox(self) -> bool:
         """Whether every answer so far says that it is a sandbox's; before the first, nothing does."""
         return self._says_sandbox == {True}
+
+    def check_clock(self) -> None:
+        """Refuse to go on where this worker's clock is not the server's, by the latest answer that tells its date.
+
+        Last days, caps and approvals are counted by the worker's clock: one that is a day ahead would take access
+        from somebody who still works there.
+
+        :raises AhaConfigurationError: when they differ by more than a quarter of an hour.
+        """
+        if abs(self._clock_ahead) > _CLOCKS_DIFFER:
+            hours, way = abs(self._clock_ahead) / 3600, "ahead of" if self._clock_ahead > 0 else "behind"
+            raise AhaConfigurationError(
+                f"The clock of this worker is {hours:,.1f} hours {way} that of {self._where}. Last days and caps "
+                "are counted by it, so nothing was done. Set the worker's clock, by NTP for example."
+            )
 
     @property
     def clock(self) -> Clock:
@@ -353,6 +371,8 @@ class RestClient:
         finally:
             self._limiter.release(headers, number)
         self._says_sandbox.add(self.service.sandbox_header in response.headers)
+        if (date := http_date(_date_of(response))) is not None:
+            self._clock_ahead = self._clock.time() - date
         return response, answer
 
     def _patience(self, method: str, stopped: Callable[[], bool]) -> Callable[[], float]:

@@ -24,7 +24,7 @@ from airflow_provider_aha.common.values import unknown_ones
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Side, changes
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import DatasetWriter, StagedFile, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import DatasetWriter, Snapshot, StagedFile, snapshot_days
 from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.datasets.visits import PastVisits
 from airflow_provider_aha.exceptions import (
@@ -36,7 +36,7 @@ from airflow_provider_aha.exceptions import (
     AhaSnapshotError,
 )
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, publish_all, staging, storage_errors, to_json
+from airflow_provider_aha.store.store import Store, staging, storage_errors, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _PROGRESS_SECONDS = 10.0
 
 def extract(
     client: AhaClient,
-    location: Location,
+    location: Store,
     *,
     datasets: Sequence[str],
     connection_id: str,
@@ -63,7 +63,7 @@ def extract(
     :param connection_id: id of the connection, for the rows.
     :param now: the clock; UTC.
     :return: the manifest, as it was published beside the data.
-    :raises AhaConfigurationError: for an unknown dataset.
+    :raises AhaConfigurationError: for an unknown dataset, or when this worker's clock is not Aha!'s.
     :raises AhaIncompleteReadError: when the list kept changing, or is empty.
     :raises AhaStorageError: when the base path can't be written.
     :raises AhaError: when Aha! could not be read. In every case the snapshot before stays as it was.
@@ -72,8 +72,8 @@ def extract(
     started_at = now()
     rereads, requests = client.rereads, client.requests_sent
     snapshot = started_at.strftime("%Y-%m-%d")
-    layout = Layout(location.path, client.config.account)
-    with staging() as folder, _aside() as aside, PastVisits(location, layout) as past:
+    layout = Layout(client.config.account)
+    with staging() as folder, _aside() as aside, PastVisits(location, client.config.account) as past:
         # Once for all passes, and after the first page: nothing else waits for these two.
         ask_aside = cache(lambda: (aside.submit(client.me), aside.submit(workspace_names, client)))
 
@@ -91,8 +91,9 @@ def extract(
 
         crawl = client.read_users(land, UsersPage.several)
         _refuse_empty(crawl, client)
+        client.check_clock()
         if "user_changes" in chosen:
-            crawl.files["user_changes"] = _land_changes(crawl, folder, location, layout, snapshot)
+            crawl.files["user_changes"] = _land_changes(crawl, folder, location, layout.account, snapshot)
         manifest = {
             "account": client.config.account,
             "host": client.config.host,
@@ -110,8 +111,8 @@ def extract(
             "provider_version": package_version(),
             "schema_version": schemas.SCHEMA_VERSION,
             "files": [
-                *_entries(crawl, chosen, Layout(location.url, layout.account), snapshot),
-                *_entries_kept(location, layout, snapshot, chosen),
+                *_entries(crawl, chosen, location, layout, snapshot),
+                *_entries_kept(location, layout.account, snapshot, chosen),
             ],
         }
         _publish(crawl, chosen, manifest, folder, location, layout)
@@ -289,39 +290,36 @@ class _Progress:
             log.info("%d of %d pages, %d users, %.0f users/s", crawl.pages, page.total_pages, crawl.rows, rate)
 
 
-def _land_changes(crawl: _Crawl, folder: Path, location: Location, layout: Layout, snapshot: str) -> StagedFile:
+def _land_changes(crawl: _Crawl, folder: Path, location: Store, account: str, snapshot: str) -> StagedFile:
     with ExitStack() as stack:
         writer = stack.enter_context(DatasetWriter(folder, "user_changes"))
-        previous = newest_side(stack, location, layout, before=snapshot)
+        previous = newest_side(stack, location, account, before=snapshot)
         if previous is None:
-            log.info("No earlier snapshot of %s has users and user_roles: user_changes is empty.", layout.account)
+            log.info("No earlier snapshot of %s has users and user_roles: user_changes is empty.", account)
         else:
             users, roles = (
                 stack.enter_context(pq.ParquetFile(crawl.files[name].path)) for name in ("users", "user_roles")
             )
-            for table in changes(previous, Side(users, roles), subdomain=layout.account):
+            for table in changes(previous, Side(users, roles), subdomain=account):
                 writer.write(table)
         return writer.finish()
 
 
-def newest_side(stack: ExitStack, location: Location, layout: Layout, before: str | None = None) -> Side | None:
+def newest_side(stack: ExitStack, location: Store, account: str, before: str | None = None) -> Side | None:
     """Open the newest snapshot that holds what changes are found in.
 
     :param stack: closes its files.
     :param location: the base path.
-    :param layout: account and base path.
+    :param account: the account.
     :param before: only a snapshot of an earlier day than this one.
     :return: the snapshot, or None when there is none.
     """
-    for day in reversed(snapshots(location.fs, layout)):
+    for day in reversed(snapshot_days(location, account)):
         if before is not None and day >= before:
             continue
         try:
-            manifest = read_manifest(location.fs, layout, day)
-            users, roles = (
-                stack.enter_context(open_dataset(location.fs, layout, manifest, name))
-                for name in ("users", "user_roles")
-            )
+            snapshot = Snapshot.of(location, account, day)
+            users, roles = (stack.enter_context(snapshot.open(name)) for name in ("users", "user_roles"))
         except AhaSnapshotError as error:
             log.warning("Snapshot %s is passed over when looking for changes: %s", day, error)
         else:
@@ -329,11 +327,13 @@ def newest_side(stack: ExitStack, location: Location, layout: Layout, before: st
     return None
 
 
-def _entries(crawl: _Crawl, chosen: Sequence[str], names: Layout, snapshot: str) -> list[dict[str, Any]]:
+def _entries(
+    crawl: _Crawl, chosen: Sequence[str], location: Store, layout: Layout, snapshot: str
+) -> list[dict[str, Any]]:
     return [
         {
             "dataset": name,
-            "path": names.dataset(name, snapshot),
+            "path": location.url_of(layout.dataset(name, snapshot)),
             "rows": file.rows,
             "bytes": file.size,
             "sha256": file.sha256,
@@ -342,10 +342,10 @@ def _entries(crawl: _Crawl, chosen: Sequence[str], names: Layout, snapshot: str)
     ]
 
 
-def _entries_kept(location: Location, layout: Layout, snapshot: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+def _entries_kept(location: Store, account: str, snapshot: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
     """Return what an earlier run of the day landed and this one doesn't, marked with when it was read."""
     try:
-        manifest = read_manifest(location.fs, layout, snapshot)
+        manifest = Snapshot.of(location, account, snapshot).manifest
         return [
             {"started_at": manifest["started_at"], **entry}
             for entry in manifest["files"]
@@ -360,7 +360,7 @@ def _publish(
     chosen: Sequence[str],
     manifest: Mapping[str, Any],
     folder: Path,
-    location: Location,
+    location: Store,
     layout: Layout,
 ) -> None:
     snapshot = manifest["snapshot"]
@@ -368,7 +368,7 @@ def _publish(
     with storage_errors(str(staged)):
         staged.write_bytes(to_json(manifest))
     files = {layout.dataset(name, snapshot): crawl.files[name].path for name in chosen}
-    publish_all(location.fs, {**files, layout.manifest(snapshot): staged})
+    location.publish({**files, layout.manifest(snapshot): staged})
 
 
 def _warn_of_absent(manifest: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The snapshot that a report is about, and the ones before it."""
+"""Snapshots: how they are written, found and read."""
 
 from __future__ import annotations
 
@@ -7,31 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import literal, whole
-from airflow_provider_aha.common.moments import moment_of
+from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.store.layout import Layout, snapshot_of
-from airflow_provider_aha.store.store import (
-    ANY_ERROR,
-    Location,
-    file_hash,
-    is_there,
-    names_in,
-    read_json,
-    storage_errors,
-)
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-
+from airflow_provider_aha.store.store import Store, file_hash, sha256, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -53,23 +42,56 @@ _DISTINCT = frozenset({"id", "name", "email", "created_at", "updated_at", "acces
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Users and roles of an account as they were read in one go.
+    """Users and roles of an account as they were read in one go; a file is checked when it is opened.
 
-    :param manifest: its manifest.
-    :param synced_at: when it was read; UTC.
-    :param users: of its ``users``, enabled and disabled, what a report reads.
     :param location: the base path.
+    :param account: the account.
+    :param manifest: its manifest.
     """
 
-    manifest: Mapping[str, Any]
-    synced_at: datetime
-    users: pa.Table = field(repr=False)
-    location: Location = field(repr=False)
+    location: Store = field(repr=False)
+    account: str
+    manifest: Mapping[str, Any] = field(repr=False)
 
-    @property
-    def account(self) -> str:
-        """The account."""
-        return str(self.manifest["account"])
+    @classmethod
+    def newest(cls, location: Store, account: str) -> Snapshot:
+        """Return the newest snapshot of an account.
+
+        :param location: the base path.
+        :param account: the account.
+        :raises AhaSnapshotError: when there is none, or its manifest isn't one.
+        :raises AhaStorageError: when it can't be read.
+        """
+        days = snapshot_days(location, account)
+        if not days:
+            raise AhaSnapshotError(
+                f"There is no snapshot of {account} below {location.url}: run aha_extract first."
+            )
+        return cls.of(location, account, days[-1])
+
+    @classmethod
+    def of(cls, location: Store, account: str, day: str) -> Snapshot:
+        """Return the snapshot of a day.
+
+        :param location: the base path.
+        :param account: the account.
+        :param day: the UTC day of the read, ``YYYY-MM-DD``.
+        :raises AhaSnapshotError: when there is none, or its manifest isn't one.
+        :raises AhaStorageError: when it can't be read.
+        """
+        name = Layout(account).manifest(day)
+        manifest = location.read_record(name)
+        if manifest is None:
+            raise AhaSnapshotError(f"{location.url_of(name)} is missing.")
+        files = manifest.get("files")
+        is_whole = isinstance(files, list) and all(
+            isinstance(file, dict) and {"dataset", "sha256"} <= file.keys() for file in files
+        )
+        if not is_whole or manifest.get("snapshot") != day:
+            raise AhaSnapshotError(
+                f"{location.url_of(name)} is not the manifest of snapshot {day}: it was changed by hand."
+            )
+        return cls(location, account, manifest)
 
     @property
     def day(self) -> str:
@@ -77,57 +99,108 @@ class Snapshot:
         return str(self.manifest["snapshot"])
 
     @property
+    def synced_at(self) -> datetime:
+        """When it was read; UTC."""
+        return self._moment(self.manifest["started_at"])
+
+    @property
     def sandbox(self) -> bool:
         """Whether it is of a sandbox."""
         return bool(self.manifest.get("sandbox"))
-
-    def role_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield its ``user_roles``, some at a time.
-
-        :param columns: which columns.
-        :raises AhaSnapshotError: when it has none, or others than its manifest names.
-        """
-        layout = Layout(self.location.path, self.account)
-        with open_dataset(self.location.fs, layout, self.manifest, "user_roles") as file:
-            yield from file.iter_batches(batch_size=_BATCH, columns=list(columns), use_threads=False)
 
     @property
     def sha256(self) -> dict[str, str]:
         """Hash by dataset."""
         return {file["dataset"]: file["sha256"] for file in self.manifest["files"]}
 
+    def read_at(self, dataset: str) -> datetime:
+        """Return when a dataset was read; UTC. A run of the day that landed others leaves it as it was.
 
-def read_snapshot(location: Location, account: str, day: str | None = None) -> Snapshot:
-    """Read a snapshot and check its files.
+        :param dataset: which one.
+        """
+        return self._moment(self._entry(dataset).get("started_at") or self.manifest["started_at"])
+
+    @contextmanager
+    def open(self, dataset: str) -> Iterator[Any]:
+        """Open a dataset, after checking that it is the file that the manifest names.
+
+        :param dataset: which one.
+        :return: a ``pyarrow.parquet.ParquetFile``.
+        :raises AhaSnapshotError: when the snapshot lacks it, or the file is another one.
+        :raises AhaStorageError: when it can't be read.
+        """
+        name, expected = self._file(dataset)
+        if self.location.hash_of(name) != expected:
+            raise self._another(name)
+        with self.location.open(name) as stream, pq.ParquetFile(stream) as file:
+            yield file
+
+    def table(self, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a dataset whole, as :meth:`open` does.
+
+        :param dataset: which one.
+        :param columns: which columns; all when left out.
+        """
+        with self.open(dataset) as file:
+            return whole(file, columns)
+
+    def body(self, dataset: str) -> bytes:
+        """Read the file of a dataset once, so that what is judged, hashed and kept are the same bytes.
+
+        :param dataset: which one.
+        :raises AhaSnapshotError: as for :meth:`open`.
+        """
+        name, expected = self._file(dataset)
+        body = self.location.read(name)
+        if body is None or sha256(body) != expected:
+            raise self._another(name)
+        return body
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """Of its ``users``, enabled and disabled, what a report reads."""
+        return self.table("users", _USERS)
+
+    def role_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield its ``user_roles``, some at a time.
+
+        :param columns: which columns.
+        :raises AhaSnapshotError: as for :meth:`open`.
+        """
+        with self.open("user_roles") as file:
+            yield from file.iter_batches(batch_size=_BATCH, columns=list(columns), use_threads=False)
+
+    def _entry(self, dataset: str) -> dict[str, Any]:
+        return next((file for file in self.manifest["files"] if file["dataset"] == dataset), {})
+
+    def _file(self, dataset: str) -> tuple[str, str]:
+        entry = self._entry(dataset)
+        if not entry:
+            raise AhaSnapshotError(f"Snapshot {self.day} of {self.account} holds no dataset {dataset}.")
+        return Layout(self.account).dataset(dataset, self.day), entry["sha256"]
+
+    def _moment(self, text: object) -> datetime:
+        if (moment := read_moment(text)) is None:
+            raise AhaSnapshotError(f"Snapshot {self.day} of {self.account} doesn't say when it was read.")
+        return moment
+
+    def _another(self, name: str) -> AhaSnapshotError:
+        return AhaSnapshotError(
+            f"{self.location.url_of(name)} is not the file that its manifest names: an extract was cut off while "
+            "it replaced the snapshot, or the file was changed. Run aha_extract again."
+        )
+
+
+def snapshot_days(location: Store, account: str) -> list[str]:
+    """List the days of an account's published snapshots, oldest first.
 
     :param location: the base path.
     :param account: the account.
-    :param day: which one; the newest when left out.
-    :raises AhaSnapshotError: when there is none, or it isn't whole.
-    :raises AhaStorageError: when it can't be read.
+    :raises AhaStorageError: when the path can't be read.
     """
-    layout = Layout(location.path, account)
-    if day is None:
-        days = snapshots(location.fs, layout)
-        if not days:
-            raise AhaSnapshotError(
-                f"There is no snapshot of {account} below {location.url}: run aha_extract first."
-            )
-        day = days[-1]
-    manifest = read_manifest(location.fs, layout, day)
-    with open_dataset(location.fs, layout, manifest, "users") as file:
-        users = whole(file, _USERS)
-    return Snapshot(manifest, moment_of(manifest["started_at"]), users, location)
-
-
-def earlier_days(location: Location, account: str, day: str) -> list[str]:
-    """Return the days of the snapshots before one, oldest first.
-
-    :param location: the base path.
-    :param account: the account.
-    :param day: the day of the snapshot.
-    """
-    return [one for one in snapshots(location.fs, Layout(location.path, account)) if one < day]
+    layout = Layout(account)
+    days = (snapshot_of(name) for name in location.names(layout.manifests))
+    return sorted(day for day in days if day and location.exists(layout.manifest(day)))
 
 
 def trend_days(days: list[str]) -> list[str]:
@@ -141,7 +214,7 @@ def trend_days(days: list[str]) -> list[str]:
     return list(newest.values())[-_WEEKLY:]
 
 
-def read_trend(location: Location, account: str, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
+def read_trend(location: Store, account: str, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     """Read the columns of a trend; a snapshot that can't be read is passed over with a warning.
 
     :param location: the base path.
@@ -149,12 +222,9 @@ def read_trend(location: Location, account: str, days: list[str]) -> Iterator[tu
     :param days: days of snapshots.
     :return: day and columns of ``users``.
     """
-    layout = Layout(location.path, account)
     for day in days:
         try:
-            manifest = read_manifest(location.fs, layout, day)
-            with open_dataset(location.fs, layout, manifest, "users") as file:
-                yield day, whole(file, _TREND)
+            yield day, Snapshot.of(location, account, day).table("users", _TREND)
         except AhaSnapshotError as error:
             log.warning("Snapshot %s is not in the trend: %s", day, error)
 
@@ -240,68 +310,3 @@ class DatasetWriter:
             self._writer.close()
             digest, size = file_hash(self._path.open("rb"))
         return StagedFile(self._dataset, self._path, self._rows, size, digest)
-
-
-def read_manifest(fs: AbstractFileSystem, layout: Layout, snapshot: str) -> dict[str, Any]:
-    """Read the manifest of a snapshot.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :param snapshot: the day, ``YYYY-MM-DD``.
-    :raises AhaSnapshotError: when there is none, or it is not one.
-    :raises AhaStorageError: when it can't be read.
-    """
-    path = layout.manifest(snapshot)
-    manifest = read_json(fs, path)
-    files = manifest.get("files")
-    whole = isinstance(files, list) and all(
-        isinstance(file, dict) and {"dataset", "sha256"} <= file.keys() for file in files
-    )
-    if not whole or manifest.get("snapshot") != snapshot:
-        raise AhaSnapshotError(f"{path} is not the manifest of snapshot {snapshot}: it was changed by hand.")
-    return manifest
-
-
-def snapshots(fs: AbstractFileSystem, layout: Layout) -> list[str]:
-    """List the days of an account's published snapshots, oldest first.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :raises AhaStorageError: when the path can't be read.
-    """
-    days = (snapshot_of(f"/{name}") for name in names_in(fs, layout.manifests))
-    return sorted(day for day in days if day and is_there(fs, layout.manifest(day)))
-
-
-@contextmanager
-def open_dataset(
-    fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any], dataset: str
-) -> Iterator[Any]:
-    """Open a dataset of a snapshot, after checking that it is the file that the manifest names.
-
-    :param fs: the layout's filesystem.
-    :param layout: account and base path.
-    :param manifest: the snapshot's manifest.
-    :param dataset: which one.
-    :return: a ``pyarrow.parquet.ParquetFile``.
-    :raises AhaSnapshotError: when the snapshot lacks it, or the file is another one.
-    :raises AhaStorageError: when it can't be read.
-    """
-    entry = next((file for file in manifest["files"] if file["dataset"] == dataset), None)
-    if entry is None:
-        raise AhaSnapshotError(f"Snapshot {manifest['snapshot']} of {layout.account} holds no dataset {dataset}.")
-    path = layout.dataset(dataset, manifest["snapshot"])
-    with storage_errors(path, ANY_ERROR):
-        # So is the size of a file that was replaced since.
-        fs.invalidate_cache()
-        try:
-            digest, _ = file_hash(fs.open(path, "rb"))
-        except FileNotFoundError:
-            digest = None
-    if digest != entry["sha256"]:
-        raise AhaSnapshotError(
-            f"{path} is not the file that its manifest names: an extract was cut off while it replaced the "
-            "snapshot, or the file was changed. Run aha_extract again."
-        )
-    with storage_errors(path), fs.open(path, "rb") as stream, pq.ParquetFile(stream) as file:
-        yield file

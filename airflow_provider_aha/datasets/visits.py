@@ -20,11 +20,10 @@ import pyarrow.compute as pc
 from airflow_provider_aha.common.arrow import array_of, json_array, literal, milliseconds
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.changes import Forward, padded
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.datasets.users import activity_status
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +53,11 @@ class PastVisits:
     """The visits of an account's earlier snapshots.
 
     :param location: the base path.
-    :param layout: account and base path.
+    :param account: the account.
     """
 
-    def __init__(self, location: Location, layout: Layout) -> None:
-        self._location, self._layout = location, layout
+    def __init__(self, location: Store, account: str) -> None:
+        self._location, self._account = location, account
         self._stack = ExitStack()
         self._days: list[str] = []
         self._opened: list[_Past] = []
@@ -66,7 +65,7 @@ class PastVisits:
 
     def __enter__(self) -> Self:
         """Find the snapshots, newest first; one of this day that is about to be replaced is among them."""
-        self._days = snapshots(self._location.fs, self._layout)[::-1]
+        self._days = snapshot_days(self._location, self._account)[::-1]
         self._has_past = bool(self._days)
         return self
 
@@ -168,8 +167,7 @@ class PastVisits:
                 return None
             day = self._days.pop(0)
             try:
-                manifest = read_manifest(self._location.fs, self._layout, day)
-                file = self._stack.enter_context(open_dataset(self._location.fs, self._layout, manifest, "users"))
+                file = self._stack.enter_context(Snapshot.of(self._location, self._account, day).open("users"))
             except AhaSnapshotError as error:
                 log.warning("Snapshot %s is passed over when looking for earlier visits: %s", day, error)
             else:

@@ -38,8 +38,7 @@ from airflow_provider_aha.exceptions import (
     AhaProtocolError,
     AhaSnapshotError,
 )
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors, to_json
+from airflow_provider_aha.store.store import Store, staging, storage_errors, to_json
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +301,7 @@ class ChangesCondition:
     :param changes: see :class:`Watch`.
     """
 
-    location: Location
+    location: Store
     changes: tuple[str, ...]
 
     def check(self, account: Account, max_age: float) -> dict[str, Any] | None:
@@ -353,11 +352,11 @@ class Watch:
     :param wanted: words of ``user_changes`` that are of interest.
     """
 
-    def __init__(self, account: Account, location: Location, wanted: Sequence[str]) -> None:
+    def __init__(self, account: Account, location: Store, wanted: Sequence[str]) -> None:
         self._account = account
         self._location = location
         self._wanted = frozenset(wanted)
-        self._keeps_state = location.path.endswith(STATE_SUFFIX)
+        self._keeps_state = location.name.endswith(STATE_SUFFIX)
 
     def look(self, *, max_age: float = 0.0) -> Found:
         """Compare the account with the state; move nothing.
@@ -413,7 +412,7 @@ class Watch:
                 archive.writestr(_STATE, to_json(record))
                 archive.write(found.listing.users, _USERS)
                 archive.write(found.listing.roles, _ROLES)
-            publish_all(self._location.fs, {self._location.path: file})
+            self._location.publish({"": file})
 
     def _events(self, rows: Sequence[Mapping[str, Any]], since: datetime, listing: Listing) -> list[dict[str, Any]]:
         # The same changes since the same state are the same event, however often they are found.
@@ -448,7 +447,7 @@ class Watch:
             yield (self._state if self._keeps_state else self._snapshot)(stack)
 
     def _snapshot(self, stack: ExitStack) -> _Before:
-        side = newest_side(stack, self._location, Layout(self._location.path, self._account.name))
+        side = newest_side(stack, self._location, self._account.name)
         if side is None:
             raise AhaSnapshotError(
                 f"There is no snapshot of {self._account.name} with users and user_roles under "
@@ -458,25 +457,21 @@ class Watch:
 
     def _state(self, stack: ExitStack) -> _Before | None:
         folder = stack.enter_context(staging())
-        with storage_errors(self._location.url, ANY_ERROR):
-            # What this process knows of a remote file may be older than the file.
-            self._location.fs.invalidate_cache()
-            try:
-                stream = stack.enter_context(self._location.fs.open(self._location.path, "rb"))
-            except FileNotFoundError:
-                return None
-            try:
-                with zipfile.ZipFile(stream) as archive:
-                    record = json.loads(archive.read(_STATE))
-                    users, roles = (Path(archive.extract(name, folder)) for name in (_USERS, _ROLES))
-                side = Side(*(stack.enter_context(pq.ParquetFile(path)) for path in (users, roles)))
-                owner, known = record["account"], record["format"]
-                synced_at = _synced_at(side)
-            except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError):
-                raise AhaSnapshotError(
-                    f"{self._location.url} is not a state file of this package, or was cut short: remove it, and "
-                    "the next look begins anew. What changed since it was written isn't told then."
-                ) from None
+        stream = stack.enter_context(self._location.open())
+        if stream is None:
+            return None
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                record = json.loads(archive.read(_STATE))
+                users, roles = (Path(archive.extract(name, folder)) for name in (_USERS, _ROLES))
+            side = Side(*(stack.enter_context(pq.ParquetFile(path)) for path in (users, roles)))
+            owner, known = record["account"], record["format"]
+            synced_at = _synced_at(side)
+        except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError):
+            raise AhaSnapshotError(
+                f"{self._location.url} is not a state file of this package, or was cut short: remove it, and "
+                "the next look begins anew. What changed since it was written isn't told then."
+            ) from None
         if owner != self._account.name or known != _FORMAT:
             raise AhaSnapshotError(
                 f"{self._location.url} is the state of account {owner}, in format {known}, and can't be "
@@ -523,7 +518,7 @@ def user_condition(user: str, until: str, since: datetime | None) -> UserConditi
     condition = UserCondition(until, since=since.timestamp() if since else None)
     if "@" in user:
         return replace(condition, email_sha256=email_digest(user))
-    return replace(condition, user_id=check_user_id(user))
+    return replace(condition, user_id=check_user_id(user, or_email=True))
 
 
 def email_digest(email: str) -> str:

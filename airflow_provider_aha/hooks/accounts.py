@@ -32,7 +32,7 @@ def connection_ids(chosen: object = None) -> list[str]:
     try:
         wanted = to_list(chosen, CONNECTIONS_VARIABLE)
     except AhaConfigurationError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(str(error)) from None
     if not listed:
         raise AirflowFailException(
             f"No account is listed: set the Variable {CONNECTIONS_VARIABLE} to the ids of the Airflow connections, "
@@ -74,7 +74,7 @@ def _listed() -> list[str]:
     try:
         return to_list(Variable.get(CONNECTIONS_VARIABLE, None), f"The Variable {CONNECTIONS_VARIABLE}") or []
     except AhaConfigurationError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(str(error)) from None
 
 
 def _refuse_the_same_account_twice(ids: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Airflow paths to (filesystem, path); the one place that knows how Airflow versions differ in it."""
+"""Airflow paths to places on a storage; the one place that knows how Airflow versions differ in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 BASE_PATH_VARIABLE = "aha_output_path"
 _PLAIN_PATH = re.compile(r"[\w.~:/-]{1,200}")
@@ -34,16 +34,16 @@ def default_base_path(param: str | None = None) -> str:
     return str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "aha")
 
 
-def resolve_path(path: str) -> Location:
-    """Find the filesystem of a path.
+def resolve_path(path: str) -> Store:
+    """Find the place that a path means.
 
     :param path: an absolute local path, or a URL of an object store such as
         ``s3://aws_default@bucket/aha``, where ``aws_default`` is an Airflow connection.
-    :return: filesystem and path.
+    :return: the place.
     :raises AhaConfigurationError: when the path is relative, or tries to leave its folder.
     :raises AhaStorageError: when this worker has no support for the URL's scheme.
     """
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import local_store
 
     text = str(path).strip()
     scheme, _, rest = text.rpartition("://")
@@ -61,10 +61,7 @@ def resolve_path(path: str) -> Location:
             "into the URL (s3://aws_default@bucket/aha)."
         )
     if local:
-        from fsspec.implementations.local import LocalFileSystem
-
-        folder = rest.rstrip("/") or "/"
-        return Location(LocalFileSystem(), folder, folder)
+        return local_store(rest.rstrip("/") or "/")
     if rest.startswith("/") or not rest:
         raise AhaConfigurationError(f"A {scheme}:// URL names no bucket.")
     return _object_store(text.rstrip("/"))
@@ -75,14 +72,13 @@ def _shown(path: str) -> str:
     return f"{path!r} " if _PLAIN_PATH.fullmatch(path) else ""
 
 
-def _object_store(url: str) -> Location:
+def _object_store(url: str) -> Store:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import object_store
 
     try:
-        path = ObjectStoragePath(url)
-        return Location(path.fs, path.path.rstrip("/"), url)
+        return object_store(ObjectStoragePath(url), url)
     except (ImportError, ValueError, TypeError) as error:
         scheme = urlsplit(url).scheme
         raise AhaStorageError(

@@ -24,7 +24,7 @@ from airflow_provider_aha.common.values import (
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
-from airflow_provider_aha.store.store import Location, modified_at, sha256
+from airflow_provider_aha.store.store import Store, sha256
 
 # Fewer rows, or a smaller share of users found in it, than this part of the last load's: something was cut off.
 _KEPT = 0.95
@@ -245,6 +245,7 @@ class Roster:
     :param people: by address what the rows say that have it.
     :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
+    :param columns: names of its columns.
     :param body: its bytes.
     :param suffix: ``csv`` or ``parquet``.
     """
@@ -256,6 +257,7 @@ class Roster:
     people: Mapping[str, tuple[Person, ...]] = field(repr=False)
     keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
+    columns: tuple[str, ...]
     body: bytes = field(repr=False)
     suffix: str
 
@@ -442,7 +444,7 @@ class Rosters:
             )
 
 
-def load_roster(spec: RosterSpec, location: Location) -> Roster:
+def load_roster(spec: RosterSpec, location: Store) -> Roster:
     """Read a roster file.
 
     :param spec: how.
@@ -452,7 +454,7 @@ def load_roster(spec: RosterSpec, location: Location) -> Roster:
     :raises AhaSnapshotError: when its content can't be right.
     """
     # Asked first: a file that is replaced meanwhile counts as the older one.
-    loaded_at = modified_at(location)
+    loaded_at = location.modified()
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
 
 
@@ -488,6 +490,7 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
         people=people,
         keys=keys,
         states=states,
+        columns=table.columns,
         body=table.body,
         suffix=table.suffix,
     )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
-from airflow_provider_aha.store.store import Location, read_limited
+from airflow_provider_aha.store.store import Store
 
 # A list of all people of a large company fits in several times, packed and unpacked; what doesn't is no such list.
 LARGEST_FILE = 64 * 1024 * 1024
@@ -49,7 +49,7 @@ class SmallTable:
             yield number, dict(zip(self.columns, row, strict=True))
 
 
-def read_table(location: Location, what: str) -> SmallTable:
+def read_table(location: Store, what: str) -> SmallTable:
     """Read a CSV (UTF-8, comma, with a header) or Parquet file.
 
     :param location: the file.
@@ -57,8 +57,8 @@ def read_table(location: Location, what: str) -> SmallTable:
     :raises AhaStorageError: when it is missing or can't be read.
     :raises AhaConfigurationError: when it is no such table.
     """
-    suffix = location.path.rpartition(".")[2].lower()
-    body = read_limited(location, what, LARGEST_FILE) if suffix in ("csv", "parquet") else b""
+    suffix = location.name.rpartition(".")[2].lower()
+    body = location.read_limited(what, LARGEST_FILE) if suffix in ("csv", "parquet") else b""
     what = f"{what} {location.url}"
     if suffix not in ("csv", "parquet"):
         raise AhaConfigurationError(f"{what} must be a .csv or .parquet file.")

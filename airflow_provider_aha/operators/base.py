@@ -66,10 +66,12 @@ class AhaOperator(ReportsLineage, BaseOperator):
 def without_useless_retries(connection_id: str) -> Iterator[None]:
     """Fail the task at once where trying again can't help: a refused key, a missing right, a guard.
 
+    Such an error is expected, and its sentence says all: where in the code it was found is not logged with it.
+
     :param connection_id: the connection to name in the sentence.
     :raises AirflowFailException: for such an error.
     """
     try:
         yield
     except _PERMANENT as error:
-        raise AirflowFailException(f"{error} (Airflow connection: {connection_id})") from error
+        raise AirflowFailException(f"{error} (Airflow connection: {connection_id})") from None

@@ -15,16 +15,16 @@ from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     names_to_fix,
-    paid_seats,
     result,
     run_of,
+    say_paid_seats,
     without_useless_tries,
 )
 
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import RunFolder
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 
 class AhaCarryOutPlanOperator(AhaWriteOperator):
@@ -92,9 +92,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         hours = [float(row["hours_to_disable"]) for row in done.rows if row["hours_to_disable"] is not None]
         if hours:
             self.log.info("Each user who left was disabled within %.1f hours of the last day's end.", max(hours))
-        seats = paid_seats(done.rows)
-        if seats:
-            self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", seats)
+        seats = say_paid_seats(done.rows, self.log)
         found = result(done, dry_run=dry_run)
         if blocked and not dry_run:
             raise AirflowFailException(
@@ -103,7 +101,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
-        self, plan: Plan | AhaError, location: Location, folder: RunFolder, context: Any, *, dry_run: bool
+        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Any, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
         from airflow_provider_aha.access.plan.plan import decision_of, load_users
@@ -123,21 +121,21 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             strike_out=strike_out,
             facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
             now=datetime.now(UTC),
-            users=load_users(location.fs, location.path, plan.header),
+            users=load_users(location, plan.header),
         )
 
     def _approval(
-        self, location: Location, plan: Plan, folder: RunFolder, context: Any
+        self, location: Store, plan: Plan, folder: RunFolder, context: Any
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return what the evidence says of the approval, and who was taken off the plan, with the reason."""
         from airflow_provider_aha.access.plan.approval import FILE, check_approval, struck_out_by
-        from airflow_provider_aha.store.store import read_record
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
-        base = self.location()
-        if not location.url.startswith(f"{base.url}{folder.account_path.removeprefix(base.path)}/"):
+        name = folder.location.name_of(location) or ""
+        if not name.startswith(f"{folder.account_path}/"):
             raise AhaApprovalError(
-                f"The plan doesn't lie in {folder.account_path}, where this package keeps plans. Nothing was done."
+                f"The plan doesn't lie in {folder.location.url_of(folder.account_path)}, where this package keeps "
+                "plans. Nothing was done."
             )
         run, client = run_of(context), self.hook.get_conn()
         approvers = approvers_of(self.approvers)
@@ -149,7 +147,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "A run that no person started is carried out only where approvers are named, by the DAG or the "
                 "Variable aha_guards. Nothing was done."
             )
-        record = read_record(location.fs, f"{location.path.rpartition('/')[0]}/{FILE}")
+        record = location.beside(FILE).read_record()
         if record is None and (mode := self._without_asking(location, plan, folder)):
             return {"approval_mode": mode}, {}
         facts = check_approval(
@@ -166,12 +164,12 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
         return facts, struck_out_by(record) or {}
 
-    def _without_asking(self, location: Location, plan: Plan, folder: RunFolder) -> str | None:
+    def _without_asking(self, location: Store, plan: Plan, folder: RunFolder) -> str | None:
         """Name the ground on which the plan may be carried out though nobody was asked, or None."""
         from airflow_provider_aha.access.plan.approval import policy_allows
         from airflow_provider_aha.access.plan.plan import FILE
 
-        own = location.path == f"{folder.run_path}/{FILE}"
+        own = folder.location.name_of(location) == f"{folder.run_path}/{FILE}"
         if own and not plan.decides_access:
             return "not needed"
         if self.require_approval:
@@ -184,12 +182,12 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         )
 
 
-def _read(location: Location) -> Plan | AhaError:
+def _read(location: Store) -> Plan | AhaError:
     """Read a plan, or return why it can't be read."""
     from airflow_provider_aha.access.plan.plan import load_plan
 
     try:
-        return load_plan(location.fs, location.path)
+        return load_plan(location)
     except AhaError as error:
         return error
 

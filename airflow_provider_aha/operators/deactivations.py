@@ -10,8 +10,8 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     evidence_at,
-    paid_seats,
     result,
+    say_paid_seats,
     without_useless_tries,
 )
 
@@ -114,15 +114,16 @@ class AhaReactivateUsersOperator(AhaWriteOperator):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             evidence, users = to_text(self.evidence, "evidence"), to_list(self.users, "users")
             if (evidence is None) == (users is None):
-                raise AhaConfigurationError("Give either evidence or users.")
+                raise AhaConfigurationError(
+                    f"{'Neither' if users is None else 'Both'} evidence {'nor' if users is None else 'and'} users "
+                    "were given: give one of these arguments. Nothing was done."
+                )
             self.check_privileged(self.allow_privileged, _ENABLE, dry_run=dry_run)
             if users is not None:
                 done = self.change_users(context, "reactivate", users, _ENABLE, dry_run=dry_run)
             else:
                 done = self.carry_out(context, "reactivate", lambda _: self._undo(str(evidence)), dry_run=dry_run)
-        found = {**result(done, dry_run=dry_run), "paid_seats": paid_seats(done.rows)}
-        self.log.info("%d of these users take a paid seat; Aha! may bill for it at once.", found["paid_seats"])
-        return found
+        return {**result(done, dry_run=dry_run), "paid_seats": say_paid_seats(done.rows, self.log)}
 
     def _undo(self, path: str) -> Decision:
         from airflow_provider_aha.access.decide.named import undo

@@ -7,7 +7,7 @@ inside a run: importing this module fails there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +16,7 @@ from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerE
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
-from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
@@ -24,7 +24,7 @@ from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Plan
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 _APPROVE, _REJECT = "Approve", "Reject"
 # At most this many ids are named in a sentence.
@@ -125,7 +125,7 @@ class AhaApprovePlanOperator(HITLOperator):
             policy_allows,
         )
         from airflow_provider_aha.access.plan.words import question, subject
-        from airflow_provider_aha.store.store import create_once, read_record, to_json
+        from airflow_provider_aha.store.store import to_json
 
         location, plan = self._load(context)
         approvers = approvers_of(self.approvers)
@@ -142,15 +142,15 @@ class AhaApprovePlanOperator(HITLOperator):
         if not self.require_approval and policy_allows(plan.rows):
             self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
-        if read_record(location.fs, beside(location, FILE)) is not None:
+        if location.beside(FILE).read_record() is not None:
             self._refuse(context, location, plan, _ANSWERED)
         requested_by = run_of(context).requested_by
         asked = [approver for approver in approvers if may_answer(approver, plan, requested_by)]
         if approvers and not asked:
             self._refuse(context, location, plan, _NOBODY_LEFT)
         shown = {"plan_sha256": plan.sha256}
-        request = beside(location, REQUEST_FILE)
-        if not create_once(location.fs, request, to_json(shown)) and read_record(location.fs, request) != shown:
+        folder = location.folder
+        if not folder.create(REQUEST_FILE, to_json(shown)) and folder.read_record(REQUEST_FILE) != shown:
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
@@ -167,11 +167,11 @@ class AhaApprovePlanOperator(HITLOperator):
         :return: the answer.
         """
         from airflow_provider_aha.access.plan.approval import FILE
-        from airflow_provider_aha.store.store import create_once, to_json
+        from airflow_provider_aha.store.store import to_json
 
         location, plan = self._load(context)
         record, fault = self._record(context, event, location, plan)
-        if not create_once(location.fs, beside(location, FILE), to_json(record)):
+        if not location.folder.create(FILE, to_json(record)):
             self._refuse(context, location, plan, _ANSWERED)
         self._close(context, location, plan, record["choice"])
         # Who answered, by the login's id: names are for the record.
@@ -181,7 +181,7 @@ class AhaApprovePlanOperator(HITLOperator):
             record["responded_by_id"] or "nobody",
             record["responded_at"],
             _named(record["strike_out"], plan),
-            beside(location, FILE),
+            location.beside(FILE).url,
         )
         if fault is not None:
             raise AirflowFailException(f"{fault}: nothing is changed. Start a new run.")
@@ -206,32 +206,33 @@ class AhaApprovePlanOperator(HITLOperator):
             )
         raise AirflowSkipException(sentence)
 
-    def _refuse(self, context: Any, location: Location, plan: Plan, why: str) -> NoReturn:
+    def _refuse(self, context: Any, location: Store, plan: Plan, why: str) -> NoReturn:
         self._close(context, location, plan, "failed", reason=why)
         raise AirflowFailException(why)
 
-    def _close(self, context: Any, location: Location, plan: Plan, ended: str, **facts: str) -> None:
+    def _close(self, context: Any, location: Store, plan: Plan, ended: str, **facts: str) -> None:
         """Leave a manifest: the control ran, whatever the answer was."""
         from airflow_provider_aha.record.chain import close_try
         from airflow_provider_aha.record.run import RunFolder
 
         run = run_of(context)
-        base = replace(location, path=_base(location.path), url=_base(location.url))
+        if (base := location.record_base) is None:
+            raise AhaConfigurationError(f"{location.url} lies outside of a record, so nobody is asked about it.")
         about = {"action": "approve", "ended": ended, **facts, "sandbox": plan.sandbox, **asdict(run)}
-        path, digest = close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
-        self.log.info("Manifest %s, SHA-256 %s", path, digest)
+        close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
 
     def _record(
-        self, context: Any, event: dict[str, Any], location: Location, plan: Plan
+        self, context: Any, event: dict[str, Any], location: Store, plan: Plan
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
         from airflow_provider_aha.access.plan.approval import REQUEST_FILE
         from airflow_provider_aha.common.moments import timestamp
-        from airflow_provider_aha.store.store import read_record
 
-        request = read_record(location.fs, beside(location, REQUEST_FILE))
+        request = location.beside(REQUEST_FILE).read_record()
         if request is None:
-            raise AhaSnapshotError(f"{beside(location, REQUEST_FILE)} is missing: it isn't known what was shown.")
+            raise AhaSnapshotError(
+                f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown."
+            )
         answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
         moment = answer.get("responded_at")
@@ -264,14 +265,14 @@ class AhaApprovePlanOperator(HITLOperator):
         except (HITLTriggerEventError, ValueError):
             return {}, "The answer doesn't fit the form"
 
-    def _load(self, context: Any) -> tuple[Location, Plan]:
+    def _load(self, context: Any) -> tuple[Store, Plan]:
         from airflow_provider_aha.access.plan.plan import load_plan
 
         path = to_text(self.plan, "plan")
         if path is None:
             raise AhaError("plan is not set.")
         location = resolve_path(path)
-        plan = load_plan(location.fs, location.path)
+        plan = load_plan(location)
         # This task has no connection; where a sandbox is, its plan doesn't say.
         if not plan.sandbox:
             leave_link(context, f"https://{plan.account}.aha.io")
@@ -302,16 +303,3 @@ def _named(ids: Sequence[str], plan: Plan) -> str:
     named = [user_id for user_id in ids if user_id in known][:_NAMED]
     more = f" and {len(ids) - len(named)} more" if len(ids) > len(named) else ""
     return f"{', '.join(named)}{more}" or "nobody"
-
-
-def beside(location: Location, name: str) -> str:
-    """Return the path of a file in the same folder.
-
-    :param location: the file.
-    :param name: the other file's name.
-    """
-    return f"{location.path.rpartition('/')[0]}/{name}"
-
-
-def _base(path: str) -> str:
-    return path.rpartition("/deactivations/")[0]

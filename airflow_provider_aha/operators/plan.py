@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Plan
     from airflow_provider_aha.lists.roster import Roster, Rosters, RosterSpec
     from airflow_provider_aha.record.run import Run
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 
 # At most this many users are named in a log.
@@ -144,13 +144,13 @@ class AhaPlanAccessOperator(GuardedOperator):
                 raise AhaConfigurationError(names_to_fix(plan))
         return {
             "account": plan.account,
-            "plan_path": location.url + plan.path.removeprefix(location.path),
+            "plan_path": plan.path,
             "plan_sha256": plan.sha256,
             "counts": plan.counts,
             "sandbox": plan.sandbox,
         }
 
-    def _recorded(self, location: Location, run: Run, request: Request) -> Plan:
+    def _recorded(self, location: Store, run: Run, request: Request) -> Plan:
         """Make the plan, and leave a manifest whatever happens: the control ran."""
         from airflow_provider_aha.access.decide.planning import make_plan
         from airflow_provider_aha.record.chain import close_try
@@ -166,12 +166,14 @@ class AhaPlanAccessOperator(GuardedOperator):
             about["reason"] = str(error)
             raise
         finally:
-            path, digest = close_try(RunFolder(location, request.account, run), about)
-            self.log.info("Manifest %s, SHA-256 %s", path, digest)
+            close_try(RunFolder(location, request.account, run), about)
         return plan
 
     def _say_plan(self, plan: Plan) -> None:
         """Say who is planned, by id, and what a reader of the plan should know."""
+        if changed := plan.header["changed"]:
+            names = ", ".join(dict.fromkeys(one["setting"] for one in changed["settings"]))
+            self.log.warning("Changed since the last plan, of %s: %s", changed["since"], names)
         planned = ", ".join(f"{count} {name}" for name, count in plan.counts["planned"].items())
         self.log.info("%d of %d users are planned: %s", len(plan.rows), plan.counts["users"], planned)
         for row in plan.rows[:_NAMED]:
@@ -189,7 +191,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             self.log.warning(note)
         self.log.info("Plan: %s, SHA-256 %s", plan.path, plan.sha256)
 
-    def _asked(self, location: Location, account: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
+    def _asked(self, location: Store, account: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
         """Read what the plan is to go by: its rules, and what of it is kept in the plan."""
         from airflow_provider_aha.access.decide.named import undo_rules
         from airflow_provider_aha.access.decide.rules import as_given, ask_for, read_rules
@@ -205,8 +207,12 @@ class AhaPlanAccessOperator(GuardedOperator):
             "review": review,
             "undo": undo,
         }
-        if sum(value is not None for value in given.values()) != 1:
-            raise AhaConfigurationError(f"Give one of {', '.join(given)}. No plan was made.")
+        if len(found := [name for name, value in given.items() if value is not None]) != 1:
+            raise AhaConfigurationError(
+                f"{' and '.join(found) or 'Nothing'} {'were' if found else 'was'} given: give one of "
+                f"{', '.join(given)}. On a form, User ids and Emails are users, and Evidence is undo. "
+                "No plan was made."
+            )
         if (users is None) != (not wanted):
             raise AhaConfigurationError("users and to belong together: who is to be changed, and to what.")
         reason = to_words(self.reason, "reason")
@@ -218,15 +224,15 @@ class AhaPlanAccessOperator(GuardedOperator):
             rule = ask_for(str(reason), users, wanted, operation, place)
             return (rule,), {"users": users, "to": {"object": place, **wanted}}
         if undo is not None:
-            found = read_evidence(evidence_at(undo, location, account))
-            return undo_rules(str(reason), found, account), {"undo": undo}
+            rows = read_evidence(evidence_at(undo, location, account))
+            return undo_rules(str(reason), rows, account), {"undo": undo}
         if review is not None:
             rule, submitted_by = self._reviewed(review, location, account)
             return (rule,), {"review": review, "submitted_by": submitted_by}
         rules = read_rules(self.rules)
         return rules, {"rules": [as_given(rule) for rule in rules]}
 
-    def _reviewed(self, review_id: str, location: Location, account: str) -> tuple[NamedRule, str]:
+    def _reviewed(self, review_id: str, location: Store, account: str) -> tuple[NamedRule, str]:
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
         from airflow_provider_aha.review.records import find_review
         from airflow_provider_aha.review.worklist import revoked_accounts
@@ -243,7 +249,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         rule = NamedRule(f"review {review_id}", tuple(known), origin=RECORD, known=known)
         return rule, str(review.submission["submitted_by"])
 
-    def _request(self, run: Run, location: Location) -> Request:
+    def _request(self, run: Run, location: Store) -> Request:
         from airflow_provider_aha.access.decide.planning import Limits, Request
         from airflow_provider_aha.access.decide.rules import Policy
         from airflow_provider_aha.access.plan.plan import LEFT
@@ -295,6 +301,7 @@ class AhaPlanAccessOperator(GuardedOperator):
             caps=guards.caps,
             fit_to_caps=self.fit_to_caps,
             limits=limits,
+            approvers=guards.approvers,
         )
 
 

@@ -183,11 +183,9 @@ class AhaSubmitReviewOperator(AhaOperator):
         return record
 
     def _body(self) -> bytes:
-        from airflow_provider_aha.store.store import read_limited
-
         file, text = to_text(self.file, "file"), to_text(self.text, "text")
         if (file is None) == (text is None):
             raise AhaConfigurationError("Give either the path of the file, or its content.")
         if text is not None:
             return text.encode()
-        return read_limited(resolve_path(str(file)), "The file of decisions", _LARGEST_DECISIONS)
+        return resolve_path(str(file)).read_limited("The file of decisions", _LARGEST_DECISIONS)

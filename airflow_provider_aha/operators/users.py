@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
@@ -11,6 +11,9 @@ from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_lis
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
+
+if TYPE_CHECKING:
+    from airflow_provider_aha.api.client import AhaClient
 
 ON_MISSING = ("fail", "skip", "none")
 # At most this many roles are named in the log.
@@ -59,7 +62,7 @@ class AhaGetUserOperator(AhaOperator):
             client = self.hook.get_conn()
             self.link_to(context)
             try:
-                found = client.find_user(user) if "@" in user else client.get_listed_user(user)
+                found = _find(client, user)
             except AhaNotFoundError as error:
                 self._missing(error)
                 return None
@@ -93,10 +96,19 @@ class AhaGetUserOperator(AhaOperator):
 
     def _missing(self, error: AhaNotFoundError) -> None:
         if self.on_missing == "fail":
-            raise error
+            # Where in the client it was found says nothing to who reads the log.
+            raise error.with_traceback(None)
         if self.on_missing == "skip":
             raise AirflowSkipException(str(error)) from error
         self.log.info("%s", error)
+
+
+def _find(client: AhaClient, user: str) -> dict[str, Any]:
+    from airflow_provider_aha.api.client import check_user_id
+
+    if "@" in user:
+        return client.find_user(user)
+    return client.get_listed_user(check_user_id(user, or_email=True))
 
 
 class AhaUpdateUserOperator(AhaWriteOperator):

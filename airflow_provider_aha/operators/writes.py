@@ -30,7 +30,7 @@ from airflow_provider_aha.operators.lineage import users_of
 if TYPE_CHECKING:
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 
 # At most this many users are named in a log or a sentence.
@@ -77,7 +77,7 @@ class AhaWriteOperator(GuardedOperator):
         self.approved_plan_sha256 = approved_plan_sha256
         self.ticket = ticket
 
-    def location(self) -> Location:
+    def location(self) -> Store:
         """Return the base path."""
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
@@ -151,6 +151,7 @@ class AhaWriteOperator(GuardedOperator):
             today = datetime.now(UTC).date()
             excluded = exclusions.holding(today) if exclusions else UserMatcher()
             protection = Protection(client.me()["id"], guards.protected, excluded)
+            client.check_clock()
             decision = make_decision(folder)
             if decision.guards_were_set and not guards.is_set:
                 raise AhaGuardError(
@@ -197,9 +198,7 @@ class AhaWriteOperator(GuardedOperator):
         from airflow_provider_aha.record.chain import close_try
         from airflow_provider_aha.record.register import files_elsewhere
 
-        path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
-        # The log is a witness outside of the record that nobody can change along with it.
-        self.log.info("Manifest %s, SHA-256 %s", path, digest)
+        close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, datetime.now(UTC)))
 
     def _fail_for(self, rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
         from airflow_provider_aha.access.write.carry_out import summary, unfinished
@@ -259,6 +258,18 @@ def names_to_fix(plan: Plan) -> str:
     )
 
 
+def say_paid_seats(rows: Sequence[Mapping[str, Any]], log: Any) -> int:
+    """Say how many users take a paid seat, and count them.
+
+    :param rows: evidence rows of a reactivation.
+    :param log: where it is said.
+    """
+    if seats := paid_seats(rows):
+        who = "1 of these users takes" if seats == 1 else f"{seats} of these users take"
+        log.info("%s a paid seat; Aha! may bill for it at once.", who)
+    return seats
+
+
 def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
     """Count the users who take a paid seat by being enabled, now or (in a dry run) later.
 
@@ -270,7 +281,7 @@ def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
     return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in befores)
 
 
-def evidence_at(path: str, base: Location, account: str) -> Location:
+def evidence_at(path: str, base: Store, account: str) -> Store:
     """Return where evidence lies, if it is this account's own.
 
     :param path: path of an ``evidence.parquet``.
@@ -282,10 +293,10 @@ def evidence_at(path: str, base: Location, account: str) -> Location:
     from airflow_provider_aha.record.run import account_path
 
     location = resolve_path(path)
-    folder = f"{base.url}{account_path(base, account).removeprefix(base.path)}/"
-    if not location.url.startswith(folder) or location.path.rpartition("/")[2] != FILE:
+    folder = base.within(account_path(account))
+    if folder.name_of(location) is None or location.name != FILE:
         raise AhaConfigurationError(
-            f"evidence must be an {FILE} below {folder}, where this package keeps the records of {account}. "
+            f"evidence must be an {FILE} below {folder.url}, where this package keeps the records of {account}. "
             "Nothing was done."
         )
     return location
@@ -320,7 +331,7 @@ def without_useless_tries(connection_id: str) -> Iterator[None]:
             AhaNotFoundError,
             AhaSnapshotError,
         ) as error:
-            raise AirflowFailException(str(error)) from error
+            raise AirflowFailException(str(error)) from None
 
 
 def run_of(context: Any) -> Run:

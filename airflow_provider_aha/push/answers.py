@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +18,7 @@ from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.push.mapping.lookup import Lookup, indices, same
 from airflow_provider_aha.push.mapping.rows import WIDTH
 from airflow_provider_aha.push.targets.base import ADDED, SENT, UNCHANGED, UPDATED, Answer
-from airflow_provider_aha.store.store import create_once, list_files, read_files
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store
 
 _HASH = pa.binary(WIDTH)
 # After these the target has the record as it was sent.
@@ -122,14 +118,12 @@ def _whole(column: Any) -> pa.Array:
 class Journal:
     """Writes and reads what was acknowledged in one run.
 
-    :param fs: the run's filesystem.
-    :param path: the folder ``batches`` of the run.
+    :param folder: the folder ``batches`` of the run.
     :param try_number: which try, from 1.
     """
 
-    def __init__(self, fs: AbstractFileSystem, path: str, try_number: int) -> None:
-        self._fs = fs
-        self._path = path
+    def __init__(self, folder: Store | None, try_number: int) -> None:
+        self._folder = folder
         self._try_number = try_number
         self._count = 0
 
@@ -143,9 +137,10 @@ class Journal:
         name = f"{self._try_number:04d}-{self._count:06d}-{done.batch_id[:12]}.parquet"
         buffer = io.BytesIO()
         pq.write_table(self._table(done), buffer, compression="zstd")
-        if not create_once(self._fs, f"{self._path}/{name}", buffer.getvalue()):
+        if self._folder and not self._folder.create(name, buffer.getvalue()):
             raise AhaStorageError(
-                f"{self._path}/{name} exists already: two tries of the same run seem to push at the same time."
+                f"{self._folder.url_of(name)} exists already: two tries of the same run seem to push at "
+                "the same time."
             )
 
     def _table(self, done: Acknowledged) -> pa.Table:
@@ -164,11 +159,11 @@ class Journal:
 
     def read(self) -> Answered:
         """Return what all tries of the run have had acknowledged, the newest first."""
-        paths = list_files(self._fs, self._path)[::-1]
+        bodies = self._folder.read_all() if self._folder else {}
         # `dag.test` begins a second run of the same name as its first try.
         mine = f"{self._try_number:04d}-"
-        self._count = max(self._count, sum(posixpath.basename(path).startswith(mine) for path in paths))
-        return Answered([_read(body, path) for path, body in read_files(self._fs, paths).items()])
+        self._count = max(self._count, sum(name.startswith(mine) for name in bodies))
+        return Answered([_read(bodies[name], name) for name in reversed(bodies)])
 
     def settle(self) -> None:
         """Note that the push is complete; what is written here counts from the start."""
@@ -181,7 +176,7 @@ class Held(Journal):
     """
 
     def __init__(self, try_number: int) -> None:
-        super().__init__(None, "", try_number)
+        super().__init__(None, try_number)
         self._tables: list[pa.Table] = []
         self._settled = False
 

@@ -20,7 +20,7 @@ from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.common.arrow import array_of, hex_texts, literal
 from airflow_provider_aha.common.moments import milliseconds_text
 from airflow_provider_aha.datasets.schemas import TIMESTAMP
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
@@ -48,7 +48,7 @@ from airflow_provider_aha.push.targets.base import (
 )
 from airflow_provider_aha.record.run import Run, path_part
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, file_hash, publish_all, staging, storage_errors, to_json
+from airflow_provider_aha.store.store import Store, file_hash, staging, storage_errors, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Request:
     :param stopped: whether the task was told to stop.
     """
 
-    location: Location
+    location: Store
     account: str
     snapshot: str
     spec: MappingSpec
@@ -106,16 +106,15 @@ class _Push:
         self._request = request
         self._spec, self._target = request.spec, request.target
         self._dry_run = request.dry_run or not request.spec.launched
-        self._folder = Layout(request.location.path, request.account).push(_part_of(self._target))
+        self._folder = Layout(request.account).push(_part_of(self._target))
         run = request.run
-        self._run_path = (
-            f"{self._folder}/run={path_part(run.run_id)}/task={path_part(f'{run.dag_id}.{run.task_id}')}"
-        )
-        self._sent = self._place(f"{self._folder}/sent/{self._spec.name}.parquet")
+        task = path_part(f"{run.dag_id}.{run.task_id}")
+        self._place = request.location.within(f"{self._folder}/run={path_part(run.run_id)}/task={task}")
+        self._sent = request.location.within(f"{self._folder}/sent/{self._spec.name}.parquet")
         self._journal = (
             Held(run.try_number)
             if self._target.takes_all
-            else Journal(request.location.fs, f"{self._run_path}/batches", run.try_number)
+            else Journal(self._place.within("batches"), run.try_number)
         )
         self._began = datetime.now(UTC)
         self._ended = "failed"
@@ -123,21 +122,16 @@ class _Push:
         self._reason: str | None = None
         self._warnings: list[str] = []
 
-    def _place(self, path: str) -> Location:
-        location = self._request.location
-        return Location(location.fs, path, location.url + path.removeprefix(location.path))
-
     def run(self) -> dict[str, Any]:
         request = self._request
-        layout = Layout(request.location.path, request.account)
-        manifest = read_manifest(request.location.fs, layout, request.snapshot)
+        snapshot = Snapshot.of(request.location, request.account, request.snapshot)
         with staging() as folder:
             try:
                 self._target.open(self._spec, dry_run=self._dry_run)
                 sent = self._last_sent()
-                with open_dataset(request.location.fs, layout, manifest, self._spec.dataset) as file:
+                with snapshot.open(self._spec.dataset) as file:
                     plan = make_plan(file, self._spec, folder, NOTHING if self._starts_anew() else sent)
-                return self._carry_out(plan, sent, manifest, folder)
+                return self._carry_out(plan, sent, snapshot.manifest, folder)
             finally:
                 self._target.close()
 
@@ -229,7 +223,7 @@ class _Push:
     def _send(self, plan: Plan, expected: Mapping[int, Any]) -> None:
         done = self._journal.read()
         delivery = Delivery(self._target, self._request.clock, self._request.stopped)
-        outcomes = f"{self._place(self._run_path).url}/outcomes.parquet"
+        outcomes = self._place.url_of("outcomes.parquet")
         bad = plan.counts[INVALID] + plan.counts[REJECTED] + done.count(REJECTED)
         watch = _Watch(plan, bad, outcomes)
         for chunk in plan.chunks():
@@ -285,8 +279,7 @@ class _Push:
         staged = folder / "push.json"
         with storage_errors(str(staged)):
             staged.write_bytes(to_json(summary))
-        fs = self._request.location.fs
-        publish_all(fs, {f"{self._run_path}/{path.name}": path for path in (local, staged)})
+        self._place.publish({path.name: path for path in (local, staged)})
         # What was refused is nothing to compare the next input with: else a second try would find it unchanged.
         if not (self._dry_run or self._is_refused):
             self._keep_sent(plan, done, expected)
@@ -422,7 +415,7 @@ class _Push:
             "try_number": run.try_number,
             "provider_version": package_version(),
             "outcomes": {
-                "path": f"{self._place(self._run_path).url}/outcomes.parquet",
+                "path": self._place.url_of("outcomes.parquet"),
                 "rows": sum(counts.values()),
                 "bytes": size,
                 "sha256": digest,

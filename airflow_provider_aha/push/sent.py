@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.common.arrow import hashes, whole
 from airflow_provider_aha.push.mapping.lookup import Lookup, mask, same
 from airflow_provider_aha.push.mapping.rows import WIDTH
-from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
+from airflow_provider_aha.store.store import Store, staging, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Sent:
 NOTHING = Sent(hashes(b"", WIDTH), hashes(b"", WIDTH), 0, 0, "")
 
 
-def read_sent(location: Location, fingerprint: str) -> Sent:
+def read_sent(location: Store, fingerprint: str) -> Sent:
     """Read what was last sent.
 
     :param location: the file.
@@ -56,10 +56,11 @@ def read_sent(location: Location, fingerprint: str) -> Sent:
     :return: what was sent; nothing where there is no such file.
     :raises AhaStorageError: when it can't be read.
     """
-    with storage_errors(location.url, ANY_ERROR):
-        location.fs.invalidate_cache()
-        try:
-            with location.fs.open(location.path, "rb") as stream, pq.ParquetFile(stream) as file:
+    try:
+        with location.open() as stream:
+            if stream is None:
+                return NOTHING
+            with pq.ParquetFile(stream) as file:
                 facts = file.schema_arrow.metadata or {}
                 table = whole(file)
                 found = Sent(
@@ -69,18 +70,16 @@ def read_sent(location: Location, fingerprint: str) -> Sent:
                     int(facts[b"meant"]),
                     facts[b"fingerprint"].decode(),
                 )
-        except FileNotFoundError:
-            return NOTHING
-        except (pa.ArrowException, KeyError, ValueError):
-            log.warning("%s can't be read, so all records are sent again.", location.url)
-            return NOTHING
+    except (pa.ArrowException, KeyError, ValueError):
+        log.warning("%s can't be read, so all records are sent again.", location.url)
+        return NOTHING
     if found.fingerprint != fingerprint:
         log.info("The mapping has changed since the last push, so all records are sent again.")
         return Sent(NOTHING.keys, NOTHING.records, found.rows, 0, found.fingerprint)
     return found
 
 
-def write_sent(location: Location, sent: Sent) -> None:
+def write_sent(location: Store, sent: Sent) -> None:
     """Keep what was sent.
 
     :param location: the file.
@@ -94,7 +93,7 @@ def write_sent(location: Location, sent: Sent) -> None:
         with storage_errors(str(local)):
             # Hashes are all different, and don't compress.
             pq.write_table(table, local, use_dictionary=False, compression="none")
-        publish_all(location.fs, {location.path: local})
+        location.publish({"": local})
 
 
 def _one(table: pa.Table, name: str) -> pa.Array:

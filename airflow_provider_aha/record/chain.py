@@ -16,23 +16,7 @@ from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.record.run import RunFolder
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    ANY_ERROR,
-    OTHER,
-    Entry,
-    Location,
-    create_once,
-    file_hash,
-    list_entries,
-    list_files,
-    parse_record,
-    read_all,
-    read_files,
-    read_record,
-    sealed,
-    sha256,
-    storage_errors,
-)
+from airflow_provider_aha.store.store import OTHER, Entry, Store, parse_record, sealed, sha256
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +37,8 @@ class Record:
     :param account: the account.
     """
 
-    def __init__(self, location: Location, account: str) -> None:
-        layout = Layout(location.path, account)
-        self.fs = location.fs
+    def __init__(self, location: Store, account: str) -> None:
+        layout = Layout(account)
         self.location = location
         self.account = account
         self.runs = layout.deactivations
@@ -129,9 +112,7 @@ def recorded(folder: RunFolder, facts: Mapping[str, Any]) -> Iterator[Try]:
         mine.facts["reason"] = str(error)
         raise
     finally:
-        path, digest = close_try(folder, mine.facts, mine.also)
-        # The log is a witness outside of the record that nobody can change along with it.
-        log.info("Manifest %s, SHA-256 %s", path, digest)
+        close_try(folder, mine.facts, mine.also)
 
 
 def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] = ()) -> tuple[str, str]:
@@ -140,7 +121,7 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
     :param folder: the task's folder.
     :param facts: who, when, and the counts.
     :param also: paths of further files of the try, elsewhere in the account's record.
-    :return: the manifest's path and its SHA-256.
+    :return: the manifest's name below the base path, and its SHA-256; the log says both.
     :raises AhaConfigurationError: when the base path can't hold records.
     :raises AhaStorageError: when it can't be written.
     """
@@ -162,26 +143,29 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
         # Nothing comes after the newest manifest that would hold its hash.
         body = sealed(manifest)
         path = f"{record.manifests}/{manifest_name(newest.number + 1)}"
-        if create_once(folder.fs, path, body):
-            return path, sha256(body)
+        if record.location.create(path, body):
+            digest = sha256(body)
+            # The log is a witness outside of the record that nobody can change along with it.
+            log.info("Manifest %s, SHA-256 %s", record.location.url_of(path), digest)
+            return path, digest
         taken, before = (taken + 1 if newest.number == before else 1), newest.number
     raise AhaStorageError(
-        f"{path} is taken, but no listing shows it: the storage of {folder.location.url} lags behind, so the "
+        f"{record.location.url_of(path)} is taken, but no listing shows it: the storage lags behind, so the "
         "manifest of this try was not written. Try again."
     )
 
 
 def _files(folder: RunFolder, also: Iterable[str]) -> dict[str, bytes]:
     """Read the task's own files, those that the run's tasks share (plan and approval), and others."""
-    fs, plan = folder.fs, f"{folder.run_path}/plan.json"
-    shared = read_files(fs, list_files(fs, folder.run_path, deep=False))
+    location, plan = folder.location, f"{folder.run_path}/plan.json"
+    shared = location.read_many(location.files(folder.run_path, deep=False))
     index: list[str] = []
     if plan in shared:
         # Where later plans look for this one.
         name = f"-{sha256(shared[plan])[:16]}.json"
-        index = [path for path in list_files(fs, f"{folder.account_path}/plans") if path.endswith(name)]
+        index = [path for path in location.files(f"{folder.account_path}/plans") if path.endswith(name)]
     others = sorted({*index, *also} - shared.keys())
-    return {**read_all(fs, folder.path), **shared, **read_files(fs, others)}
+    return {**location.read_all(folder.path), **shared, **location.read_many(others)}
 
 
 @dataclass(frozen=True)
@@ -195,13 +179,13 @@ class _Newest:
 
 
 def _newest(record: Record) -> _Newest:
-    found = {number_of(entry.path.rpartition("/")[2]): entry for entry in list_entries(record.fs, record.manifests)}
+    found = {number_of(entry.name.rpartition("/")[2]): entry for entry in record.location.entries(record.manifests)}
     numbers = [number for number in found if number]
     if numbers:
         number = max(numbers)
         return _Newest(number, manifest_name(number), *_hash_and_moment(record, found[number]))
     # Without a manifest a prune has left the last one's name and hash.
-    anchor = read_record(record.fs, f"{record.manifests}/{ANCHOR}") or {}
+    anchor = record.location.read_record(f"{record.manifests}/{ANCHOR}") or {}
     name = str(anchor.get("name"))
     if number := number_of(name) or 0:
         return _Newest(number, name, anchor.get("sha256"))
@@ -213,9 +197,8 @@ def _hash_and_moment(record: Record, entry: Entry) -> tuple[str | None, str | No
     if entry.kind == OTHER:
         return None, None
     if entry.size > LARGEST:
-        with storage_errors(entry.path, ANY_ERROR):
-            return file_hash(record.fs.open(entry.path, "rb"))[0], None
-    (body,) = read_files(record.fs, [entry.path]).values()
+        return record.location.hash_of(entry.name), None
+    (body,) = record.location.read_many([entry.name]).values()
     with suppress(AhaSnapshotError):
-        return sha256(body), parse_record(body, entry.path).get("finished_at")
+        return sha256(body), parse_record(body, entry.name).get("finished_at")
     return sha256(body), None

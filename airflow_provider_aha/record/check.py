@@ -15,25 +15,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotEr
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import ANCHOR, LARGEST, PRUNED, Record, manifest_name, number_of
 from airflow_provider_aha.store.layout import RECORDS, Layout
-from airflow_provider_aha.store.store import (
-    ANY_ERROR,
-    FILE,
-    LINK,
-    Entry,
-    Location,
-    file_hash,
-    is_debris,
-    is_link,
-    is_local,
-    list_entries,
-    names_in,
-    parse_record,
-    read_bytes,
-    read_files,
-    sealed,
-    sha256,
-    storage_errors,
-)
+from airflow_provider_aha.store.store import FILE, LINK, Entry, Store, parse_record, sealed, sha256
 
 # What a finding is about.
 CHANGED, REMOVED, ADDED, LINKED = "changed", "removed", "added", "linked"
@@ -45,8 +27,8 @@ _IN_NO_MANIFEST = "is in no manifest: it was added, or the task that wrote it is
 _BESIDE = "lies beside the chain: whatever it says counts for nothing."
 _IS_LINK = "is a link: what lies behind it can be exchanged."
 _EVENT = re.compile(r"(?P<folder>.+)/events/[^/]+/(?P<try>\d+)-[^/]+")
-# So many files are read at once, each of them small; a larger one is read piece by piece.
-_AT_ONCE, _SMALL = 64, 1024 * 1024
+# So many manifests are read at once.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -130,7 +112,7 @@ class Chain:
         return known
 
 
-def verify(location: Location, account: str) -> list[str]:
+def verify(location: Store, account: str) -> list[str]:
     """Say what in the record of an account was changed, removed or added.
 
     :param location: the base path.
@@ -141,7 +123,7 @@ def verify(location: Location, account: str) -> list[str]:
     return [str(finding) for finding in check(location, account).findings]
 
 
-def accounts_of(location: Location) -> tuple[list[str], list[Finding]]:
+def accounts_of(location: Store) -> tuple[list[str], list[Finding]]:
     """Return the accounts that have a record, and what lies beside their folders.
 
     :param location: the base path.
@@ -149,12 +131,12 @@ def accounts_of(location: Location) -> tuple[list[str], list[Finding]]:
     """
     found, findings = set(), []
     for folder in RECORDS:
-        place = f"{location.path}/{folder}"
-        if is_link(location.fs, place):
+        if location.is_link(folder):
             findings.append(Finding(LINKED, folder, _IS_LINK))
-        for name in sorted(names_in(location.fs, place)):
+        loose = set(location.files(folder, deep=False, debris=True))
+        for name in sorted(location.names(folder)):
             prefix, is_folder, account = name.partition("account=")
-            if is_folder and not prefix and _is_account(account) and not location.fs.isfile(f"{place}/{name}"):
+            if is_folder and not prefix and _is_account(account) and f"{folder}/{name}" not in loose:
                 found.add(account)
             else:
                 kind = ACCOUNT if is_folder and not prefix else ADDED
@@ -164,7 +146,7 @@ def accounts_of(location: Location) -> tuple[list[str], list[Finding]]:
 
 def _is_account(name: str) -> bool:
     try:
-        Layout("", name)
+        Layout(name)
     except AhaConfigurationError:
         return False
     return True
@@ -173,7 +155,7 @@ def _is_account(name: str) -> bool:
 # --- the whole record ------------------------------------------------------------------------------
 
 
-def check(location: Location, account: str) -> Chain:
+def check(location: Store, account: str) -> Chain:
     """Recompute the chain of an account, and compare everything that lies in its record.
 
     :param location: the base path.
@@ -186,7 +168,7 @@ def check(location: Location, account: str) -> Chain:
     odd = [
         Finding(LINKED, f"{folder}/account={account}", _IS_LINK)
         for folder in RECORDS
-        if is_link(record.fs, f"{location.path}/{folder}/account={account}")
+        if location.is_link(f"{folder}/account={account}")
     ]
     files: dict[str, Entry] = {}
     for name, entry in _listed(record):
@@ -198,51 +180,25 @@ def check(location: Location, account: str) -> Chain:
             chain.notes.append(visible(f"{name} was left by a writer that died: nothing reads it."))
         elif not name.startswith("manifests/"):
             files[name] = entry
+    names = {entry.name: name for name, entry in files.items()}
+    hashes = {names[name]: digest for name, digest in location.hashes(files.values())}
     chain.findings += odd
-    chain.findings += _compare(chain, dict(_hashes(record, files)), [finding.name for finding in odd])
+    chain.findings += _compare(chain, hashes, [finding.name for finding in odd])
     return chain
 
 
 def _listed(record: Record) -> Iterator[tuple[str, Entry]]:
-    for entry in list_entries(record.fs, record.runs):
-        name = record.name_of(entry.path)
+    for entry in record.location.entries(record.runs):
+        name = record.name_of(entry.name)
         # Reviews lie elsewhere; a file here that would be taken for one of theirs goes by its whole path.
-        yield (entry.path if name.startswith("reviews/") else name), entry
-    for entry in list_entries(record.fs, record.reviews):
-        yield record.name_of(entry.path), entry
+        yield (record.location.url_of(entry.name) if name.startswith("reviews/") else name), entry
+    for entry in record.location.entries(record.reviews):
+        yield record.name_of(entry.name), entry
 
 
 def _is_dead(record: Record, entry: Entry) -> bool:
     """Tell whether a writer died over a file; only on the local disk it is made whole beside its place."""
-    return is_local(record.fs) and entry.kind == FILE and is_debris(entry.path)
-
-
-def _hashes(record: Record, files: Mapping[str, Entry]) -> Iterator[tuple[str, str | None]]:
-    """Yield the hash of each file, a few at a time: years of plans would not fit into memory. None: unreadable."""
-    small = [name for name, entry in files.items() if entry.size <= _SMALL]
-    for start in range(0, len(small), _AT_ONCE):
-        names = small[start : start + _AT_ONCE]
-        with storage_errors(record.runs, ANY_ERROR):
-            bodies = record.fs.cat([files[name].path for name in names], on_error="return")
-            for name in names:
-                yield from _read(name, bodies[files[name].path])
-    for name in sorted(files.keys() - set(small)):
-        with storage_errors(files[name].path, ANY_ERROR):
-            try:
-                yield name, file_hash(record.fs.open(files[name].path, "rb"))[0]
-            except OSError as error:
-                yield from _read(name, error)
-
-
-def _read(name: str, body: bytes | Exception) -> Iterator[tuple[str, str | None]]:
-    if isinstance(body, PermissionError):
-        yield name, None
-    elif isinstance(body, Exception):
-        # A file that is gone between two looks is one that isn't there.
-        if not isinstance(body, FileNotFoundError):
-            raise body
-    else:
-        yield name, sha256(body)
+    return entry.kind == FILE and record.location.is_debris(entry.name)
 
 
 def _compare(chain: Chain, found: Mapping[str, str | None], odd: Sequence[str]) -> Iterator[Finding]:
@@ -295,8 +251,8 @@ def _bodies(record: Record, chain: Chain) -> dict[int, bytes | None]:
     """Read the manifests by number, and name what lies beside them."""
     found: dict[int, bytes | None] = {}
     paths: dict[int, str] = {}
-    for entry in list_entries(record.fs, record.manifests):
-        name = record.name_of(entry.path)
+    for entry in record.location.entries(record.manifests):
+        name = record.name_of(entry.name)
         number = number_of(name.removeprefix("manifests/"))
         if entry.kind != FILE:
             continue
@@ -307,11 +263,11 @@ def _bodies(record: Record, chain: Chain) -> dict[int, bytes | None]:
             chain.findings.append(Finding(ADDED, name, "is too large for a manifest, and was not read."))
             found[number] = None
         else:
-            paths[number] = entry.path
+            paths[number] = entry.name
     numbers = sorted(paths)
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]
-        bodies = read_files(record.fs, [paths[number] for number in some])
+        bodies = record.location.read_many(paths[number] for number in some)
         found |= {number: bodies[paths[number]] for number in some}
     return found
 
@@ -394,7 +350,7 @@ def _check_content(
 
 
 def _read_anchor(record: Record, chain: Chain) -> tuple[int, str] | None:
-    body = read_bytes(record.fs, f"{record.manifests}/{ANCHOR}")
+    body = record.location.read(f"{record.manifests}/{ANCHOR}")
     if body is None:
         return None
     with suppress(AhaSnapshotError, KeyError):

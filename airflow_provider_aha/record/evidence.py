@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -14,10 +14,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
-from airflow_provider_aha.store.store import ANY_ERROR, Location, publish_all, staging, storage_errors
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, staging, storage_errors
 
 FILE = "evidence.parquet"
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -127,19 +124,19 @@ def _reason(history: History) -> str:
     return reason
 
 
-def write_evidence(fs: AbstractFileSystem, path: str, evidence: Sequence[Mapping[str, Any]]) -> bytes:
+def write_evidence(location: Store, name: str, evidence: Sequence[Mapping[str, Any]]) -> bytes:
     """Write evidence as Parquet, replacing what an earlier try compacted.
 
-    :param fs: the path's filesystem.
-    :param path: the file.
+    :param location: the base path.
+    :param name: the file.
     :param evidence: rows of :func:`rows`.
     :return: the bytes that were written.
     :raises AhaStorageError: when it can't be written; the older file stays.
     """
-    with staging() as folder, storage_errors(path):
+    with staging() as folder, storage_errors(location.url_of(name)):
         local = folder / FILE
         pq.write_table(_table(evidence), local, compression="zstd")
-        publish_all(fs, {path: local})
+        location.publish({name: local})
         return local.read_bytes()
 
 
@@ -153,27 +150,23 @@ def _table(evidence: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pj.read_json(pa.BufferReader(body), read_options=read, parse_options=parse)
 
 
-def read_evidence(location: Location) -> list[dict[str, Any]]:
+def read_evidence(location: Store) -> list[dict[str, Any]]:
     """Read an evidence file.
 
     :param location: the file.
     :return: its rows; times as text, numbers as numbers.
     :raises AhaSnapshotError: when it is missing, cut short, or not evidence.
     """
-    with storage_errors(location.url, ANY_ERROR):
-        try:
-            with location.fs.open(location.path, "rb") as stream, pq.ParquetFile(stream) as file:
-                if file.schema_arrow.names != EVIDENCE.names:
-                    raise AhaSnapshotError(f"{location.url} is Parquet, but not evidence of this package.")
-                table = file.read()
-        except FileNotFoundError:
-            raise AhaSnapshotError(f"There is no evidence at {location.url}.") from None
-        except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None):
-                raise
-            raise AhaSnapshotError(
-                f"{location.url} can't be read as Parquet: it was cut short or changed."
-            ) from None
+    body = location.read()
+    if body is None:
+        raise AhaSnapshotError(f"There is no evidence at {location.url}.")
+    try:
+        with pq.ParquetFile(pa.BufferReader(body)) as file:
+            if file.schema_arrow.names != EVIDENCE.names:
+                raise AhaSnapshotError(f"{location.url} is Parquet, but not evidence of this package.")
+            table = file.read()
+    except (pa.ArrowException, OSError):
+        raise AhaSnapshotError(f"{location.url} can't be read as Parquet: it was cut short or changed.") from None
     # Times as text: reading them as Python objects would load pandas.
     text = table.cast(
         pa.schema([pa.field(f.name, pa.string() if f.type == _TIMESTAMP else f.type) for f in EVIDENCE])

@@ -18,23 +18,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaStorageError
 from airflow_provider_aha.record.run import RunFolder
-from airflow_provider_aha.store.store import (
-    ANY_ERROR,
-    create_once,
-    list_files,
-    names_in,
-    read_all,
-    storage_errors,
-    to_json,
-)
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, to_json
 
 INTENT, OUTCOME = "intent", "outcome"
 FAILED = "failed"
@@ -165,7 +154,7 @@ class Journal:
     """
 
     def __init__(self, folder: RunFolder, try_number: int) -> None:
-        self._fs = folder.fs
+        self._location = folder.location
         self._folder = folder.path
         self._path = f"{folder.path}/events"
         self._try_number = try_number
@@ -177,14 +166,14 @@ class Journal:
         :raises AhaStorageError: when it can't be made durable.
         """
         mark = {"try_number": self._try_number, "began_at": timestamp()}
-        create_once(self._fs, f"{self._folder}/try-{self._try_number}.json", to_json(mark))
+        self._location.create(f"{self._folder}/try-{self._try_number}.json", to_json(mark))
 
     def is_overtaken(self) -> bool:
         """Tell whether a later try has begun.
 
         :raises AhaStorageError: when it can't be said.
         """
-        marks = (_MARK.fullmatch(name) for name in names_in(self._fs, self._folder))
+        marks = (_MARK.fullmatch(name) for name in self._location.names(self._folder))
         return any(int(mark[1]) > self._try_number for mark in marks if mark)
 
     def intent(self, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,46 +203,45 @@ class Journal:
     def _create(self, key: str, kind: str, unique: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         event: dict[str, Any] = {**facts, **_named(key), "try_number": self._try_number, "n": next(self._numbers)}
         path = f"{self._path}/{key}/{self._try_number}-{kind}-{unique}.json"
-        if not create_once(self._fs, path, to_json(event)):
-            raise AhaStorageError(
-                f"{path} exists already, which can't be: user {event['user_id']} was left at that."
-            )
+        if not self._location.create(path, to_json(event)):
+            where, user = self._location.url_of(path), event["user_id"]
+            raise AhaStorageError(f"{where} exists already, which can't be: user {user} was left at that.")
         return event
 
     def names(self) -> list[str]:
-        """Return the paths of all events so far."""
-        return list_files(self._fs, self._path)
+        """Return the names of all events so far."""
+        return self._location.files(self._path)
 
     def histories(self) -> dict[str, History]:
         """Return what all tries wrote so far, by key."""
-        return histories(self._fs, self._path)
+        return histories(self._location, self._path)
 
 
-def histories(fs: AbstractFileSystem, path: str) -> dict[str, History]:
+def histories(location: Store, path: str) -> dict[str, History]:
     """Return what the tries of a task wrote, by key.
 
-    :param fs: the folder's filesystem.
+    :param location: the base path.
     :param path: a folder ``events``.
     """
     found: dict[str, History] = defaultdict(History)
-    for key, kind, event in read_events(fs, path):
+    for key, kind, event in read_events(location, path):
         history = found[key]
         (history.intents if kind == INTENT else history.outcomes).append(event)
     return dict(found)
 
 
-def read_events(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def read_events(location: Store, path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Read all events below a folder.
 
     An unreadable outcome counts as none, and so does one that this package can't have written. Of an unreadable
     intent the name still tells that a request may have been sent, so it counts as an intent of which nothing else
     is known.
 
-    :param fs: the folder's filesystem.
+    :param location: the base path.
     :param path: a folder ``events``.
     :return: key, ``intent`` or ``outcome``, and the event; its ``unique`` is that of the name.
     """
-    for name, body in read_all(fs, path).items():
+    for name, body in location.read_all(path).items():
         match = _FILE.fullmatch(name.removeprefix(f"{path}/"))
         if match is None:
             continue
@@ -263,8 +251,7 @@ def read_events(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str, d
                 yield match["key"], OUTCOME, {**event, "unique": match["unique"]}
             continue
         if event is None or "intent_at" not in event:
-            with storage_errors(name, ANY_ERROR):
-                written_at = timestamp(fs.modified(name))
+            written_at = timestamp(location.modified(name))
             event = {"event_id": match["unique"], **_named(match["key"]), "intent_at": written_at, "n": 0}
         unique = match["unique"]
         yield (

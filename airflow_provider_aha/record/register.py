@@ -11,29 +11,14 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.journal import INTENT, UNANSWERED, histories
-from airflow_provider_aha.record.run import START, RunFolder
-from airflow_provider_aha.store.store import (
-    Location,
-    create_once,
-    is_there,
-    list_files,
-    list_written_since,
-    names_in,
-    parse_record,
-    read_all,
-    read_files,
-    read_record,
-    to_json,
-)
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.record.run import START, RunFolder, account_path
+from airflow_provider_aha.store.store import Store, parse_record, to_json
 
 _END = "-end.json"
 # So long is a try that hasn't ended taken to be alive, and its open intents to be on their way.
@@ -106,7 +91,7 @@ def register(
         "user_ids": list(user_ids),
         "left_ids": list(left_ids),
     }
-    create_once(folder.fs, path, to_json(entry))
+    folder.location.create(path, to_json(entry))
     return path
 
 
@@ -117,20 +102,20 @@ def sign_off(folder: RunFolder, entry: str) -> None:
     :param entry: what :func:`register` returned.
     :raises AhaStorageError: when it can't be written; the try then counts as alive for an hour.
     """
-    create_once(folder.fs, _end(entry), to_json({"ended_at": timestamp()}))
+    folder.location.create(_end(entry), to_json({"ended_at": timestamp()}))
 
 
-def entries(fs: AbstractFileSystem, account_path: str, now: datetime, days: int) -> list[Entry]:
+def entries(location: Store, account: str, now: datetime, days: int) -> list[Entry]:
     """Return the last try of each task that began within the last days.
 
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
+    :param location: the base path.
+    :param account: the account.
     :param now: the moment to count back from; UTC.
     :param days: how many days; a day more is looked at, since a try may last over midnight.
     :raises AhaSnapshotError: when an entry can't be read: a cap that can't be counted doesn't hold.
     """
     found: dict[str, Entry] = {}
-    for _, entry in _read(fs, account_path, now, days):
+    for _, entry in _read(location, account, now, days):
         if entry.folder not in found or found[entry.folder].began_at < entry.began_at:
             found[entry.folder] = entry
     return list(found.values())
@@ -145,31 +130,32 @@ def entered(folder: RunFolder, now: datetime, days: int) -> list[str]:
     """
     mine = [
         (path, entry)
-        for path, entry in _read(folder.fs, folder.account_path, now, days)
+        for path, entry in _read(folder.location, folder.account, now, days)
         if entry.folder == folder.path
     ]
     return [path for path, _ in mine] + [_end(path) for path, entry in mine if entry.ended]
 
 
-def _read(fs: AbstractFileSystem, account_path: str, now: datetime, days: int) -> Iterator[tuple[str, Entry]]:
-    root = f"{account_path}/register"
-    present = names_in(fs, root)
+def _read(location: Store, account: str, now: datetime, days: int) -> Iterator[tuple[str, Entry]]:
+    root = f"{account_path(account)}/register"
+    present = location.names(root)
     for back in range(-1, days + 2):
         day = f"{now - timedelta(days=back):%Y-%m-%d}"
-        bodies = read_all(fs, f"{root}/{day}") if day in present else {}
+        bodies = location.read_all(f"{root}/{day}") if day in present else {}
         for path, body in bodies.items():
             if not path.endswith(_END):
-                yield path, _entry(account_path, path, parse_record(body, path), ended=_end(path) in bodies)
+                yield path, _entry(account, location.url_of(path), body, ended=_end(path) in bodies)
 
 
 def _end(path: str) -> str:
     return path.removesuffix(".json") + _END
 
 
-def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool) -> Entry:
+def _entry(account: str, url: str, body: bytes, *, ended: bool) -> Entry:
+    record = parse_record(body, url)
     try:
         return Entry(
-            folder=f"{account_path}/{record['folder']}",
+            folder=f"{account_path(account)}/{record['folder']}",
             user_ids=frozenset(record["user_ids"]),
             left_ids=frozenset(record["left_ids"]),
             access=record["access"],
@@ -178,61 +164,63 @@ def _entry(account_path: str, path: str, record: dict[str, Any], *, ended: bool)
             by_policy=record["by_policy"],
         )
     except (KeyError, TypeError, ValueError):
-        raise AhaSnapshotError(f"{path} is not a readable record: it was changed.") from None
+        raise AhaSnapshotError(f"{url} is not a readable record: it was changed.") from None
 
 
-def recent_folders(fs: AbstractFileSystem, account_path: str, now: datetime, days: int) -> list[str]:
+def recent_folders(location: Store, account: str, now: datetime, days: int) -> list[str]:
     """Return the folders of all tasks that wrote within the last days.
 
     The register knows them, and so do the dates of their files and the manifests, should the register be lost.
 
-    :param fs: the account folder's filesystem.
-    :param account_path: the folder of the account's records.
+    :param location: the base path.
+    :param account: the account.
     :param now: the moment to count back from; UTC.
     :param days: how many days; see :func:`entries`.
     :raises AhaSnapshotError: when an entry of the register can't be read.
     """
-    registered = {entry.folder for entry in entries(fs, account_path, now, days)}
+    registered = {entry.folder for entry in entries(location, account, now, days)}
     since = now - days * _DAY
-    return sorted(registered | _written_since(fs, account_path, since) | _vouched(fs, account_path, since))
+    return sorted(registered | _written_since(location, account, since) | _vouched(location, account, since))
 
 
-def _written_since(fs: AbstractFileSystem, account_path: str, since: datetime, kind: str = "") -> set[str]:
+def _written_since(location: Store, account: str, since: datetime, kind: str = "") -> set[str]:
     """Return the folders of tasks with a file that was written since a moment, and has a word in its name."""
-    matches = (_TASK_FILE.fullmatch(path) for path in list_written_since(fs, account_path, since) if kind in path)
+    names = location.written_since(account_path(account), since)
+    matches = (_TASK_FILE.fullmatch(name) for name in names if kind in name)
     return {match["folder"] for match in matches if match}
 
 
-def _vouched(fs: AbstractFileSystem, account_path: str, since: datetime) -> set[str]:
+def _vouched(location: Store, account: str, since: datetime) -> set[str]:
     """Return the folders of tasks in which, by the manifests since a moment, requests were made."""
     found: set[str] = set()
-    paths = [path for path in list_files(fs, f"{account_path}/manifests") if _MANIFEST.search(path)][::-1]
+    folder = account_path(account)
+    names = [name for name in location.files(f"{folder}/manifests") if _MANIFEST.search(name)][::-1]
     # No single clock decides how far to look back.
-    for start in range(0, len(paths), _AT_ONCE):
-        bodies = read_files(fs, paths[start : start + _AT_ONCE])
-        manifests = [parse_record(body, path) for path, body in bodies.items()]
+    for start in range(0, len(names), _AT_ONCE):
+        bodies = location.read_many(names[start : start + _AT_ONCE])
+        manifests = [parse_record(body, location.url_of(name)) for name, body in bodies.items()]
         recent = [one for one in manifests if _moment(one.get("finished_at")) >= since]
         for manifest in recent:
-            matches = (_TASK_FILE.fullmatch(f"{account_path}/{name}") for name in manifest.get("files", ()))
+            matches = (_TASK_FILE.fullmatch(f"{folder}/{name}") for name in manifest.get("files", ()))
             found |= {match["folder"] for match in matches if match and f"-{INTENT}-" in match[0]}
         if not recent:
             break
     return found
 
 
-def written_rows(fs: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
+def written_rows(location: Store, folder: str) -> list[dict[str, Any]]:
     """Return what a task did, by its events and by the evidence that was made of them, whichever there is.
 
-    :param fs: the folder's filesystem.
+    :param location: the base path.
     :param folder: the task's folder.
     :return: rows as of :func:`.evidence.rows`; a user may come twice.
     :raises AhaSnapshotError: when there is evidence only, and it can't be read.
     """
-    found = evidence.rows(histories(fs, f"{folder}/events"))
-    path = f"{folder}/{evidence.FILE}"
-    if is_there(fs, path):
+    found = evidence.rows(histories(location, f"{folder}/events"))
+    place = location.within(f"{folder}/{evidence.FILE}")
+    if place.exists():
         try:
-            found += evidence.read_evidence(Location(fs, path, path))
+            found += evidence.read_evidence(place)
         except AhaSnapshotError:
             # It is made of the events, where these are there.
             if not found:
@@ -247,7 +235,7 @@ def under_way(folder: RunFolder, now: datetime) -> set[str]:
     :param now: this moment; UTC.
     :return: user ids.
     """
-    others = (one for one in entries(folder.fs, folder.account_path, now, 1) if one.folder != folder.path)
+    others = (one for one in entries(folder.location, folder.account, now, 1) if one.folder != folder.path)
     return set().union(*(one.user_ids for one in others if one.access == "taken" and one.is_alive(now)))
 
 
@@ -267,20 +255,21 @@ def changed_within(
     :return: user ids.
     :raises AhaSnapshotError: when records are gone or can't be read: a cap that can't be counted doesn't hold.
     """
-    fs, account_path, since = folder.fs, folder.account_path, now - timedelta(days=days)
+    location, account, since = folder.location, folder.account, now - timedelta(days=days)
     registered = {
-        entry.folder: entry for entry in entries(fs, account_path, now, days) if entry.folder != folder.path
+        entry.folder: entry for entry in entries(location, account, now, days) if entry.folder != folder.path
     }
     found: set[str] = set()
     for entry in registered.values():
         if entry.access == access and entry.is_alive(now):
             found |= _of_budget(entry, left)
-    vouched = _vouched(fs, account_path, since) - {folder.path}
-    for path in (registered.keys() | vouched | _written_since(fs, account_path, since)) - {folder.path}:
-        rows = written_rows(fs, path)
+    vouched = _vouched(location, account, since) - {folder.path}
+    for path in (registered.keys() | vouched | _written_since(location, account, since)) - {folder.path}:
+        rows = written_rows(location, path)
         if not rows and path in vouched:
             raise AhaSnapshotError(
-                f"What was written to Aha! within the last {days} days can't be counted: by its manifest, {path} "
+                f"What was written to Aha! within the last {days} days can't be counted: by its manifest, "
+                f"{location.url_of(path)} "
                 "made requests, and its events and its evidence are gone. Nothing was done. Restore the folder."
             )
         found.update(
@@ -305,15 +294,15 @@ def passed_by_policy(folder: RunFolder, now: datetime) -> set[str]:
     :return: user ids.
     :raises AhaSnapshotError: when records can't be read: what can't be counted doesn't hold.
     """
-    fs, since = folder.fs, now - _DAY
-    others = {entry.folder: entry for entry in entries(fs, folder.account_path, now, 1)}
+    location, since = folder.location, now - _DAY
+    others = {entry.folder: entry for entry in entries(location, folder.account, now, 1)}
     found: set[str] = set()
     for entry in others.values():
         if entry.by_policy and entry.is_alive(now) and entry.folder != folder.path:
             found |= entry.user_ids
-    for path in set(recent_folders(fs, folder.account_path, now, 1)) - {folder.path}:
+    for path in set(recent_folders(location, folder.account, now, 1)) - {folder.path}:
         by_policy = path in others and others[path].by_policy
-        for row in written_rows(fs, path):
+        for row in written_rows(location, path):
             passed = row["approval_mode"] == "policy" or (by_policy and row["approval_mode"] is None)
             if passed and row["proof"] >= UNANSWERED and _moment(row["intent_at"] or row["answered_at"]) > since:
                 found.add(str(row["user_id"]))
@@ -346,22 +335,23 @@ def refuse_beside_another(folder: RunFolder, now: datetime) -> None:
     :param now: this moment; UTC.
     :raises AhaError: when another run of the account has an intent without an outcome, younger than an hour.
     """
-    fs = folder.fs
+    location = folder.location
     # A worker that everybody takes for dead may go on after its task has ended.
-    others = _written_since(fs, folder.account_path, now - _ALIVE, f"-{INTENT}-")
-    others |= {entry.folder for entry in entries(fs, folder.account_path, now, 1) if not entry.ended}
+    others = _written_since(location, folder.account, now - _ALIVE, f"-{INTENT}-")
+    others |= {entry.folder for entry in entries(location, folder.account, now, 1) if not entry.ended}
     for other in sorted(others):
         if other.startswith(f"{folder.run_path}/"):
             continue
-        if any(now - moment < _ALIVE for moment in _open_intents(fs, other)):
+        if any(now - moment < _ALIVE for moment in _open_intents(location, other)):
             raise AhaError(
-                f"Another run of this account is writing, or died less than an hour ago, in {other}: "
+                f"Another run of this account is writing, or died less than an hour ago, in "
+                f"{location.url_of(other)}: "
                 "nothing was done. Let it end or be tried again; an hour after its last request this run may go on."
             )
 
 
-def _open_intents(fs: AbstractFileSystem, folder: str) -> Iterator[datetime]:
-    for history in histories(fs, f"{folder}/events").values():
+def _open_intents(location: Store, folder: str) -> Iterator[datetime]:
+    for history in histories(location, f"{folder}/events").values():
         for intent in history.open_intents:
             yield _moment(intent["intent_at"])
 
@@ -392,5 +382,5 @@ def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
     found = entered(folder, now, CAP_DAYS)
     if plan_sha256 := start.get("plan_sha256"):
         path = claim_path(folder, plan_sha256)
-        found += [path] if read_record(folder.fs, path) is not None else []
+        found += [path] if folder.location.read_record(path) is not None else []
     return found

@@ -6,12 +6,10 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_aha.common.moments import moment_of, timestamp
 from airflow_provider_aha.datasets.names import DATASETS
@@ -20,19 +18,7 @@ from airflow_provider_aha.record.chain import ANCHOR, PRUNED, Record, close_try,
 from airflow_provider_aha.record.check import Manifest, check_chain
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import PUSH_FILE, REVIEW_FILE, SUMMARY_FILE, Layout
-from airflow_provider_aha.store.store import (
-    ANY_ERROR,
-    Location,
-    is_local,
-    list_files,
-    publish_all,
-    staging,
-    storage_errors,
-    to_json,
-)
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, staging, to_json
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +57,7 @@ class _Pruned:
 
 
 def prune(
-    location: Location, account: str, run: Run, retention: Retention, *, dry_run: bool, now: datetime
+    location: Store, account: str, run: Run, retention: Retention, *, dry_run: bool, now: datetime
 ) -> dict[str, Any]:
     """Delete what of an account is older than it may be.
 
@@ -94,11 +80,10 @@ def prune(
 class _Prune:
     """One try."""
 
-    def __init__(self, location: Location, account: str, run: Run, *, dry_run: bool) -> None:
+    def __init__(self, location: Store, account: str, run: Run, *, dry_run: bool) -> None:
         self._location = location
-        self._fs = location.fs
         self._account = account
-        self._layout = Layout(location.path, account)
+        self._layout = Layout(account)
         self._run = run
         self._folder = RunFolder(location, account, run)
         self._dry_run = dry_run
@@ -115,7 +100,7 @@ class _Prune:
         return {"account": self._account, "dry_run": self._dry_run, **done}
 
     def _snapshots(self, oldest: date) -> None:
-        days = _snapshot_files(self._fs, self._layout)
+        days = _snapshot_files(self._location, self._layout)
         published = [day for day, paths in days.items() if self._layout.manifest(day) in paths]
         newest = max(published or days, default="")
         for day in sorted(days):
@@ -125,25 +110,24 @@ class _Prune:
                 self._delete(days[day])
 
     def _pushes(self, before: datetime) -> None:
-        root = f"{self._location.path}/push"
-        for run in self._old_folders(root, rf"[^/]+/account={re.escape(self._account)}/run=[^/]+", before):
+        for run in self._old_folders("push", rf"[^/]+/account={re.escape(self._account)}/run=[^/]+", before):
             self._done.pushes += 1
             self._delete(_first(PUSH_FILE, run))
 
     def _old_folders(self, root: str, pattern: str, before: datetime) -> Iterator[list[str]]:
         """Yield the files of each folder in which nothing is younger."""
         folders: dict[str, list[str]] = defaultdict(list)
-        for path in list_files(self._fs, root, debris=True):
+        for path in self._location.files(root, debris=True):
             if match := re.match(rf"{re.escape(root)}/{pattern}/", path):
                 folders[match[0]].append(path)
         for folder in sorted(folders):
-            if all(_modified(self._fs, path) < before for path in folders[folder]):
+            if all(self._location.modified(path) < before for path in folders[folder]):
                 yield folders[folder]
 
     def _record(self, before: datetime) -> None:
         record = Record(self._location, self._account)
         gone = expired(record, before)
-        unlisted = [path for path in gone.unlisted if _modified(self._fs, path) < before]
+        unlisted = [path for path in gone.unlisted if self._location.modified(path) < before]
         self._done.manifests = len(gone.manifests)
         self._done.reviews = _reviews(record, gone.files)
         if (gone.last or unlisted) and not self._dry_run:
@@ -159,8 +143,7 @@ class _Prune:
                 "unlisted_files": len(unlisted),
             }
             # Said first, done afterwards: what is missing without a manifest that says so was removed by somebody.
-            said = close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED: what})
-            log.info("Manifest %s, SHA-256 %s", *said)
+            close_try(self._folder, {"action": "prune", **asdict(self._run), PRUNED: what})
             if gone.last:
                 anchor_at(record, *gone.last)
         manifests = [f"{record.manifests}/{manifest_name(one.number)}" for one in gone.manifests]
@@ -168,17 +151,8 @@ class _Prune:
 
     def _delete(self, paths: Sequence[str]) -> None:
         self._done.files += len(paths)
-        if self._dry_run:
-            return
-        for path in paths:
-            with storage_errors(path, ANY_ERROR):
-                try:
-                    self._fs.rm_file(path)
-                except FileNotFoundError:
-                    # Another prune, or the store's own rule, was faster.
-                    continue
-        if is_local(self._fs):
-            _remove_empty(paths)
+        if not self._dry_run:
+            self._location.remove(paths)
 
 
 @dataclass(frozen=True)
@@ -208,7 +182,8 @@ def expired(record: Record, before: datetime) -> Expired:
     chain = check_chain(record)
     if chain.findings:
         raise AhaSnapshotError(
-            f"The chain of manifests in {record.manifests} doesn't hold ({chain.findings[0]}), so nothing of this "
+            f"The chain of manifests in {record.location.url_of(record.manifests)} doesn't hold "
+            f"({chain.findings[0]}), so nothing of this "
             "record was deleted. Run python -m airflow_provider_aha.verify, and find out who changed it."
         )
     anchor = chain.anchor or (0, "")
@@ -220,7 +195,7 @@ def expired(record: Record, before: datetime) -> Expired:
     last = max(anchor, (old[-1].number, str(old[-1].sha256))) if old else None
     kept = {name for manifest in chain.manifests[len(old) :] for name in manifest.files}
     gone = {name for manifest in old for name in manifest.files} - kept
-    paths = [path for root in (record.runs, record.reviews) for path in list_files(record.fs, root, debris=True)]
+    paths = [path for root in (record.runs, record.reviews) for path in record.location.files(root, debris=True)]
     there = {path: record.name_of(path) for path in paths}
     return Expired(
         last,
@@ -241,7 +216,7 @@ def anchor_at(record: Record, number: int, digest: str) -> None:
     with staging() as folder:
         local = folder / ANCHOR
         local.write_bytes(to_json({"name": manifest_name(number), "sha256": digest}))
-        publish_all(record.fs, {f"{record.manifests}/{ANCHOR}": local})
+        record.location.publish({f"{record.manifests}/{ANCHOR}": local})
 
 
 def _reviews(record: Record, paths: Iterable[str]) -> list[str]:
@@ -250,7 +225,7 @@ def _reviews(record: Record, paths: Iterable[str]) -> list[str]:
     return [match[1] for path in paths if (match := pattern.fullmatch(path))]
 
 
-def _snapshot_files(fs: AbstractFileSystem, layout: Layout) -> dict[str, list[str]]:
+def _snapshot_files(location: Store, layout: Layout) -> dict[str, list[str]]:
     """Return the files of all snapshots by day, in the order in which they may go."""
     any_day = "2000-01-01"
     report = layout.report(any_day)
@@ -262,7 +237,7 @@ def _snapshot_files(fs: AbstractFileSystem, layout: Layout) -> dict[str, list[st
         # Of a file that was being written when its task died there is `.name.….tmp`.
         file = "[^/]+" if name == "*" else rf"(?:{re.escape(name)}|\.{re.escape(name)}\.[^/]+\.tmp)"
         pattern = re.compile(rf"{re.escape(root)}/snapshot=(\d{{4}}-\d{{2}}-\d{{2}})/{file}")
-        for path in list_files(fs, root, debris=True):
+        for path in location.files(root, debris=True):
             if (match := pattern.fullmatch(path)) and path not in found[match[1]]:
                 found[match[1]].append(path)
     return found
@@ -271,24 +246,6 @@ def _snapshot_files(fs: AbstractFileSystem, layout: Layout) -> dict[str, list[st
 def _first(name: str, paths: Iterable[str]) -> list[str]:
     """Order files so that the one goes first that says that the others are whole."""
     return sorted(paths, key=lambda path: (not path.endswith(f"/{name}"), path))
-
-
-def _modified(fs: AbstractFileSystem, path: str) -> datetime:
-    with storage_errors(path, ANY_ERROR):
-        moment: datetime = fs.modified(path)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _remove_empty(paths: Iterable[str]) -> None:
-    """Remove the folders that are empty now, up to that of the account."""
-    for folder in sorted({parent for path in paths for parent in _folders(path)}, key=len, reverse=True):
-        with suppress(OSError):
-            Path(folder).rmdir()
-
-
-def _folders(path: str) -> Iterator[str]:
-    while not (path := path.rpartition("/")[0]).rpartition("/")[2].startswith("account="):
-        yield path
 
 
 def _words(done: dict[str, Any]) -> Iterator[str]:

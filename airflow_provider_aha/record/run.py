@@ -9,12 +9,7 @@ from urllib.parse import quote
 
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    create_once,
-    read_record,
-    to_json,
-)
+from airflow_provider_aha.store.store import Store, to_json
 
 # What the first try of a writing task was to do.
 START = "start.json"
@@ -46,12 +41,11 @@ class RunFolder:
     :param run: the task instance.
     """
 
-    def __init__(self, location: Location, account: str, run: Run) -> None:
-        self.fs = location.fs
+    def __init__(self, location: Store, account: str, run: Run) -> None:
         self.location = location
         self.account = account
-        self.account_path = account_path(location, account)
-        self.run_path = run_path(location, account, run.dag_id, run.run_id)
+        self.account_path = account_path(account)
+        self.run_path = run_path(account, run.dag_id, run.run_id)
         self.path = f"{self.run_path}/task={path_part(run.task_id)}"
 
     def url(self, name: str) -> str:
@@ -59,7 +53,7 @@ class RunFolder:
 
         :param name: file name below the folder.
         """
-        return f"{self.location.url}{self.path.removeprefix(self.location.path)}/{name}"
+        return self.location.url_of(f"{self.path}/{name}")
 
     def create(self, name: str, content: Mapping[str, Any]) -> bool:
         """Write a record that is never replaced.
@@ -69,7 +63,7 @@ class RunFolder:
         :return: False when the record is there already; it stays as it is.
         :raises AhaStorageError: when it can't be written.
         """
-        return create_once(self.fs, f"{self.path}/{name}", to_json(content))
+        return self.location.create(f"{self.path}/{name}", to_json(content))
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Read a record.
@@ -78,27 +72,25 @@ class RunFolder:
         :return: the record, or None when there is none.
         :raises AhaSnapshotError: when it is there but unreadable.
         """
-        return read_record(self.fs, f"{self.path}/{name}")
+        return self.location.read_record(f"{self.path}/{name}")
 
 
-def account_path(location: Location, account: str) -> str:
+def account_path(account: str) -> str:
     """Return the folder of all records of an account.
 
-    :param location: the base path.
     :param account: the account.
     """
-    return Layout(location.path, account).deactivations
+    return Layout(account).deactivations
 
 
-def run_path(location: Location, account: str, dag_id: str, run_id: str) -> str:
+def run_path(account: str, dag_id: str, run_id: str) -> str:
     """Return the folder of a DAG run's records.
 
-    :param location: the base path.
     :param account: the account.
     :param dag_id: the DAG.
     :param run_id: the DAG run; characters that paths can't hold are percent-encoded.
     """
-    return f"{account_path(location, account)}/dag={path_part(dag_id)}/run={path_part(run_id)}"
+    return f"{account_path(account)}/dag={path_part(dag_id)}/run={path_part(run_id)}"
 
 
 def path_part(text: str) -> str:

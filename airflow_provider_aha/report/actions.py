@@ -16,7 +16,7 @@ from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, CAME_BACK, CONFIRMED, NOT_DONE
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, list_files
+from airflow_provider_aha.store.store import Store
 
 # What no run was to change, or what a later extract says of it.
 _NEVER = ("dry_run", "unchanged", CONFIRMED, CAME_BACK, NOT_DONE)
@@ -71,7 +71,7 @@ class Actions:
 
 
 def read_actions(
-    location: Location,
+    location: Store,
     account: str,
     *,
     since: datetime,
@@ -131,14 +131,11 @@ def _names(rows: Iterable[Mapping[str, Any]], column: str) -> tuple[str, ...]:
     return tuple(sorted({str(row[column]) for row in counted if row[column]}))
 
 
-def _evidence(location: Location, account: str) -> Iterable[dict[str, Any]]:
-    folder = Layout(location.path, account).deactivations
-    for path in list_files(location.fs, folder):
-        if path.endswith(f"/{FILE}"):
-            url = f"{location.url}{path.removeprefix(location.path)}"
-            yield from (
-                row for row in read_evidence(Location(location.fs, path, url)) if row["outcome"] != "dry_run"
-            )
+def _evidence(location: Store, account: str) -> Iterable[dict[str, Any]]:
+    for name in location.files(Layout(account).deactivations):
+        if name.endswith(f"/{FILE}"):
+            rows = read_evidence(location.within(name))
+            yield from (row for row in rows if row["outcome"] != "dry_run")
 
 
 def _moment(row: Mapping[str, Any]) -> datetime:

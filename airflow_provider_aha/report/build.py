@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -22,10 +22,9 @@ from airflow_provider_aha.common.moments import day_of, milliseconds_text
 from airflow_provider_aha.common.text import cell
 from airflow_provider_aha.datasets.snapshot import (
     Snapshot,
-    earlier_days,
     may_have_access,
-    read_snapshot,
     read_trend,
+    snapshot_days,
     trend_days,
 )
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
@@ -52,16 +51,7 @@ from airflow_provider_aha.review.staged import Staged
 from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.review.worklist import worklist
 from airflow_provider_aha.store.layout import SUMMARY_FILE, Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    file_hash,
-    parse_record,
-    publish_all,
-    read_json,
-    staging,
-    storage_errors,
-    to_json,
-)
+from airflow_provider_aha.store.store import Store, file_hash, parse_record, staging, storage_errors, to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -85,12 +75,12 @@ class Asked:
     run: Run
     terms: Terms
     roster: Callable[[], Rosters] | None = None
-    exclusions: Sequence[Location] = ()
+    exclusions: Sequence[Store] = ()
     review_id: str | None = None
 
 
 def make_report(
-    location: Location, asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    location: Store, asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> dict[str, Any]:
     """Make the report of the newest snapshot, and open a review where one is asked for.
 
@@ -107,7 +97,7 @@ def make_report(
     if asked.review_id is None:
         return _make(location, asked, now)
     # An id that can't be one leaves no trace.
-    Layout(location.path, asked.account).review(asked.review_id)
+    Layout(asked.account).review(asked.review_id)
     review_records.check_new_id(asked.review_id)
     facts = {"action": "open_review", "review_id": asked.review_id, **asdict(asked.run)}
     with recorded(RunFolder(location, asked.account, asked.run), facts) as mine:
@@ -117,9 +107,9 @@ def make_report(
     return summary
 
 
-def _make(location: Location, asked: Asked, now: Callable[[], datetime]) -> dict[str, Any]:
+def _make(location: Store, asked: Asked, now: Callable[[], datetime]) -> dict[str, Any]:
     reviews = read_reviews(location, asked.account)
-    mine = _opened_before(location, asked, reviews)
+    mine = _opened_before(asked, reviews)
     if mine is not None:
         return _summary_of(location, mine)
     with staging() as place, closing(Staged(place)) as staged:
@@ -129,16 +119,16 @@ def _make(location: Location, asked: Asked, now: Callable[[], datetime]) -> dict
             review = _freeze(location, asked, report, files)
             rows = report.figures.values["rows"]
             log.info("The review %s is open, with %d rows: %s", asked.review_id, rows, review.path)
-        folder = Layout(location.path, asked.account).report(report.snapshot.day)
-        publish_all(location.fs, {f"{folder}/{name}": path for name, path in files.items()})
-    return {**summary, "page": f"{location.url}{folder.removeprefix(location.path)}/{PAGE}"}
+        folder = location.within(Layout(asked.account).report(report.snapshot.day))
+        folder.publish(files)
+    return {**summary, "page": folder.url_of(PAGE)}
 
 
-def _opened_before(location: Location, asked: Asked, reviews: Sequence[Review]) -> Review | None:
+def _opened_before(asked: Asked, reviews: Sequence[Review]) -> Review | None:
     """Return the review that an earlier try of this run has opened, and refuse one that another run has."""
     if asked.review_id is None:
         return None
-    path = Layout(location.path, asked.account).review(asked.review_id)
+    path = Layout(asked.account).review(asked.review_id)
     mine = next((review for review in reviews if review.path == path), None)
     if mine and (mine.record["dag_id"], mine.record["run_id"]) != (asked.run.dag_id, asked.run.run_id):
         raise AhaConfigurationError(
@@ -147,15 +137,15 @@ def _opened_before(location: Location, asked: Asked, reviews: Sequence[Review]) 
     return mine
 
 
-def _summary_of(location: Location, review: Review) -> dict[str, Any]:
+def _summary_of(location: Store, review: Review) -> dict[str, Any]:
     body = review_records.read_file(location, review, "summary")
     page = review.record["files"]["page"]["name"]
     summary = parse_record(body, review.path)
-    return {**summary, "page": f"{location.url}{review.path.removeprefix(location.path)}/{page}"}
+    return {**summary, "page": location.url_of(f"{review.path}/{page}")}
 
 
 def gather(
-    location: Location, asked: Asked, reviews: Sequence[Review], now: datetime, staged: Staged, place: Path
+    location: Store, asked: Asked, reviews: Sequence[Review], now: datetime, staged: Staged, place: Path
 ) -> Report:
     """Read and judge all that a report shows; nothing is written below the base path.
 
@@ -169,8 +159,8 @@ def gather(
     terms, account = asked.terms, asked.account
     exclusions = load_exclusions(*asked.exclusions) if asked.exclusions else None
     roster = asked.roster() if asked.roster else None
-    snapshot = read_snapshot(location, account)
-    days = earlier_days(location, account, snapshot.day)
+    snapshot = Snapshot.newest(location, account)
+    days = [day for day in snapshot_days(location, account) if day < snapshot.day]
     actions = read_actions(
         location,
         account,
@@ -252,7 +242,7 @@ def _enabled_among(snapshot: Snapshot, ids: set[str]) -> set[str]:
     return set(users.column("id").filter(pc.and_(may_have_access(users), wanted)).to_pylist())
 
 
-def _read_last(location: Location, review: Review, staged: Staged) -> frozenset[str]:
+def _read_last(location: Store, review: Review, staged: Staged) -> frozenset[str]:
     """Keep the keys of a review's rows, and return who had an administrator right in it."""
     found: set[str] = set()
 
@@ -266,31 +256,30 @@ def _read_last(location: Location, review: Review, staged: Staged) -> frozenset[
     return frozenset(found)
 
 
-def _administrators_before(location: Location, account: str, days: Sequence[str]) -> frozenset[str] | None:
+def _administrators_before(location: Store, account: str, days: Sequence[str]) -> frozenset[str] | None:
     if not days:
         return None
     try:
-        users = read_snapshot(location, account, days[-1]).users
+        users = Snapshot.of(location, account, days[-1]).users
     except AhaSnapshotError as error:
         log.warning("The snapshot %s is not compared with: %s", days[-1], error)
         return None
     return frozenset(users.filter(any_right(users)).column("id").to_pylist())
 
 
-def _before(location: Location, account: str, days: Sequence[str], terms: Terms) -> dict[str, Any] | None:
+def _before(location: Store, account: str, days: Sequence[str], terms: Terms) -> dict[str, Any] | None:
     """Return the summary of the report before, or what is known of the snapshot before."""
-    layout = Layout(location.path, account)
+    layout = Layout(account)
     for day in reversed(days):
-        try:
-            return read_json(location.fs, f"{layout.report(day)}/{SUMMARY}")
-        except AhaSnapshotError:
-            continue
+        with suppress(AhaSnapshotError):
+            if summary := location.read_record(f"{layout.report(day)}/{SUMMARY}"):
+                return summary
     for day, users in read_trend(location, account, list(days[-1:])):
         return basics(day, users, terms)
     return None
 
 
-def _points(location: Location, snapshot: Snapshot, days: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _points(location: Store, snapshot: Snapshot, days: Sequence[str]) -> Iterator[tuple[str, Any]]:
     yield from read_trend(location, snapshot.account, trend_days(list(days)))
     yield snapshot.day, snapshot.users
 
@@ -347,7 +336,7 @@ def summary_of(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _freeze(location: Location, asked: Asked, report: Report, files: Mapping[str, Path]) -> Review:
+def _freeze(location: Store, asked: Asked, report: Report, files: Mapping[str, Path]) -> Review:
     snapshot = report.snapshot
     facts = {
         "review_id": asked.review_id,

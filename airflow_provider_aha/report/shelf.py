@@ -16,7 +16,7 @@ from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE
 from airflow_provider_aha.review.records import find_review, read_file, read_reviews
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, names_in, parse_record, read_bytes, read_json, sha256
+from airflow_provider_aha.store.store import Store, parse_record, sha256
 
 FILES = {PAGE: "text/html; charset=utf-8", TABLE: "text/csv; charset=utf-8", SUMMARY: "application/json"}
 SNAPSHOT, REVIEW = "snapshot", "review"
@@ -26,7 +26,7 @@ _OF_REVIEW = {PAGE: "page", TABLE: "table", SUMMARY: "summary"}
 _LISTED = 60
 
 
-def read_published(location: Location, account: str, kind: str, name: str, file: str) -> bytes:
+def read_published(location: Store, account: str, kind: str, name: str, file: str) -> bytes:
     """Read a file that a report or review vouches for.
 
     :param location: the base path.
@@ -44,34 +44,34 @@ def read_published(location: Location, account: str, kind: str, name: str, file:
         if review is None:
             raise AhaSnapshotError(f"There is no review {name} of {account}.")
         return read_file(location, review, _OF_REVIEW[file])
-    folder = Layout(location.path, account).report(name)
-    summary = read_bytes(location.fs, f"{folder}/{SUMMARY}")
+    folder = location.within(Layout(account).report(name))
+    summary = folder.read(SUMMARY)
     if summary is None:
         raise AhaSnapshotError(f"There is no report of {name} of {account}.")
     if file == SUMMARY:
         return summary
-    body = read_bytes(location.fs, f"{folder}/{file}")
-    if body is None or sha256(body) != parse_record(summary, folder)["files"].get(file):
-        raise AhaSnapshotError(f"{folder}/{file} is missing, or is not the one that the report has written.")
+    body = folder.read(file)
+    if body is None or sha256(body) != parse_record(summary, folder.url)["files"].get(file):
+        raise AhaSnapshotError(f"{folder.url_of(file)} is missing, or is not the one that the report has written.")
     return body
 
 
-def accounts(location: Location) -> list[str]:
+def accounts(location: Store) -> list[str]:
     """Return the accounts that have reports.
 
     :param location: the base path.
     """
-    return sorted(_names(location, f"{location.path}/reports", "account"))
+    return sorted(_names(location, "reports", "account"))
 
 
-def _names(location: Location, folder: str, key: str) -> Iterator[str]:
+def _names(location: Store, folder: str, key: str) -> Iterator[str]:
     """Yield what stands in the names of folders such as ``key=value``."""
-    for found in names_in(location.fs, folder):
+    for found in location.names(folder):
         if match := re.fullmatch(rf"{key}=([^/]+)", found):
             yield match[1]
 
 
-def render_list(location: Location) -> bytes:
+def render_list(location: Store) -> bytes:
     """Make the page that lists all reports and reviews.
 
     :param location: the base path.
@@ -88,15 +88,16 @@ def render_list(location: Location) -> bytes:
     return html.encode()
 
 
-def _reports(location: Location, account: str) -> Iterator[dict[str, Any]]:
-    layout = Layout(location.path, account)
+def _reports(location: Store, account: str) -> Iterator[dict[str, Any]]:
+    layout = Layout(account)
     days = sorted(_names(location, layout.reports, SNAPSHOT), reverse=True)
     for day in days[:_LISTED]:
         try:
-            summary = read_json(location.fs, f"{layout.report(day)}/{SUMMARY}")
+            summary = location.read_record(f"{layout.report(day)}/{SUMMARY}")
         except AhaSnapshotError:
             continue
-        yield {"day": day, "sentence": str(summary.get("sentence"))}
+        if summary:
+            yield {"day": day, "sentence": str(summary.get("sentence"))}
 
 
 @cache

@@ -16,17 +16,7 @@ from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.store.layout import REVIEW_FILE, Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    create_once,
-    keep_once,
-    list_files,
-    parse_record,
-    read_bytes,
-    read_files,
-    sealed,
-    sha256,
-)
+from airflow_provider_aha.store.store import Store, parse_record, sealed, sha256
 
 REVIEW_VERSION = 1
 SUBMISSION = "submission.json"
@@ -94,18 +84,15 @@ class Review:
         return OPEN if now - self.created_at < OPEN_FOR else EXPIRED
 
 
-def read_reviews(location: Location, account: str) -> list[Review]:
+def read_reviews(location: Store, account: str) -> list[Review]:
     """Read the records of all reviews of an account, oldest first.
 
     :param location: the base path.
     :param account: the account.
     :raises AhaSnapshotError: when a record can't be read: what was decided can't be said without it.
     """
-    folder = Layout(location.path, account).reviews
-    wanted = [
-        path for path in list_files(location.fs, folder) if path.endswith((f"/{REVIEW_FILE}", f"/{SUBMISSION}"))
-    ]
-    bodies = read_files(location.fs, wanted)
+    names = location.files(Layout(account).reviews)
+    bodies = location.read_many(name for name in names if name.endswith((f"/{REVIEW_FILE}", f"/{SUBMISSION}")))
     found = []
     for path, body in bodies.items():
         place, _, name = path.rpartition("/")
@@ -166,18 +153,18 @@ def check_new_id(review_id: str) -> None:
         )
 
 
-def find_review(location: Location, account: str, review_id: str) -> Review | None:
+def find_review(location: Store, account: str, review_id: str) -> Review | None:
     """Read a review, or return None when there is none of this id.
 
     :param location: the base path.
     :param account: the account.
     :param review_id: the id.
     """
-    path = Layout(location.path, account).review(review_id)
+    path = Layout(account).review(review_id)
     return next((review for review in read_reviews(location, account) if review.path == path), None)
 
 
-def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tuple[str, bytes | Path]]) -> Review:
+def freeze(location: Store, facts: Mapping[str, Any], files: Mapping[str, tuple[str, bytes | Path]]) -> Review:
     """Freeze a review; nothing of it is ever replaced. The manifest of the try vouches for it.
 
     :param location: the base path.
@@ -186,10 +173,10 @@ def freeze(location: Location, facts: Mapping[str, Any], files: Mapping[str, tup
     :raises AhaConfigurationError: when there is a review of this id.
     """
     account, review_id = str(facts["account"]), str(facts["review_id"])
-    folder = Layout(location.path, account).review(review_id)
-    kept = {what: keep_once(location.fs, folder, name, body) for what, (name, body) in files.items()}
+    folder = Layout(account).review(review_id)
+    kept = {what: location.within(folder).keep(name, body) for what, (name, body) in files.items()}
     record = {"review_version": REVIEW_VERSION, **facts, "files": files_of(kept)}
-    if not create_once(location.fs, f"{folder}/{REVIEW_FILE}", sealed(record)):
+    if not location.create(f"{folder}/{REVIEW_FILE}", sealed(record)):
         raise AhaConfigurationError(
             f"The review {review_id} is frozen already, and a review is never replaced: choose another id."
         )
@@ -204,7 +191,7 @@ def files_of(kept: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
     return {what: {"name": name, "sha256": digest} for what, (name, digest) in kept.items()}
 
 
-def paths_of(location: Location, account: str, review_id: str) -> list[str]:
+def paths_of(location: Store, account: str, review_id: str) -> list[str]:
     """Return the files of a review for the manifest of a try, those included that a try before it has left.
 
     A file that isn't called like one of them is not the package's, and no manifest vouches for it.
@@ -213,12 +200,12 @@ def paths_of(location: Location, account: str, review_id: str) -> list[str]:
     :param account: the account.
     :param review_id: the review.
     """
-    paths = list_files(location.fs, Layout(location.path, account).review(review_id), deep=False)
+    paths = location.files(Layout(account).review(review_id), deep=False)
     names = {path: path.rpartition("/")[2] for path in paths}
     return [path for path, name in names.items() if name in (REVIEW_FILE, SUBMISSION) or _OWN.fullmatch(name)]
 
 
-def read_file(location: Location, review: Review, what: str) -> bytes:
+def read_file(location: Store, review: Review, what: str) -> bytes:
     """Read a file of a review, and check that it is the one that was frozen.
 
     :param location: the base path.
@@ -229,7 +216,7 @@ def read_file(location: Location, review: Review, what: str) -> bytes:
     return _checked(location, review.path, review.record["files"], what)
 
 
-def read_population(location: Location, review: Review) -> pa.Table:
+def read_population(location: Store, review: Review) -> pa.Table:
     """Read the population of a review.
 
     :param location: the base path.
@@ -239,7 +226,7 @@ def read_population(location: Location, review: Review) -> pa.Table:
     return parse_parquet(read_file(location, review, POPULATION))
 
 
-def population_batches(location: Location, review: Review, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def population_batches(location: Store, review: Review, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield some columns of the population of a review, some rows at a time.
 
     :param location: the base path.
@@ -251,7 +238,7 @@ def population_batches(location: Location, review: Review, columns: Sequence[str
         yield from file.iter_batches(batch_size=_BATCH, columns=list(columns), use_threads=False)
 
 
-def decision_batches(location: Location, review: Review) -> Iterator[pa.RecordBatch]:
+def decision_batches(location: Store, review: Review) -> Iterator[pa.RecordBatch]:
     """Yield the decisions of a submitted review, some at a time.
 
     :param location: the base path.
@@ -272,12 +259,14 @@ def parse_parquet(body: bytes) -> pa.Table:
         return whole(file)
 
 
-def _checked(location: Location, folder: str, files: Mapping[str, Any], what: str) -> bytes:
+def _checked(location: Store, folder: str, files: Mapping[str, Any], what: str) -> bytes:
     entry = files.get(what) or {}
-    path = f"{folder}/{entry.get('name')}"
-    body = read_bytes(location.fs, path)
+    name = f"{folder}/{entry.get('name')}"
+    body = location.read(name)
     if body is None or sha256(body) != entry.get("sha256"):
-        raise AhaSnapshotError(f"{path} is missing, or is not the file that the record beside it names.")
+        raise AhaSnapshotError(
+            f"{location.url_of(name)} is missing, or is not the file that the record beside it names."
+        )
     return body
 
 

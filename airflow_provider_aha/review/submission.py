@@ -36,12 +36,12 @@ from airflow_provider_aha.review.records import (
     read_reviews,
 )
 from airflow_provider_aha.review.worklist import CHOICES, DOWNGRADE, KEEP, NOT_MINE, REVOKE_ACCOUNT, REVOKE_ROLE
-from airflow_provider_aha.store.store import Location, create_once, keep_once, parse_record, sealed, sha256, to_json
+from airflow_provider_aha.store.store import Store, parse_record, sealed, sha256, to_json
 
 _NO_NAME = re.compile("[^a-z0-9_]")
 # A first line that tells Excel what separates the cells; other programs may have quoted it or filled it up.
 _SEPARATOR = re.compile(r'(?:\ufeff|\xef\xbb\xbf)?"?sep=([,;\t|])"?[,;\t|"]*(?:\n|$)', re.IGNORECASE)
-_BY_ZEROS = {
+_BY_ZEROS: dict[tuple[bool, ...], tuple[str, ...]] = {
     (False, True, False, True): ("utf-16-le",),
     (True, False, True, False): ("utf-16-be",),
     (False, True, True, True): ("utf-32-le",),
@@ -81,7 +81,7 @@ class Line:
 
 
 def submit(
-    location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    location: Store, account: str, body: bytes, run: Run, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> dict[str, Any]:
     """Check a file of decisions and record it; a file that was recorded before is recognised.
 
@@ -104,7 +104,7 @@ def submit(
     return record
 
 
-def _submit(location: Location, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
+def _submit(location: Store, account: str, body: bytes, run: Run, now: Callable[[], datetime]) -> dict[str, Any]:
     lines, review_id, population_sha256 = read_lines(body)
     review = _review(location, account, review_id, population_sha256)
     population = {row["row_key"]: row for row in review_records.read_population(location, review).to_pylist()}
@@ -123,7 +123,8 @@ def _submit(location: Location, account: str, body: bytes, run: Run, now: Callab
 
 def _digest(lines: Iterable[Line]) -> str:
     """Return a hash of decisions that is the same however the file with them was saved, sorted or pasted."""
-    return sha256(to_json(sorted([line.key, line.decision, line.reviewer, line.note] for line in lines)))
+    rows = sorted([line.key, line.decision, line.reviewer, line.note] for line in lines)
+    return sha256(to_json({"decisions": rows}))
 
 
 def read_lines(body: bytes) -> tuple[list[Line], str, str]:
@@ -200,7 +201,7 @@ def _cell(row: Sequence[str], place: int | None) -> str:
     return row[place].replace("\n", " ").strip().removeprefix("'") if place is not None and place < len(row) else ""
 
 
-def _review(location: Location, account: str, review_id: str, population_sha256: str) -> Review:
+def _review(location: Store, account: str, review_id: str, population_sha256: str) -> Review:
     """Find the review of a file; where a spreadsheet has changed the id, by the hash of the population."""
     same = [
         review
@@ -303,7 +304,7 @@ def _rows(numbers: Sequence[int]) -> str:
 
 
 def _record(
-    location: Location,
+    location: Store,
     review: Review,
     lines: Sequence[Line],
     population: Mapping[str, Mapping[str, Any]],
@@ -313,11 +314,11 @@ def _record(
     now: datetime,
 ) -> dict[str, Any]:
     """Write the file as it came, the decisions as a table, and last the record that names both."""
-    fs = location.fs
+    place = location.within(review.path)
     counts = Counter(line.decision for line in lines)
     files = {
-        "file": keep_once(fs, review.path, "submitted.csv", body),
-        DECISIONS: keep_once(fs, review.path, "decisions.parquet", _parquet(lines, population)),
+        "file": place.keep("submitted.csv", body),
+        DECISIONS: place.keep("decisions.parquet", _parquet(lines, population)),
     }
     record = {
         "review_id": review.review_id,
@@ -338,7 +339,7 @@ def _record(
         "files": review_records.files_of(files),
     }
     body = sealed(record)
-    if not create_once(fs, f"{review.path}/{SUBMISSION}", body):
+    if not place.create(SUBMISSION, body):
         raise AhaGuardError(f"Decisions of the review {review.review_id} were submitted meanwhile, and they stay.")
     return parse_record(body, SUBMISSION)
 

@@ -14,7 +14,7 @@ from airflow_provider_aha.common.arrow import json_array, literal
 from airflow_provider_aha.common.moments import days_between
 from airflow_provider_aha.review.population import WORKSPACE, Access
 from airflow_provider_aha.review.records import Review, decision_batches
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 KEEP, REVOKE_ACCOUNT, REVOKE_ROLE, DOWNGRADE, NOT_MINE = (
     "keep",
@@ -56,7 +56,7 @@ class Task:
 
 
 def worklist(
-    location: Location, reviews: Sequence[Review], access: Iterable[Access], synced_at: datetime
+    location: Store, reviews: Sequence[Review], access: Iterable[Access], synced_at: datetime
 ) -> list[Task]:
     """Compare what reviews decided with what is there now.
 
@@ -83,7 +83,7 @@ def worklist(
     return [_task(review, row, ranks, present, synced_at) for review, row in found.values()]
 
 
-def revoked_accounts(location: Location, review: Review) -> list[tuple[str, str | None, str | None]]:
+def revoked_accounts(location: Store, review: Review) -> list[tuple[str, str | None, str | None]]:
     """Return who is to lose the account by a submitted review, by whose decision, and why.
 
     :param location: the base path.
@@ -101,7 +101,7 @@ def revoked_accounts(location: Location, review: Review) -> list[tuple[str, str 
     return [(user_id, reviewers, notes) for user_id, (reviewers, notes) in sorted(joined.items())]
 
 
-def _decisions(location: Location, review: Review, open_keys: Collection[str]) -> Iterator[dict[str, Any]]:
+def _decisions(location: Store, review: Review, open_keys: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the decisions that leave something to do, and those that end what an earlier review left."""
     for batch in decision_batches(location, review):
         counts = pc.not_equal(batch.column("decision"), literal(KEEP, pa.string()))

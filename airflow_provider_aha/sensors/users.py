@@ -157,7 +157,7 @@ class AhaSensor(BaseSensorOperator):
         try:
             yield
         except FINAL as error:
-            raise AirflowFailException(f"{error} (Airflow connection: {self.aha_conn_id})") from error
+            raise AirflowFailException(f"{error} (Airflow connection: {self.aha_conn_id})") from None
 
 
 class AhaUserSensor(AhaSensor):

@@ -1,4 +1,7 @@
-"""Where each dataset, manifest, plan and event lies under a base path: a contract with every reader."""
+"""Where each dataset, manifest, plan and event lies below a base path: a contract with every reader.
+
+All names are relative; a :class:`~airflow_provider_aha.store.store.Store` makes addresses of them.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +22,25 @@ _RECORD = re.compile(rf"(?P<base>.*)/(?:{'|'.join(RECORDS)})/account=[^/]+/.+", 
 SUMMARY_FILE, PUSH_FILE, REVIEW_FILE = "access_summary.json", "push.json", "review.json"
 
 
-def draft_path(base: str, name: str) -> str:
+def draft_path(name: str) -> str:
     """Return the file of a draft of a mapping, which belongs to no account.
 
-    :param base: the base path on its filesystem, without a slash at its end.
     :param name: the name of the mapping.
     """
     if not _MAPPING.fullmatch(name):
         raise AhaConfigurationError(
             f"{name!r} can't be the name of a mapping: take lower-case letters, digits and underscores."
         )
-    return f"{base}/push/drafts/{name}.yaml"
+    return f"push/drafts/{name}.yaml"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one account under one base path.
+    """Names of what belongs to one account, below any base path.
 
-    :param base: the base path on its filesystem, without a slash at its end.
     :param account: the account's subdomain.
     """
 
-    base: str
     account: str
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Layout:
 
         :param target: the target, as one part of a path.
         """
-        return f"{self.base}/push/{target}/account={self.account}"
+        return f"push/{target}/account={self.account}"
 
     @property
     def reports(self) -> str:
@@ -111,7 +111,7 @@ class Layout:
         return f"{self.manifests}/snapshot={_day(snapshot)}/manifest.json"
 
     def _folder(self, name: str) -> str:
-        return f"{self.base}/{name}/account={self.account}"
+        return f"{name}/account={self.account}"
 
 
 def base_of_record(path: str) -> str | None:
@@ -128,7 +128,7 @@ def snapshot_of(path: str) -> str | None:
 
     :param path: a path with a part ``snapshot=YYYY-MM-DD``.
     """
-    match = re.search(r"/snapshot=(\d{4}-\d{2}-\d{2})(?:/|$)", path)
+    match = re.search(r"(?:^|/)snapshot=(\d{4}-\d{2}-\d{2})(?:/|$)", path)
     return match[1] if match else None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.assets import dataset_of, manifests
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
 from airflow_provider_aha.operators.lineage import target_of
@@ -19,7 +19,7 @@ from airflow_provider_aha.store.layout import Layout
 if TYPE_CHECKING:
     from airflow_provider_aha.push.mapping.spec import MappingSpec
     from airflow_provider_aha.push.targets.base import Target
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
 
 class AhaPushOperator(AhaOperator):
@@ -111,13 +111,13 @@ class AhaPushOperator(AhaOperator):
                     stopped=self._stopped.is_set,
                 )
                 summaries.append(push(request))
-                self._report(summaries[-1], Layout(location.url, account))
+                self._report(summaries[-1], location, account)
         for summary in summaries:
             self.log.info("Outcomes of %s: %s", summary["account"], summary["outcomes"]["path"])
         return summaries
 
-    def _report(self, summary: Mapping[str, Any], layout: Layout) -> None:
-        read = layout.dataset(summary["dataset"], summary["snapshot"])
+    def _report(self, summary: Mapping[str, Any], location: Store, account: str) -> None:
+        read = location.url_of(Layout(account).dataset(summary["dataset"], summary["snapshot"]))
         target = target_of(summary["target"]["kind"], summary["target"]["name"])
         written = [] if summary["dry_run"] else [target]
         self.report_lineage(self, inputs=[read], outputs=[*written, summary["outcomes"]["path"]])
@@ -131,7 +131,7 @@ class AhaPushOperator(AhaOperator):
         """Name the Airflow connections that an error may be about."""
         return self.aha_conn_id
 
-    def location(self) -> Location:
+    def location(self) -> Store:
         """Return the base path."""
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
@@ -146,7 +146,7 @@ class AhaPushOperator(AhaOperator):
             raise AhaConfigurationError(f"The mapping {spec.name} is of the dataset {spec.dataset}, not {dataset}.")
         return spec
 
-    def _snapshots(self, context: Any, spec: MappingSpec, location: Location) -> Iterator[tuple[str, str]]:
+    def _snapshots(self, context: Any, spec: MappingSpec, location: Store) -> Iterator[tuple[str, str]]:
         """Yield account and day of each snapshot that is to be pushed."""
         inlet = next((inlet for inlet in self.inlets if dataset_of(inlet) == spec.dataset), None)
         if inlet is not None:
@@ -154,12 +154,7 @@ class AhaPushOperator(AhaOperator):
             # What an event says only chooses: the manifest on disk is the one that is believed.
             yield from ((str(manifest["account"]), str(manifest.get("snapshot"))) for manifest in found)
             return
-        from airflow_provider_aha.datasets.snapshot import snapshots
+        from airflow_provider_aha.datasets.snapshot import Snapshot
 
         account = self.hook.get_conn().config.account
-        days = snapshots(location.fs, Layout(location.path, account))
-        if not days:
-            raise AhaSnapshotError(
-                f"There is no snapshot of {account} below {location.url}: run aha_extract first."
-            )
-        yield account, days[-1]
+        yield account, Snapshot.newest(location, account).day

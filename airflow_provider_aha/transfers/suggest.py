@@ -135,12 +135,11 @@ class AhaSuggestMappingOperator(BaseOperator):
     def _keep(self, name: str, text: str) -> str:
         """Write the draft, and never over another one, which somebody may have corrected."""
         from airflow_provider_aha.store.layout import draft_path
-        from airflow_provider_aha.store.store import create_once
 
         location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
-        path, body = draft_path(location.path, name), text.encode()
-        url = location.url + path.removeprefix(location.path)
-        if not create_once(location.fs, path, body) and location.fs.cat_file(path) != body:
+        file, body = draft_path(name), text.encode()
+        url = location.url_of(file)
+        if not location.create(file, body) and location.read(file) != body:
             raise AhaConfigurationError(
                 f"There is another draft at {url}, which somebody may have corrected: delete it, or give this one "
                 "another name."

@@ -14,6 +14,7 @@ from airflow_provider_aha.transfers.base import AhaPushOperator
 if TYPE_CHECKING:
     from airflow_provider_aha.push.targets.base import Target
     from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, Role
+    from airflow_provider_aha.store.store import Store
 
 PEOPLE, SAAS_USERS = "people", "saas_users"
 DISTINCT, PER_WORKSPACE, NO_ROLES = "distinct", "per_workspace", "none"
@@ -134,13 +135,10 @@ class AhaToOomnitzaOperator(AhaPushOperator):
 class _Snapshot:
     """What SaaS users need of a snapshot beyond the rows that are mapped."""
 
-    def __init__(self, location: Any, account: str, day: str) -> None:
-        from airflow_provider_aha.datasets.snapshot import read_manifest
-        from airflow_provider_aha.store.layout import Layout
+    def __init__(self, location: Store, account: str, day: str) -> None:
+        from airflow_provider_aha.datasets.snapshot import Snapshot
 
-        self._fs = location.fs
-        self._layout = Layout(location.path, account)
-        self._manifest = read_manifest(self._fs, self._layout, day)
+        self._snapshot = Snapshot.of(location, account, day)
 
     def user_ids(self) -> set[str]:
         """Return the ids of all users of the account."""
@@ -167,11 +165,7 @@ class _Snapshot:
         return {user_id: found.get(user_id, []) for user_id in known}
 
     def _rows(self, dataset: str, columns: list[str]) -> list[dict[str, Any]]:
-        from airflow_provider_aha.common.arrow import whole
-        from airflow_provider_aha.datasets.snapshot import open_dataset
-
-        with open_dataset(self._fs, self._layout, self._manifest, dataset) as file:
-            rows: list[dict[str, Any]] = whole(file, columns).to_pylist()
+        rows: list[dict[str, Any]] = self._snapshot.table(dataset, columns).to_pylist()
         return rows
 
 

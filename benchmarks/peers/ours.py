@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 
 def main(url: str, key: str, folder: str, pace: str, *datasets: str) -> None:
@@ -18,7 +18,7 @@ def main(url: str, key: str, folder: str, pace: str, *datasets: str) -> None:
     config = ClientConfig.from_connection(
         host=address.hostname, schema="http", port=address.port, password=key, extra=extra
     )
-    location = Location(LocalFileSystem(), folder, folder)
+    location = Store(LocalFileSystem(), folder, folder)
     began = time.perf_counter()
     with AhaClient(config) as client:
         extract(client, location, datasets=datasets, connection_id="aha_default")

@@ -22,7 +22,7 @@ from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 ACCOUNT = "acme"
 NOW = datetime.now(UTC)
@@ -53,7 +53,7 @@ class World:
 
     server: SandboxServer
     client: AhaClient
-    location: Location
+    location: Store
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
@@ -142,14 +142,14 @@ def small_sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def world(small_sandbox: SandboxServer, local: Location) -> Iterator[World]:
+def world(small_sandbox: SandboxServer, local: Store) -> Iterator[World]:
     """A world whose records lie on the local disk."""
     with client_of(small_sandbox) as client:
         yield World(small_sandbox, client, local)
 
 
 @pytest.fixture
-def anywhere(small_sandbox: SandboxServer, location: Location) -> Iterator[World]:
+def anywhere(small_sandbox: SandboxServer, location: Store) -> Iterator[World]:
     """A world whose records lie on the local disk, and another one with S3."""
     with client_of(small_sandbox) as client:
         yield World(small_sandbox, client, location)

@@ -19,7 +19,7 @@ from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import EVIDENCE, read_evidence
 from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import files_elsewhere
-from airflow_provider_aha.store.store import Location
+from tests.raw import raw
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 
@@ -54,7 +54,7 @@ class Watch:
 
     def rows(self, run_id: str, task_id: str = "confirm") -> dict[str, dict[str, Any]]:
         path = f"{self.world.folder(run_id, task_id).path}/evidence.parquet"
-        return {row["user_id"]: row for row in read_evidence(Location(self.world.location.fs, path, path))}
+        return {row["user_id"]: row for row in read_evidence(self.world.location.within(path))}
 
     def enable(self, user_id: str) -> None:
         self.world.server.account.edit_user(user_id, enabled=True)
@@ -88,10 +88,10 @@ def test_who_is_still_disabled_is_confirmed_once_in_a_record_of_its_own(anywhere
 def test_the_evidence_of_the_deactivation_is_never_touched_again(watch):
     watch.change(watch.world.people[:2])
     folder = watch.world.folder().path
-    before = {path: watch.world.location.fs.cat_file(path) for path in watch.world.location.fs.find(folder)}
+    before = {path: raw(watch.world.location).cat_file(path) for path in raw(watch.world.location).find(folder)}
     watch.extract()
     watch.confirm()
-    after = {path: watch.world.location.fs.cat_file(path) for path in watch.world.location.fs.find(folder)}
+    after = {path: raw(watch.world.location).cat_file(path) for path in raw(watch.world.location).find(folder)}
     assert after == before
     assert watch.world.findings() == []
 
@@ -256,7 +256,7 @@ def test_what_aha_acknowledged_and_did_not_do_is_told_once(watch):
 def test_who_was_disabled_is_watched_though_register_or_events_are_lost(watch):
     one = watch.world.people[0]
     watch.change([one])
-    folder, fs = watch.world.folder(), watch.world.location.fs
+    folder, fs = watch.world.folder(), raw(watch.world.location)
     fs.rm(f"{folder.account_path}/register", recursive=True)
     fs.rm(f"{folder.path}/events", recursive=True)
     watch.enable(one)
@@ -277,7 +277,7 @@ def test_dry_runs_and_users_who_were_left_alone_are_not_watched(watch):
     watch.world.carry_out(watch.world.decide([watch.world.owner]), "r2")
     watch.extract()
     assert watch.confirm()["looked_up"] == 0
-    assert not watch.world.location.fs.exists(f"{watch.world.folder('x1', 'confirm').path}")
+    assert not raw(watch.world.location).exists(f"{watch.world.folder('x1', 'confirm').path}")
 
 
 def test_a_try_that_died_between_two_records_is_ended_by_the_next_one(watch, monkeypatch):
@@ -299,7 +299,7 @@ def test_a_try_that_died_between_two_records_is_ended_by_the_next_one(watch, mon
             watch.confirm("x1")
     assert watch.confirm("x1", try_number=2)["confirmed"] == 3
     assert len(watch.rows("x1")) == 3
-    events = watch.world.location.fs.find(f"{watch.world.folder('x1', 'confirm').path}/events")
+    events = raw(watch.world.location).find(f"{watch.world.folder('x1', 'confirm').path}/events")
     assert len(events) == 3
     assert watch.world.findings() == []
 

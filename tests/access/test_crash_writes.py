@@ -19,7 +19,7 @@ from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.register import files_elsewhere
-from airflow_provider_aha.store.store import Location
+from tests.raw import raw
 
 # Each point is (where, how often it is passed unharmed).
 CHILD = """
@@ -36,7 +36,7 @@ from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.decide.named import decide
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.record.journal import Journal
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 given = json.loads(sys.argv[1])
 left = given["passes"]
@@ -87,7 +87,7 @@ def after(owner, name, anyhow=False):
 }[given["point"]]()
 
 fs = fsspec.filesystem(given["protocol"], **given["options"])
-location = Location(fs, given["base"], given["base"])
+location = Store(fs, given["base"], given["base"])
 run = records.Run("d", "r1", "t", 1, "ann")
 config = ClientConfig(
     base_url=given["url"], account="acme", api_key=given["key"], requests_per_second=1000,
@@ -135,7 +135,7 @@ def sent(world: Any) -> Counter[str]:
 
 def evidence_of(world: Any) -> list[dict[str, Any]]:
     path = f"{world.folder().path}/{FILE}"
-    return read_evidence(Location(world.location.fs, path, path))
+    return read_evidence(world.location.within(path))
 
 
 # Where, after how many passes, and who by place is found after the crash.
@@ -186,8 +186,8 @@ def finish_and_undo(world: Any, point: str, passes: int, crashed: dict[int, str]
 def test_a_try_that_finds_out_after_the_crash_keeps_what_the_intent_said(world):
     user_id = world.people[0]
     kill_a_try(world, [user_id], "between PUT and outcome")
-    (path,) = (one for one in world.location.fs.find(world.folder().path) if "-intent-" in one)
-    intent = json.loads(world.location.fs.cat_file(path))
+    (path,) = (one for one in raw(world.location).find(world.folder().path) if "-intent-" in one)
+    intent = json.loads(raw(world.location).cat_file(path))
     row = world.carry_out(world.decide([user_id]), try_number=2)[user_id]
     for name in ("event_id", "before_json", "intent_at"):
         assert row[name] == intent[name]

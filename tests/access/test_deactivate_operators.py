@@ -25,6 +25,7 @@ from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.record.evidence import read_evidence
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
+from tests.raw import raw
 
 Context = Callable[..., dict[str, Any]]
 needs_3_1 = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
@@ -70,8 +71,8 @@ class Admin:
 
     def manifests(self) -> list[dict[str, Any]]:
         location = resolve_path(self.base)
-        paths = location.fs.glob(f"{location.path}/deactivations/account=127.0.0.1/manifests/*.json")
-        return [json.loads(location.fs.cat_file(path)) for path in sorted(paths)]
+        paths = raw(location).glob(f"{location.path}/deactivations/account=127.0.0.1/manifests/*.json")
+        return [json.loads(raw(location).cat_file(path)) for path in sorted(paths)]
 
     def verify(self) -> int:
         return command.main([self.base])
@@ -132,7 +133,7 @@ def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url,
     assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"changed": 2}
     assert admin.verify() == 0
     location = resolve_path(s3_url)
-    location.fs.pipe_file(f"{resolve_path(result['evidence']).path}", b"")
+    raw(location).pipe_file(f"{resolve_path(result['evidence']).path}", b"")
     assert admin.verify() == 1
     assert "evidence.parquet was changed." in capsys.readouterr().out
 
@@ -149,11 +150,26 @@ def test_nobody_named_is_a_green_run_with_a_manifest(admin):
     assert (manifest["ended"], manifest["users"], manifest["outcomes"]) == ("completed", 0, {})
 
 
-def test_reactivation_by_name_says_how_many_seats_it_takes_also_in_a_dry_run(admin):
+def test_reactivation_by_name_says_how_many_seats_it_takes_also_in_a_dry_run(admin, caplog, capfd):
     admin.deactivate(admin.people[:3])
     admin.server.account.edit_user(admin.people[0], paid_seat=False)
     assert admin.reactivate("dry", users=admin.people[:3], dry_run="True")["paid_seats"] == 2
+    assert "2 of these users take a paid seat" in logged(caplog, capfd)
     assert admin.reactivate(users=admin.people[:3])["paid_seats"] == 2
+
+
+@pytest.mark.parametrize("seats", [0, 1])
+def test_seats_are_spoken_of_only_where_some_are_taken(admin, caplog, capfd, seats):
+    """Enabling people whom the account doesn't pay for costs nothing."""
+    admin.deactivate(admin.people[:2])
+    for user_id in admin.people[seats:2]:
+        admin.server.account.edit_user(user_id, paid_seat=False)
+    assert admin.reactivate(users=admin.people[:2])["paid_seats"] == seats
+    said = logged(caplog, capfd)
+    assert ("1 of these users takes a paid seat; Aha! may bill" in said, "paid seat" in said) == (
+        seats == 1,
+        seats > 0,
+    )
 
 
 # --- what it refuses -----------------------------------------------------------------------------
@@ -184,7 +200,7 @@ def test_wrong_arguments_are_refused_before_any_request(admin, arguments, senten
 
 @pytest.mark.parametrize("user", ["1/2", "../1", "１２３", "٣٤٥", "ann"])
 def test_what_cannot_be_a_user_never_reaches_the_api(admin, user):
-    with pytest.raises(AirflowFailException, match="not the id"):
+    with pytest.raises(AirflowFailException, match="neither an id, which is made of digits, nor an email"):
         admin.deactivate([admin.people[0], user])
     assert {one.path for one in admin.server.requests} == {"/api/v1/me"}
 
@@ -196,7 +212,8 @@ def test_an_empty_id_never_reaches_the_api(admin):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"), [({}, "either"), ({"users": ["1"], "evidence": "/e"}, "either")]
+    ("arguments", "sentence"),
+    [({}, "Neither evidence nor users were"), ({"users": ["1"], "evidence": "/e"}, "Both evidence and users were")],
 )
 def test_a_reactivation_needs_one_ground(admin, arguments, sentence):
     with pytest.raises(AirflowFailException, match=sentence):

@@ -57,7 +57,7 @@ class Account:
     def plan(self, ids: list[str], run_id: str = "p", **arguments: Any) -> list[str]:
         rules = [{"class": "named", "ids": ids}]
         made = self.run(AhaPlanAccessOperator, run_id, rules=rules, **arguments)
-        return [row.user_id for row in load_plan(resolve_path(self.base).fs, made["plan_path"]).rows]
+        return [row.user_id for row in load_plan(resolve_path(made["plan_path"])).rows]
 
     def folder(self, run_id: str) -> Path:
         return Path(self.base) / f"deactivations/account=127.0.0.1/dag=d/run={run_id}"
@@ -306,7 +306,7 @@ def test_entries_that_protect_nobody_head_the_plan_and_the_question_and_are_logg
         "1 of the exclusion file."
     )
     account.plan(account.ids[:2])
-    plan = load_plan(resolve_path(account.base).fs, str(account.folder("p") / "plan.json"))
+    plan = load_plan(resolve_path(str(account.folder("p") / "plan.json")))
     assert plan.header["protects_nobody"] == [sentence]
     for text in (summary(plan), question(plan, "ann"), (account.folder("p") / "plan.md").read_text()):
         assert sentence in text.partition("| Class")[0].replace("&#95;", "_")

@@ -35,7 +35,8 @@ from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import register
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Location, sha256
+from airflow_provider_aha.store.store import Store, sha256
+from tests.raw import at
 
 NOW = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -86,8 +87,8 @@ class World:
     runs: int = 0
 
     @property
-    def location(self) -> Location:
-        return Location(LocalFileSystem(), str(self.base), str(self.base))
+    def location(self) -> Store:
+        return Store(LocalFileSystem(), str(self.base), str(self.base))
 
     def extract(self, users: list[dict[str, Any]], at: datetime = NOW, datasets: Any = None) -> dict[str, Any]:
         with SandboxServer(account=Account.from_users(users)) as server:
@@ -128,10 +129,10 @@ class World:
             "end_date": "end",
         }
         (spec,) = RosterSpec.read_all({**given_spec, **more})
-        return lambda: Rosters((load_roster(spec, Location(LocalFileSystem(), str(path), str(path))),))
+        return lambda: Rosters((load_roster(spec, Store(LocalFileSystem(), str(path), str(path))),))
 
     def decisions(self, plan: Plan) -> dict[str, dict[str, Any]]:
-        table = load_decisions(self.location.fs, plan.path, plan.header)
+        table = load_decisions(at(self.location, plan.path), plan.header)
         return {row["user_id"]: row for row in table.to_pylist()}
 
     def folder(self, plan: Plan) -> Path:
@@ -240,7 +241,7 @@ def test_a_row_holds_the_facts_as_aha_writes_them(ten):
 def test_a_plan_names_the_hash_of_everything_that_it_stands_on_and_keeps_a_copy(ten):
     exclusions = ten.base / "exclusions.csv"
     exclusions.write_text("id,reason,owner,expires_on\n1001,hold,Legal,\n")
-    location = Location(LocalFileSystem(), str(exclusions), str(exclusions))
+    location = Store(LocalFileSystem(), str(exclusions), str(exclusions))
     plan = ten.plan([UNUSED, LEFT], roster=ten.roster(everybody()), exclusions=[location])
     folder = ten.folder(plan)
     assert folder == ten.base / "deactivations/account=acme/dag=aha_reclaim_seats/run=run%201"
@@ -298,10 +299,10 @@ from datetime import datetime, timedelta
 from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.access.decide.planning import Request, make_plan
 from airflow_provider_aha.access.decide.rules import Policy, as_given, read_rules
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 rules = read_rules([{UNUSED!r}])
 request = Request("acme", "d", "r", Policy(rules), {{"rules": [as_given(r) for r in rules]}}, timedelta(hours=24))
-location = Location(LocalFileSystem(), {str(tmp_path / "base")!r}, "")
+location = Store(LocalFileSystem(), {str(tmp_path / "base")!r}, "")
 plan = make_plan(location, request, now=lambda: datetime.fromisoformat({NOW.isoformat()!r}))
 assert len(plan.rows) == 9
 print(*sorted({{"pandas", "airflow", "requests"}} & set(sys.modules) - {{"airflow", "requests"}}))
@@ -750,7 +751,7 @@ def test_an_account_that_would_leave_the_base_path_is_refused(ten, account):
 def test_a_missing_exclusion_file_refuses_the_plan(ten):
     nowhere = str(ten.base / "exclusions.csv")
     with pytest.raises(AhaStorageError):
-        ten.plan([UNUSED], exclusions=[Location(LocalFileSystem(), nowhere, nowhere)])
+        ten.plan([UNUSED], exclusions=[Store(LocalFileSystem(), nowhere, nowhere)])
     assert not (ten.base / "deactivations").exists()
 
 
@@ -766,7 +767,7 @@ def test_a_refused_plan_leaves_no_plan(ten):
 def test_expired_exclusions_are_reported_and_do_not_count(ten):
     path = ten.base / "exclusions.csv"
     path.write_text("id,reason,owner,expires_on\n1001,hold,Legal,2026-03-09\n1002,hold,Legal,2026-03-10\n")
-    plan = ten.plan([UNUSED], exclusions=[Location(LocalFileSystem(), str(path), str(path))])
+    plan = ten.plan([UNUSED], exclusions=[Store(LocalFileSystem(), str(path), str(path))])
     assert "1001" in ids(plan)
     assert "1002" not in ids(plan)
     assert any("expired and don't count: 1." in note for note in plan.header["notes"])
@@ -803,7 +804,7 @@ def test_a_try_that_died_before_the_plan_was_written_does_not_spoil_the_next(ten
     assert len(second.rows) == 8
     assert second.header["decisions"] == "plan-2.parquet"
     assert {name: (folder / name).read_bytes() for name in left} == left
-    assert len(load_decisions(ten.location.fs, second.path, second.header)) == 9
+    assert len(load_decisions(at(ten.location, second.path), second.header)) == 9
 
 
 def test_a_try_that_died_after_the_plan_was_written_is_finished_by_the_next(world):
@@ -856,12 +857,16 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+def local_file(path: object) -> Store:
+    return Store(LocalFileSystem(), str(path), str(path))
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_plan_that_was_changed_is_refused(ten, change):
     path = Path(ten.plan([UNUSED]).path)
     rewrite(path, CHANGES[change])
     with pytest.raises(AhaSnapshotError):
-        load_plan(LocalFileSystem(), str(path))
+        load_plan(local_file(path))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"plan_version": 2, "rows": ['])
@@ -869,7 +874,7 @@ def test_a_plan_that_was_cut_short_is_refused(ten, body):
     path = Path(ten.plan([UNUSED]).path)
     path.write_bytes(body)
     with pytest.raises(AhaSnapshotError):
-        load_plan(LocalFileSystem(), str(path))
+        load_plan(local_file(path))
 
 
 def test_every_cut_of_a_plan_is_refused(ten):
@@ -878,24 +883,24 @@ def test_every_cut_of_a_plan_is_refused(ten):
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         with pytest.raises(AhaSnapshotError):
-            load_plan(LocalFileSystem(), str(path))
+            load_plan(local_file(path))
 
 
 def test_missing_decisions_are_refused(ten):
     plan = ten.plan([UNUSED])
     (ten.folder(plan) / "plan.parquet").unlink()
     with pytest.raises(AhaSnapshotError, match="missing"):
-        load_plan(LocalFileSystem(), plan.path)
+        load_plan(local_file(plan.path))
 
 
 def test_a_missing_plan_is_refused(tmp_path):
     with pytest.raises(AhaSnapshotError, match="There is no plan"):
-        load_plan(LocalFileSystem(), str(tmp_path / "plan.json"))
+        load_plan(local_file(tmp_path / "plan.json"))
 
 
 def test_a_plan_that_is_read_again_is_the_same(ten):
     plan = ten.plan([UNUSED])
-    assert load_plan(LocalFileSystem(), plan.path) == plan
+    assert load_plan(local_file(plan.path)) == plan
     assert plan.sha256 == sha256(Path(plan.path).read_bytes())
 
 
@@ -908,12 +913,12 @@ def test_decisions_have_their_schema_in_the_file(ten):
 
 
 @pytest.fixture
-def memory(ten: World) -> Iterator[Location]:
+def memory(ten: World) -> Iterator[Store]:
     fs = MemoryFileSystem(skip_instance_cache=True)
     # Memory itself can't hold records.
     fs.protocol = "s3"
     fs.put(str(ten.base), "/bucket/aha", recursive=True)
-    yield Location(fs, "/bucket/aha", "memory://bucket/aha")
+    yield Store(fs, "/bucket/aha", "memory://bucket/aha")
     fs.rm("/bucket", recursive=True)
 
 
@@ -1057,7 +1062,7 @@ def test_a_leaver_whose_address_only_looks_like_a_users_is_another_person(world,
     world.extract(people(4, **LOOKS))
     roster = world.roster("\n".join(["nr,mail,end", *OTHERS, row]))
     plan = world.plan([LEFT], roster=roster)
-    decisions = load_decisions(world.location.fs, plan.path, plan.header).to_pylist()
+    decisions = load_decisions(at(world.location, plan.path), plan.header).to_pylist()
     assert {one["user_id"]: one["spared_by"] for one in decisions}["1003"] == outcome
     assert ("1003" in {one.user_id for one in plan.rows}) is (outcome is None)
     assert any("(look_alike)" in note for note in plan.header["notes"]) is (outcome == "look_alike")

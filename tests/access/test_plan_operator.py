@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseHook
 
-from airflow_provider_aha.access.plan.plan import load_decisions, load_plan
+from airflow_provider_aha.access.plan.plan import Plan, load_decisions, load_plan
+from airflow_provider_aha.access.plan.words import question
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
@@ -48,7 +49,7 @@ def plan(**arguments: Any) -> dict[str, Any]:
 
 def test_the_result_is_small_and_holds_no_personal_data(base, aha_default):
     result = plan(base_path=str(base), rules=RULES)
-    written = load_plan(resolve_path(str(base)).fs, result["plan_path"])
+    written = load_plan(resolve_path(result["plan_path"]))
     assert result == {
         "account": "127.0.0.1",
         "plan_path": str(
@@ -188,7 +189,7 @@ def user_of(server: SandboxServer, **wanted: Any) -> dict[str, Any]:
 
 
 def rows_of(base: Path, result: dict[str, Any]) -> Any:
-    return load_plan(resolve_path(str(base)).fs, result["plan_path"]).rows
+    return load_plan(resolve_path(result["plan_path"])).rows
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def rows_of(base: Path, result: dict[str, Any]) -> Any:
 def test_a_plan_says_what_a_user_is_to_be_and_what_it_was(base, aha_default, to, action, access):
     user = user_of(aha_default)
     result = plan(base_path=str(base), users=[user["id"]], to=to, asked_by="rita", **WHY)
-    written = load_plan(resolve_path(str(base)).fs, result["plan_path"])
+    written = load_plan(resolve_path(result["plan_path"]))
     (row,) = written.rows
     assert (written.action, row.access, row.user_class, row.rule) == (action, access, "named", "left the project")
     header = written.header
@@ -224,9 +225,10 @@ def test_a_disabled_user_is_planned_to_be_enabled_and_is_in_the_table(base, aha_
     result = plan(base_path=str(base), users=[user["email"].upper()], to={"enabled": True}, **WHY)
     (row,) = rows_of(base, result)
     assert (row.user_id, row.wanted, row.before) == (user["id"], {"enabled": True}, {"enabled": False})
-    header = load_plan(resolve_path(str(base)).fs, result["plan_path"]).header
-    fs = resolve_path(str(base)).fs
-    decisions = {one["user_id"]: one for one in load_decisions(fs, result["plan_path"], header).to_pylist()}
+    header = load_plan(resolve_path(result["plan_path"])).header
+    decisions = {
+        one["user_id"]: one for one in load_decisions(resolve_path(result["plan_path"]), header).to_pylist()
+    }
     assert decisions[user["id"]]["decision"] == "planned"
     assert len(decisions) == header["enabled_users"] + 1
 
@@ -244,13 +246,16 @@ def test_a_reason_or_ticket_that_nobody_can_read_is_refused(base, aha_default, n
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "Give one of rules, users, review, undo"),
-        ({"rules": RULES, "undo": "/e/evidence.parquet"}, "Give one of"),
+        ({}, "Nothing was given: give one of rules, users, review, undo. On a form, User ids"),
+        ({"rules": RULES, "undo": "/e/evidence.parquet"}, "rules and undo were given: give one of"),
         ({"users": ["1"]}, "users and to belong together"),
         ({"users": ["1"], "to": {"enabled": ""}}, "users and to belong together"),
         ({"undo": "/e/evidence.parquet", "to": {"enabled": True}}, "users and to belong together"),
         ({"users": [], "to": {"enabled": True}}, "names nobody"),
-        ({"users": ["ann"], "to": {"enabled": True}}, "an id that is none"),
+        (
+            {"users": ["ann"], "to": {"enabled": True}},
+            "users: no. 1 is neither an id, which is made of digits, nor an email",
+        ),
         ({"users": ["1"], "to": {"name": "Zoe"}}, "no field name"),
         ({"users": ["1"], "to": {"enabled": "maybe"}}, "enabled must be true or false"),
         ({"users": ["1"], "to": {"email": "a@b.c d@e.f"}}, "more than one address"),
@@ -275,7 +280,7 @@ def test_names_that_can_not_be_planned_fail_the_task_and_the_plan_lists_them(bas
     assert "3 of those who were named can't be changed" in str(caught.value)
     assert f"protected id (id {good['id']}); unknown (id 999); unknown" in str(caught.value)
     (path,) = base.glob("deactivations/account=*/dag=*/run=*/plan.json")
-    written = load_plan(resolve_path(str(base)).fs, str(path))
+    written = load_plan(resolve_path(str(path)))
     assert written.rows == ()
     assert {(one["asked"], one["reason"], one["must_fix"]) for one in written.header["unresolved"]} == {
         (good["id"], "protected_id", True),
@@ -359,7 +364,7 @@ def test_an_undo_is_a_plan_of_exactly_those_whom_the_run_disabled(disabled, tmp_
     _server, people, evidence = disabled
     extract_again(tmp_path)
     result = plan(base_path=str(tmp_path), undo=evidence, **WHY)
-    written = load_plan(resolve_path(str(tmp_path)).fs, result["plan_path"])
+    written = load_plan(resolve_path(result["plan_path"]))
     assert ([row.user_id for row in written.rows], written.action) == (sorted(people), "reactivate")
     assert all(row.detail.startswith("undo of event ") and row.updated_at for row in written.rows)
     assert {(row.access, row.before["enabled"]) for row in written.rows} == {("given", False)}
@@ -395,6 +400,100 @@ def test_evidence_of_elsewhere_undoes_nothing(disabled, tmp_path, tmp_path_facto
             )
     with pytest.raises(AirflowFailException, match=r"evidence\.parquet below"):
         plan(base_path=str(tmp_path), undo=f"{Path(evidence).parent}/start.json", **WHY)
+
+
+# --- what has changed since the last plan ---------------------------------------------------------
+
+
+SETTINGS: dict[str, Any] = {
+    "guards": {
+        "protected_ids": ["11", "12"],
+        "max_users": 25,
+        "approvers": ["bob"],
+        "exclusions": "{base}/not.csv",
+    },
+    "rules": [{"class": "unused", "inactive_days": 60, "grace_days": 0}],
+    "exclusions": "id,email,reason,owner,expires_on\n11,,hold,Legal,2027-01-31\n",
+}
+
+
+def planned_with(base: Path, patch: pytest.MonkeyPatch, run_id: str, dag_id: str = "d", **changed: Any) -> Plan:
+    """Make a plan of a DAG under some settings."""
+    given = {**SETTINGS, **changed}
+    (base / "not.csv").write_text(given["exclusions"])
+    guards = json.dumps({**SETTINGS["guards"], **given["guards"]}).replace("{base}", str(base))
+    patch.setenv("AIRFLOW_VAR_AHA_GUARDS", guards)
+    where = context(run_id)
+    where["ti"].dag_id = dag_id
+    options = {"rules": given["rules"], **given.get("options", {})}
+    task = AhaPlanAccessOperator(task_id="plan", base_path=str(base), **options)
+    return load_plan(resolve_path(task.execute(where)["plan_path"]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"guards": {"protected_ids": ["12", "13"]}}, {"protected.ids": ["removed: 11", "added: 13"]}),
+        ({"guards": {"protected_emails": ["a@b.example"]}}, {"protected.emails": ["added: a@b.example"]}),
+        ({"guards": {"max_users": 20}}, {"caps.max_users": ["25 before, 20 now"]}),
+        ({"guards": {"approvers": ["bob", "eve"]}}, {"approvers": ["added: eve"]}),
+        (
+            {"rules": [{"class": "unused", "inactive_days": 30, "grace_days": 0}]},
+            {"rules.unused.inactive_days": ["60 before, 30 now"]},
+        ),
+        ({"options": {"max_snapshot_age_hours": 48}}, {"max_snapshot_age_hours": ["24.0 before, 48.0 now"]}),
+        (
+            {"exclusions": "id,email,reason,owner,expires_on\n12,,hold,Legal,\n"},
+            {
+                "exclusion_rows": [
+                    "removed: id 11 until 2027-01-31 (Legal: hold)",
+                    "added: id 12 until further notice (Legal: hold)",
+                ]
+            },
+        ),
+    ],
+)
+def test_a_question_begins_with_what_has_changed_since_the_last_plan(
+    base, monkeypatch, caplog, capfd, changed, said
+):
+    caplog.set_level("INFO")
+    first = planned_with(base, monkeypatch, "r1")
+    # A plan of another DAG goes by other settings; one of the same settings has nothing to say.
+    planned_with(base, monkeypatch, "r1", dag_id="other", guards={"protected_ids": ["7"], "max_users": 9})
+    assert planned_with(base, monkeypatch, "r2").header["changed"] is None
+    made = planned_with(base, monkeypatch, "r3", **changed)
+    found = made.header["changed"]["settings"]
+    assert {name: [one["text"] for one in found if one["setting"] == name] for name in said} == said
+    assert {one["setting"] for one in found} == set(said)
+    asked = question(made, "ann")
+    assert asked.startswith("**Changed since the last plan, of 2")
+    assert asked.index("Approve") > asked.index("&#95;" if "_" in min(said) else min(said))
+    assert "Changed since" not in question(first, "ann")
+    log = caplog.text + "".join(capfd.readouterr())
+    assert f": {', '.join(said)}" in log
+    assert "a@b.example" not in log
+    assert planned_with(base, monkeypatch, "r4", **changed).header["changed"] is None
+
+
+def test_a_roster_with_another_column_heads_the_question(base, aha_default, tmp_path, monkeypatch):
+    roster = tmp_path / "roster.csv"
+    described = {"path": str(roster), "key": "nr", "emails": ["mail"], "domains": ["example.com"], "min_rows": 2}
+    people = [user["email"] for user in aha_default.account.users() if user["email"].endswith("@example.com")]
+    made = []
+    for number, columns in enumerate(["nr,mail,left_on", "nr,mail,left_on", "nr,mail,ended_on"]):
+        lines = [f"{place},{email}," for place, email in enumerate(people)]
+        roster.write_text("\n".join([columns, *lines]))
+        options = {"roster": {**described, "end_date": columns.split(",")[2]}}
+        made.append(planned_with(base, monkeypatch, f"r{number}", rules=[{"class": "left"}], options=options))
+    assert [one.header["changed"] and one.header["changed"]["settings"] for one in made] == [
+        None,
+        None,
+        [
+            {"setting": "rosters.roster.end_date", "text": "left_on before, ended_on now"},
+            {"setting": "columns.roster", "text": "removed: left_on"},
+            {"setting": "columns.roster", "text": "added: ended_on"},
+        ],
+    ]
 
 
 # --- a roster by SQL -----------------------------------------------------------------------------
@@ -445,7 +544,7 @@ def test_a_roster_comes_from_a_database(base, people, aha_default):
     )
     leave(people, leaver["email"])
     result = plan(base_path=str(base), rules=[{"class": "left"}], roster=ROSTER)
-    written = load_plan(resolve_path(str(base)).fs, result["plan_path"])
+    written = load_plan(resolve_path(result["plan_path"]))
     assert leaver["id"] in {row.user_id for row in written.rows}
     assert {row.email.lower() for row in written.rows if row.email} == {leaver["email"].lower()}
     assert written.header["rosters"][0]["rows"] == len(aha_default.account)
@@ -477,7 +576,7 @@ def test_plans_are_made_and_found_again_on_s3(s3_url, aha_default):
     result = plan(base_path=s3_url, rules=rules)
     assert result["plan_path"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
     location = resolve_path(result["plan_path"])
-    assert load_plan(location.fs, location.path).sha256 == result["plan_sha256"]
+    assert load_plan(location).sha256 == result["plan_sha256"]
     assert plan(base_path=s3_url, rules=rules) == result
     operator = AhaPlanAccessOperator(task_id="plan", base_path=s3_url, rules=rules)
     next_run = operator.execute(context("scheduled__2026-03-11"))

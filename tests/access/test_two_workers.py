@@ -24,6 +24,7 @@ from airflow_provider_aha.record.journal import AFTER_CRASH, PROVEN, Journal
 from airflow_provider_aha.record.register import files_elsewhere
 from tests.access.conftest import client_of
 from tests.access.test_crash_writes import LATER, command, evidence_of, sent
+from tests.raw import raw
 
 
 @contextmanager
@@ -136,4 +137,4 @@ def test_a_try_that_is_overtaken_before_its_first_request_sends_nothing(world):
     with pytest.raises(AhaError, match="A later try of this task has begun"):
         world.carry_out(world.decide(world.people[:3]), try_number=2)
     assert world.puts == []
-    assert not [path for path in world.location.fs.find(f"{world.folder().path}/events") if "-intent-" in path]
+    assert not [path for path in raw(world.location).find(f"{world.folder().path}/events") if "-intent-" in path]

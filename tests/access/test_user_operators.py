@@ -110,6 +110,18 @@ def test_an_email_of_two_users_is_refused_with_their_ids(connected, context):
     assert one["email"] not in str(caught.value)
 
 
+@pytest.mark.parametrize("user", ["ann", "Ann Lee", "12a"])
+def test_what_is_neither_id_nor_email_is_refused_in_one_sentence(aha_default, context, user):
+    """The traceback that Airflow logs has no second one above it."""
+    with pytest.raises(
+        AirflowFailException, match="neither an id, which is made of digits, nor an email"
+    ) as caught:
+        get(context, user=user)
+    assert user not in str(caught.value)
+    assert caught.value.__suppress_context__
+    assert aha_default.requests == []
+
+
 @pytest.mark.parametrize("user", ["123", "nobody@example.com"])
 def test_a_missing_user_fails_skips_or_is_none(aha_default, context, user):
     with pytest.raises(AhaNotFoundError):

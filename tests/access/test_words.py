@@ -47,6 +47,7 @@ def plan(*rows: PlanRow, unresolved: Any = (), **header: Any) -> Plan:
         "account": "acme",
         "sandbox": False,
         "policy": {},
+        "changed": None,
         "action": action_of(rows[0].wanted) if rows else "deactivate",
         "reason": "left the project",
         "ticket": "OPS-1",
@@ -178,7 +179,7 @@ def test_the_question_says_who_may_approve(sandbox, started_by, sentence):
 
 
 def test_unresolved_names_stand_above_everything_else():
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"rule": "r", "asked": "amn@example.com", "reason": "unknown", "ids": []},
         {"rule": "r", "asked": "twin@example.com", "reason": "ambiguous", "ids": ["11", "12"]},
     ]

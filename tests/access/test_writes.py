@@ -32,8 +32,8 @@ from airflow_provider_aha.record import run as records
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, PROVEN, UNANSWERED, Journal
 from airflow_provider_aha.record.register import register
-from airflow_provider_aha.store.store import Location
 from tests.access.conftest import ImpatientClock
+from tests.raw import raw
 
 PLAN = {"plan_sha256": "ab" * 32}
 HOUR = timedelta(hours=1)
@@ -95,7 +95,7 @@ def test_an_intent_is_durable_before_each_request_and_an_outcome_after_it(world,
     update = AhaClient.update_user
 
     def look(client: AhaClient, user_id: str, *arguments: Any) -> Any:
-        events = world.location.fs.find(f"{world.folder().path}/events/u{user_id}.account")
+        events = raw(world.location).find(f"{world.folder().path}/events/u{user_id}.account")
         seen.append((user_id, sum("intent" in one for one in events), sum("outcome" in one for one in events)))
         return update(client, user_id, *arguments)
 
@@ -103,7 +103,7 @@ def test_an_intent_is_durable_before_each_request_and_an_outcome_after_it(world,
     ids = world.people[:4]
     world.carry_out(world.decide(ids))
     assert sorted(seen) == sorted((one, 1, 0) for one in ids)
-    events = [one for one in world.location.fs.find(f"{world.folder().path}/events") if "outcome" in one]
+    events = [one for one in raw(world.location).find(f"{world.folder().path}/events") if "outcome" in one]
     assert len(events) == 4
 
 
@@ -396,7 +396,7 @@ def test_over_a_cap_nothing_is_done(world) -> None:
     with pytest.raises(AhaGuardError, match="20 % of 56 enabled users"):
         world.carry_out(world.decide(world.people[:12]))
     assert world.puts == []
-    assert world.location.fs.find(f"{world.folder().path}/events") == []
+    assert raw(world.location).find(f"{world.folder().path}/events") == []
 
 
 def test_what_was_done_within_seven_days_counts(world) -> None:
@@ -799,7 +799,7 @@ def test_a_refusal_of_a_second_attempt_does_not_hide_that_the_first_one_arrived(
         world.carry_out(decision)
     assert not world.is_enabled(user_id)
     path = f"{world.folder().path}/{FILE}"
-    (row,) = read_evidence(Location(world.location.fs, path, path))
+    (row,) = read_evidence(world.location.within(path))
     assert (row["outcome"], row["proof"], may_have_disabled(row)) == ("failed", UNANSWERED, True)
     world.server.clear_faults()
     assert world.outcomes(decision, try_number=2) == {user_id: "changed_after_crash"}
@@ -841,7 +841,7 @@ def test_a_key_that_is_refused_in_the_middle_stops_the_rest_and_is_recorded(worl
         world.server.set_fault("key_revoked", method=method, after=2, path="/users/[0-9]+")
         with pytest.raises(AhaAuthenticationError):
             world.carry_out(decision)
-    rows = read_evidence(Location(world.location.fs, f"{world.folder().path}/evidence.parquet", "e"))
+    rows = read_evidence(world.location.within(f"{world.folder().path}/evidence.parquet"))
     outcomes = {row["user_id"]: (row["outcome"], row["http_status"]) for row in rows}
     assert outcomes == {ids[0]: ("changed", 200), ids[1]: ("changed", 200), ids[2]: ("failed", 401)}
     assert {one.path.rpartition("/")[2] for one in world.server.requests if one.method == "PUT"} <= set(ids[:3])
@@ -859,7 +859,7 @@ def test_a_cancelled_task_leaves_what_it_sent_open_and_the_next_try_settles_it(w
         patch.setattr(AhaClient, "update_user", done)
         with pytest.raises(AhaCancelledError):
             world.carry_out(world.decide([user_id]))
-    rows = read_evidence(Location(world.location.fs, f"{world.folder().path}/evidence.parquet", "e"))
+    rows = read_evidence(world.location.within(f"{world.folder().path}/evidence.parquet"))
     assert [row["outcome"] for row in rows] == ["unknown"]
     assert unfinished(rows) == [user_id]
     with pytest.raises(AhaError, match="Another run"):

@@ -28,7 +28,7 @@ from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 pytestmark = [
@@ -198,7 +198,7 @@ class World:
 
     def findings(self) -> list[str]:
         """What an auditor would find in the record."""
-        return verify(Location(LocalFileSystem(), str(self.base), str(self.base)), ACCOUNT)
+        return verify(Store(LocalFileSystem(), str(self.base), str(self.base)), ACCOUNT)
 
     def check_refused(self, name: str, why: str, sent: Sequence[str] = ()) -> None:
         """Nothing was done in a run, and its manifest says why."""
@@ -239,7 +239,7 @@ def is_person(user: Mapping[str, Any]) -> bool:
 def land(server: SandboxServer, base: Path) -> None:
     """Land a snapshot of the account, as a DAG before would have done."""
     config = ClientConfig(base_url=server.url, account=ACCOUNT, api_key=server.key)
-    location = Location(LocalFileSystem(), str(base), str(base))
+    location = Store(LocalFileSystem(), str(base), str(base))
     with AhaClient(config) as client:
         extract(client, location, datasets=["users", "user_roles"], connection_id="aha_default")
 

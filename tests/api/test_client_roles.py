@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_aha.exceptions import (
@@ -30,7 +32,8 @@ def role_in(server, user_id, workspace_id):
 
 
 def test_a_role_is_set_and_shown(aha_sandbox, connect, member):
-    client, receipt = connect(aha_sandbox.url), {}
+    client: Any = connect(aha_sandbox.url)
+    receipt: dict[str, Any] = {}
     shown = client.set_role(*member, "viewer", receipt)
     assert (shown["role"], shown["product_id"]) == (50, member[1])
     assert receipt["http_status"] == 200
@@ -39,7 +42,8 @@ def test_a_role_is_set_and_shown(aha_sandbox, connect, member):
 
 
 def test_a_role_is_removed_without_an_answer_that_shows_it(aha_sandbox, connect, member):
-    client, receipt = connect(aha_sandbox.url), {}
+    client: Any = connect(aha_sandbox.url)
+    receipt: dict[str, Any] = {}
     assert client.remove_role(*member, receipt) is None
     assert receipt["http_status"] == 204
     assert role_in(aha_sandbox, *member) is None
@@ -64,7 +68,8 @@ def test_an_answer_about_another_workspace_shows_nothing(serve, connect, reply):
 def test_a_write_of_a_role_is_never_sent_twice_blindly(aha_sandbox, connect, member, call, status):
     """Between two attempts somebody else may have given another role."""
     aha_sandbox.set_fault("error_after_write", status=status, times=1)
-    client, receipt = connect(aha_sandbox.url), {}
+    client: Any = connect(aha_sandbox.url)
+    receipt: dict[str, Any] = {}
     with pytest.raises(AhaServerError):
         getattr(client, call)(*member, *(["viewer"] if call == "set_role" else []), receipt)
     assert receipt["unanswered"] is True
@@ -74,7 +79,8 @@ def test_a_write_of_a_role_is_never_sent_twice_blindly(aha_sandbox, connect, mem
 @pytest.mark.parametrize("call", ["set_role", "remove_role"])
 def test_a_lost_answer_is_not_sent_again(aha_sandbox, connect, member, call):
     aha_sandbox.set_fault("answer_lost", times=1)
-    client, receipt = connect(aha_sandbox.url), {}
+    client: Any = connect(aha_sandbox.url)
+    receipt: dict[str, Any] = {}
     with pytest.raises(AhaConnectionError):
         getattr(client, call)(*member, *(["viewer"] if call == "set_role" else []), receipt)
     assert receipt["unanswered"] is True
@@ -83,7 +89,7 @@ def test_a_lost_answer_is_not_sent_again(aha_sandbox, connect, member, call):
 
 def test_what_the_rate_limit_turned_away_was_not_done(aha_sandbox, connect, member):
     aha_sandbox.set_fault("rate_limit", method="POST")
-    receipt = {}
+    receipt: dict[str, Any] = {}
     with pytest.raises(AhaRateLimitError):
         connect(aha_sandbox.url).set_role(*member, "viewer", receipt)
     assert "unanswered" not in receipt

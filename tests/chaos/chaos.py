@@ -26,7 +26,7 @@ from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.api.ratelimit import Clock, never
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
@@ -38,8 +38,7 @@ from airflow_provider_aha.record.run import RunFolder
 from airflow_provider_aha.sandbox.oomnitza.instance import Instance
 from airflow_provider_aha.sandbox.setting import iso
 from airflow_provider_aha.sandbox.testing import Account, OomnitzaSandbox, SandboxServer
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.push.conftest import World as Pushes
 from tests.push.conftest import users
 
@@ -163,8 +162,8 @@ class Arena:
         return instance
 
     @property
-    def location(self) -> Location:
-        return Location(LocalFileSystem(), str(self.folder), str(self.folder))
+    def location(self) -> Store:
+        return Store(LocalFileSystem(), str(self.folder), str(self.folder))
 
     def client(self, chance: random.Random, **settings: Any) -> AhaClient:
         config = _AhaConfig(self.aha.url, ACCOUNT, self.aha.key, **{**_hurried(chance), **settings})
@@ -188,8 +187,8 @@ def _hurried(chance: random.Random) -> dict[str, Any]:
 
 def evidence_of(arena: Arena, folder: RunFolder) -> list[dict[str, Any]]:
     """Read the evidence of a task; empty where there is none."""
-    path = f"{folder.path}/{FILE}"
-    return read_evidence(Location(arena.location.fs, path, path)) if Path(path).exists() else []
+    place = arena.location.within(f"{folder.path}/{FILE}")
+    return read_evidence(place) if place.exists() else []
 
 
 # --- a run -----------------------------------------------------------------------------------------------
@@ -402,16 +401,15 @@ def check_values(rows: list[dict[str, Any]], account: Account, faults: list[Any]
 
 def check_files(arena: Arena, manifest: dict[str, Any] | None, now: datetime) -> None:
     """Hold that the base path has exactly the snapshot of a manifest, or none of today."""
-    layout = Layout(arena.location.path, ACCOUNT)
     if manifest is None:
         assert not list(arena.folder.rglob("*")), "something was left of a failed extract"
         return
-    assert read_manifest(arena.location.fs, layout, manifest["snapshot"]) == manifest
+    assert Snapshot.of(arena.location, ACCOUNT, manifest["snapshot"]).manifest == manifest
     for file in manifest["files"]:
         assert len(table(arena, manifest, file["dataset"])) == file["rows"]
     if manifest["snapshot"] != now.strftime("%Y-%m-%d"):
         try:
-            read_manifest(arena.location.fs, layout, now.strftime("%Y-%m-%d"))
+            Snapshot.of(arena.location, ACCOUNT, now.strftime("%Y-%m-%d"))
         except AhaSnapshotError:
             return
         raise AssertionError("a failed extract has published a manifest")
@@ -419,8 +417,7 @@ def check_files(arena: Arena, manifest: dict[str, Any] | None, now: datetime) ->
 
 def table(arena: Arena, manifest: dict[str, Any], dataset: str) -> list[dict[str, Any]]:
     """Read a dataset; its hash is compared."""
-    layout = Layout(arena.location.path, ACCOUNT)
-    with open_dataset(arena.location.fs, layout, manifest, dataset) as file:
+    with Snapshot(arena.location, ACCOUNT, manifest).open(dataset) as file:
         return list(file.read().to_pylist())
 
 

@@ -21,7 +21,7 @@ from airflow_provider_aha.access.plan.plan import Plan
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.chaos.chaos import ACCOUNT, Arena, spoil, told
 
 DOMAINS = ["example.com", "example.org", "example.net"]
@@ -165,5 +165,5 @@ def _request(path: Path, number: int) -> Request:
         policy=Policy(rules),
         as_given={"rules": [as_given(rule) for rule in rules]},
         max_snapshot_age=timedelta(hours=20),
-        roster=lambda: Rosters((load_roster(spec, Location(LocalFileSystem(), str(path), str(path))),)),
+        roster=lambda: Rosters((load_roster(spec, Store(LocalFileSystem(), str(path), str(path))),)),
     )

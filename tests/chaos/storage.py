@@ -14,12 +14,12 @@ from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
 from airflow_provider_aha.push.targets.files import FORMATS, FileTarget
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.chaos import chaos
 from tests.chaos.frail import PUTS, RENAMES, Faults, FrailFileSystem, full_disk
 from tests.chaos.targets import outcomes_of
@@ -28,7 +28,7 @@ from tests.push.conftest import World as Pushes
 from tests.push.conftest import mapping, users
 
 
-class Store:
+class FrailStore:
     """A base path that fails while :meth:`failing` lasts."""
 
     def __init__(self, chance: random.Random, folder: Path, kinds: Sequence[str] = (RENAMES, PUTS, "file")) -> None:
@@ -37,10 +37,10 @@ class Store:
         self._kind = chance.choice(kinds)
         self._frail = FrailFileSystem(self.faults, self._kind)
 
-    def location(self, path: Path | None = None) -> Location:
+    def location(self, path: Path | None = None) -> Store:
         path = path or self._folder
         fs = LocalFileSystem(auto_mkdir=True) if self._kind == "file" else self._frail
-        return Location(fs, str(path), str(path))
+        return Store(fs, str(path), str(path))
 
     def failing(self) -> AbstractContextManager[None]:
         self.faults.again()
@@ -53,7 +53,7 @@ class Store:
 def land_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> None:
     """Land a snapshot over an earlier one: it, or the one before, is there, whole, or is refused."""
     account = arena.new_account(chance)
-    store = Store(chance, arena.folder)
+    store = FrailStore(chance, arena.folder)
     now = datetime.now(UTC)
     known: list[dict[str, Any]] = []
     with arena.client(chance) as client:
@@ -69,7 +69,7 @@ def land_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> None:
         is_whole = check_snapshots(arena, known)
         assert is_whole[f"{now - timedelta(days=1):%Y-%m-%d}"]
         today = f"{now:%Y-%m-%d}"
-        if len(before) == 1 and Path(Layout(arena.location.path, chaos.ACCOUNT).manifest(today)).exists():
+        if len(before) == 1 and (arena.folder / Layout(chaos.ACCOUNT).manifest(today)).exists():
             # Where there was none, it is absent or whole.
             assert check_snapshots(arena, [*known, {"snapshot": today}])[today]
         again = landed(client, store, now)
@@ -77,19 +77,18 @@ def land_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> None:
     assert chaos.table(arena, again, "users")
 
 
-def landed(client: Any, store: Store, moment: datetime) -> dict[str, Any]:
+def landed(client: Any, store: FrailStore, moment: datetime) -> dict[str, Any]:
     return extract(client, store.location(), datasets=DATASETS, connection_id="c", now=lambda: moment)
 
 
 def check_snapshots(arena: chaos.Arena, known: list[dict[str, Any]]) -> dict[str, bool]:
     """Hold that what can be read of a snapshot is what an extract has landed; tell which ones are whole."""
-    layout = Layout(arena.location.path, chaos.ACCOUNT)
     found = {}
     for day in {str(manifest["snapshot"]) for manifest in known}:
         try:
-            manifest = read_manifest(arena.location.fs, layout, day)
+            manifest = Snapshot.of(arena.location, chaos.ACCOUNT, day).manifest
             for file in manifest["files"]:
-                with open_dataset(arena.location.fs, layout, manifest, file["dataset"]) as opened:
+                with Snapshot(arena.location, chaos.ACCOUNT, manifest).open(file["dataset"]) as opened:
                     assert opened.metadata.num_rows == file["rows"]
         except AhaSnapshotError:
             found[day] = False
@@ -102,7 +101,7 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
     """Deactivate users while records can't always be written: nobody without a record that it was to be done."""
     account = arena.new_account(chance)
     # Where a file can't be created only once, there are no records.
-    store = Store(chance, arena.folder, (PUTS, PUTS, "file"))
+    store = FrailStore(chance, arena.folder, (PUTS, PUTS, "file"))
     owner = str(account.owner(arena.aha.key)["id"])  # type: ignore[index]
     wanted = chance.sample(account.user_ids, min(chance.randint(1, 5), len(account)))
     with arena.client(chance) as client:
@@ -132,7 +131,7 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
             for user_id, _ in arena.puts():
                 assert user_id in wanted
                 assert user_id != owner
-                assert list(Path(folder.path).glob(f"events/u{user_id}.account/*")), (
+                assert list(Path(arena.location.path, folder.path).glob(f"events/u{user_id}.account/*")), (
                     f"{user_id} was written without a record"
                 )
     found = chaos.evidence_of(arena, folder)
@@ -142,7 +141,7 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
 
 def push_to_a_file(chance: random.Random, arena: chaos.Arena) -> None:
     """Replace a file: it is the old one or the new one, and the outcomes say which."""
-    store = Store(chance, arena.folder)
+    store = FrailStore(chance, arena.folder)
     arena.new_account(chance)
     pushes = Pushes(store.location())
     kind = chance.choice(FORMATS)

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "reference" / "aha_samples"
 NOW = datetime(2026, 9, 1, 6, 30, 15, 250_000, tzinfo=UTC)
@@ -92,9 +92,9 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Location:
+def base(tmp_path: Path) -> Store:
     folder = str(tmp_path / "aha")
-    return Location(LocalFileSystem(), folder, folder)
+    return Store(LocalFileSystem(), folder, folder)
 
 
 def page(

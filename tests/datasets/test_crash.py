@@ -14,11 +14,11 @@ import pytest
 
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.datasets.conftest import NOW, Connect
 
 # An extraction in a process of its own: base path, server, day, and where it is to die.
@@ -50,7 +50,7 @@ def write_and_say(self, table):
 storage._rename = rename_or_die
 module.DatasetWriter.write = write_and_say
 module._PAGES_PER_GROUP = 1
-location = storage.Location(LocalFileSystem(), base, base)
+location = storage.Store(LocalFileSystem(), base, base)
 config = ClientConfig(url, "sandbox", key, page_size=50, requests_per_second=1000, requests_per_minute=10000)
 now = datetime.fromisoformat(day)
 with AhaClient(config) as client:
@@ -61,7 +61,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(base: Location, aha_sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def start(base: Store, aha_sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     staging = tmp_path / "tmp"
     staging.mkdir()
     monkeypatch.setenv("TMPDIR", str(staging))
@@ -78,23 +78,23 @@ def start(base: Location, aha_sandbox: SandboxServer, tmp_path: Path, monkeypatc
 
 
 @pytest.fixture
-def landed(base: Location, aha_sandbox: SandboxServer, connect: Connect) -> dict[str, Any]:
+def landed(base: Store, aha_sandbox: SandboxServer, connect: Connect) -> dict[str, Any]:
     with connect(aha_sandbox) as client:
         return extract(client, base, datasets=DATASETS, connection_id="aha", now=lambda: NOW)
 
 
-def tree(base: Location) -> dict[str, bytes]:
+def tree(base: Store) -> dict[str, bytes]:
     root = Path(base.path)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def readable(base: Location, day: str) -> dict[str, bool]:
-    layout = Layout(base.path, "sandbox")
-    manifest = read_manifest(base.fs, layout, day)
+def readable(base: Store, day: str) -> dict[str, bool]:
+    layout = Layout("sandbox")
+    manifest = Snapshot.of(base, layout.account, day).manifest
     found = {}
     for name in DATASETS:
         try:
-            with open_dataset(base.fs, layout, manifest, name) as file:
+            with Snapshot(base, layout.account, manifest).open(name) as file:
                 found[name] = file.read().num_rows >= 0
         except AhaSnapshotError as error:
             found[name] = "an extract was cut off while it replaced the snapshot" not in str(error)
@@ -102,7 +102,7 @@ def readable(base: Location, day: str) -> dict[str, bool]:
 
 
 def test_killed_in_mid_read_it_leaves_the_snapshots_as_they_were(
-    base: Location, aha_sandbox: SandboxServer, landed: dict[str, Any], start: Start
+    base: Store, aha_sandbox: SandboxServer, landed: dict[str, Any], start: Start
 ):
     before = tree(base)
     aha_sandbox.set_fault("slow", seconds=100.0, path="/users", page=3)
@@ -118,13 +118,13 @@ def test_killed_in_mid_read_it_leaves_the_snapshots_as_they_were(
 
 @pytest.mark.parametrize("renames", range(len(DATASETS) + 1))
 def test_killed_while_it_publishes_another_day_it_leaves_the_day_before(
-    base: Location, landed: dict[str, Any], start: Start, renames: int
+    base: Store, landed: dict[str, Any], start: Start, renames: int
 ):
     before = tree(base)
     assert start("2026-09-02", renames=renames).wait() == -signal.SIGKILL
     after = tree(base)
     assert {path: after[path] for path in before} == before
-    assert snapshots(base.fs, Layout(base.path, "sandbox")) == ["2026-09-01"]
+    assert snapshot_days(base, "sandbox") == ["2026-09-01"]
     new = set(after) - set(before)
     data = {path for path in new if not Path(path).name.startswith(".")}
     assert len(data) == renames
@@ -133,7 +133,7 @@ def test_killed_while_it_publishes_another_day_it_leaves_the_day_before(
 
 @pytest.mark.parametrize("renames", range(len(DATASETS) + 1))
 def test_killed_while_it_replaces_a_day_a_reader_gets_the_old_files_or_a_clear_refusal(
-    base: Location, landed: dict[str, Any], start: Start, renames: int
+    base: Store, landed: dict[str, Any], start: Start, renames: int
 ):
     assert start("2026-09-01", renames=renames).wait() == -signal.SIGKILL
     # Changes of a first snapshot are empty, whenever it was read.
@@ -147,7 +147,7 @@ def test_killed_while_it_replaces_a_day_a_reader_gets_the_old_files_or_a_clear_r
         assert all(pq.ParquetFile(file).metadata for file in found.files)
 
 
-def test_the_next_run_makes_it_whole_again(base: Location, landed: dict[str, Any], start: Start):
+def test_the_next_run_makes_it_whole_again(base: Store, landed: dict[str, Any], start: Start):
     start("2026-09-01", renames=2).wait()
     assert not all(readable(base, "2026-09-01").values())
     assert start("2026-09-01").wait() == 0

@@ -19,7 +19,7 @@ from airflow_provider_aha.datasets import extract as extract_module
 from airflow_provider_aha.datasets.extract import extract, read_tables
 from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.datasets.schemas import BY_DATASET, SCHEMA_VERSION
-from airflow_provider_aha.datasets.snapshot import read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import (
     AhaAuthenticationError,
     AhaConfigurationError,
@@ -28,7 +28,7 @@ from airflow_provider_aha.exceptions import (
     AhaStorageError,
 )
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version import package_version
 from tests.datasets.conftest import NOW, Connect, page, read, role, user
 from tests.datasets.oracle import expect
@@ -61,11 +61,11 @@ KEYS = [
 ]
 
 
-def run(client: Any, base: Location, datasets: Any = DATASETS, now: datetime = NOW) -> dict[str, Any]:
+def run(client: Any, base: Store, datasets: Any = DATASETS, now: datetime = NOW) -> dict[str, Any]:
     return extract(client, base, datasets=datasets, connection_id="aha_default", now=lambda: now)
 
 
-def tree(base: Location) -> dict[str, bytes]:
+def tree(base: Store) -> dict[str, bytes]:
     root = Path(base.path)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -87,7 +87,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what lands -----------------------------------------------------------------------------------
 
 
-def test_a_whole_account_lands_as_it_is(shared_sandbox, connect: Connect, base: Location, small_groups: None):
+def test_a_whole_account_lands_as_it_is(shared_sandbox, connect: Connect, base: Store, small_groups: None):
     account = shared_sandbox.account
     names = {place.id: place.name for place in account.workspaces if place.listed and not place.team}
     with connect(shared_sandbox, page_size=60) as client:
@@ -110,7 +110,7 @@ def test_a_whole_account_lands_as_it_is(shared_sandbox, connect: Connect, base: 
     assert sizes == [120, 120, 120, 90]
 
 
-def test_the_datasets_agree_with_each_other(shared_sandbox, connect: Connect, base: Location):
+def test_the_datasets_agree_with_each_other(shared_sandbox, connect: Connect, base: Store):
     with connect(shared_sandbox) as client:
         manifest = run(client, base)
     users, roles, summary = (read(manifest, name).to_pylist() for name in DATASETS[:3])
@@ -127,7 +127,7 @@ def test_the_datasets_agree_with_each_other(shared_sandbox, connect: Connect, ba
 @pytest.mark.parametrize(
     "datasets", [("users",), ("user_roles", "user_role_summary"), ("user_changes",), ("user_changes", "users")]
 )
-def test_only_the_chosen_datasets_land(shared_sandbox, connect: Connect, base: Location, datasets: tuple[str, ...]):
+def test_only_the_chosen_datasets_land(shared_sandbox, connect: Connect, base: Store, datasets: tuple[str, ...]):
     with connect(shared_sandbox) as client:
         manifest = run(client, base, datasets)
     landed = [name for name in DATASETS if name in datasets]
@@ -142,14 +142,14 @@ def test_only_the_chosen_datasets_land(shared_sandbox, connect: Connect, base: L
     [((), "there is none"), (("users", "user"), r"no\. 2 \(did you mean users\?\)"), (["x"], r"no\. 1")],
 )
 def test_unknown_datasets_are_refused_before_any_request(
-    shared_sandbox, connect: Connect, base: Location, datasets: Any, found: str
+    shared_sandbox, connect: Connect, base: Store, datasets: Any, found: str
 ):
     with connect(shared_sandbox) as client, pytest.raises(AhaConfigurationError, match=f"{found}\\.$"):
         run(client, base, datasets)
     assert shared_sandbox.requests == []
 
 
-def test_users_without_email_or_name_land_as_null(aha_sandbox, connect: Connect, base: Location):
+def test_users_without_email_or_name_land_as_null(aha_sandbox, connect: Connect, base: Store):
     for key in ("email", "name"):
         aha_sandbox.set_fault("null_value", key=key)
     with connect(aha_sandbox) as client:
@@ -160,7 +160,7 @@ def test_users_without_email_or_name_land_as_null(aha_sandbox, connect: Connect,
     assert read(manifest, "user_roles")["user_email"].null_count == manifest["files"][1]["rows"]
 
 
-def test_an_account_whose_users_have_no_roles_lands_with_empty_roles(serve, connect: Connect, base: Location):
+def test_an_account_whose_users_have_no_roles_lands_with_empty_roles(serve, connect: Connect, base: Store):
     answers = {"/users": page([user("1"), user("2")]), "/me": b'{"user": {"id": 7}}', "/products": NO_PRODUCTS}
     with connect(serve(answers)) as client:
         manifest = run(client, base)
@@ -170,7 +170,7 @@ def test_an_account_whose_users_have_no_roles_lands_with_empty_roles(serve, conn
     assert manifest["key_owner_id"] == "7"
 
 
-def test_tables_for_a_notebook_are_the_same(shared_sandbox, connect: Connect, base: Location):
+def test_tables_for_a_notebook_are_the_same(shared_sandbox, connect: Connect, base: Store):
     with connect(shared_sandbox) as client:
         found = read_tables(client, connection_id="aha_default")
         manifest = run(client, base)
@@ -183,7 +183,7 @@ def test_tables_for_a_notebook_are_the_same(shared_sandbox, connect: Connect, ba
 # --- the manifest ---------------------------------------------------------------------------------
 
 
-def test_the_manifest_has_exactly_its_keys_and_the_right_figures(shared_sandbox, connect: Connect, base: Location):
+def test_the_manifest_has_exactly_its_keys_and_the_right_figures(shared_sandbox, connect: Connect, base: Store):
     with connect(shared_sandbox) as client:
         manifest = run(client, base)
         sent = len(shared_sandbox.requests)
@@ -221,7 +221,7 @@ def without_files(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in manifest.items() if key != "files"}
 
 
-def test_the_manifest_names_each_file_with_rows_bytes_and_hash(shared_sandbox, connect: Connect, base: Location):
+def test_the_manifest_names_each_file_with_rows_bytes_and_hash(shared_sandbox, connect: Connect, base: Store):
     with connect(shared_sandbox) as client:
         manifest = run(client, base)
     for file in manifest["files"]:
@@ -230,16 +230,16 @@ def test_the_manifest_names_each_file_with_rows_bytes_and_hash(shared_sandbox, c
             rows = landed.metadata.num_rows
         assert file == {
             "dataset": file["dataset"],
-            "path": Layout(base.url, "sandbox").dataset(file["dataset"], "2026-09-01"),
+            "path": base.url_of(Layout("sandbox").dataset(file["dataset"], "2026-09-01")),
             "rows": rows,
             "bytes": len(body),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
-    assert read_manifest(base.fs, Layout(base.path, "sandbox"), "2026-09-01") == manifest
+    assert Snapshot.of(base, "sandbox", "2026-09-01").manifest == manifest
     assert json.loads(json.dumps(manifest)) == manifest
 
 
-def test_a_client_that_is_used_again_counts_each_run_for_itself(aha_sandbox, connect: Connect, base: Location):
+def test_a_client_that_is_used_again_counts_each_run_for_itself(aha_sandbox, connect: Connect, base: Store):
     aha_sandbox.set_fault("page_drift")
     with connect(aha_sandbox) as client:
         first, second = run(client, base), run(client, base)
@@ -249,7 +249,7 @@ def test_a_client_that_is_used_again_counts_each_run_for_itself(aha_sandbox, con
 
 
 def test_absent_fields_are_counted_and_warned_of(
-    aha_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture
+    aha_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture
 ):
     aha_sandbox.set_fault("missing_key", key="accessed_at")
     aha_sandbox.set_fault("missing_key", key="paid_seat", user=aha_sandbox.account.user_ids[7])
@@ -262,9 +262,7 @@ def test_absent_fields_are_counted_and_warned_of(
     assert rows[7]["is_paid_seat"] is None
 
 
-def test_odd_roles_and_repaired_names_are_counted_and_everybody_lands(
-    serve, connect: Connect, base: Location, caplog
-):
+def test_odd_roles_and_repaired_names_are_counted_and_everybody_lands(serve, connect: Connect, base: Store, caplog):
     people = [user("1"), user("2", name="XX"), user("3", product_roles=[role("owner")])]
     body = page(people).replace(b"XX", b"\\ud83d")
     answers = {"/users": body, "/me": b'{"user": {"id": "7"}}', "/products": NO_PRODUCTS}
@@ -275,19 +273,17 @@ def test_odd_roles_and_repaired_names_are_counted_and_everybody_lands(
     assert "or sent what can't be read: product_roles (1 users)" in caplog.text
 
 
-def test_a_read_over_midnight_belongs_to_the_day_on_which_it_began(
-    shared_sandbox, connect: Connect, base: Location
-):
+def test_a_read_over_midnight_belongs_to_the_day_on_which_it_began(shared_sandbox, connect: Connect, base: Store):
     moments = iter([datetime(2026, 8, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 9, 1, 0, 0, 9, tzinfo=UTC)])
     with connect(shared_sandbox) as client:
         manifest = extract(client, base, datasets=["users"], connection_id="aha", now=lambda: next(moments))
     assert manifest["snapshot"] == "2026-08-31"
     assert manifest["finished_at"] == "2026-09-01T00:00:09.000Z"
-    assert snapshots(base.fs, Layout(base.path, "sandbox")) == ["2026-08-31"]
+    assert snapshot_days(base, "sandbox") == ["2026-08-31"]
     assert set(read(manifest, "users")["synced_at"].to_pylist()) == {datetime(2026, 8, 31, 23, 59, 59, tzinfo=UTC)}
 
 
-def test_a_second_run_on_a_day_replaces_the_first(aha_sandbox, connect: Connect, base: Location):
+def test_a_second_run_on_a_day_replaces_the_first(aha_sandbox, connect: Connect, base: Store):
     with connect(aha_sandbox) as client:
         run(client, base)
         first = set(tree(base))
@@ -298,7 +294,7 @@ def test_a_second_run_on_a_day_replaces_the_first(aha_sandbox, connect: Connect,
     assert read(manifest, "user_changes").num_rows == 0
 
 
-def test_accounts_lie_apart(shared_sandbox, connect: Connect, base: Location):
+def test_accounts_lie_apart(shared_sandbox, connect: Connect, base: Store):
     for account in ("one", "two.use3"):
         with connect(shared_sandbox, account) as client:
             manifest = run(client, base)
@@ -314,7 +310,7 @@ NO_PRODUCTS = b'{"products": [], "pagination": {"total_records": 0, "total_pages
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_workspaces_that_cannot_be_listed_cost_names_and_a_warning(
-    aha_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture, status: int
+    aha_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture, status: int
 ):
     aha_sandbox.set_fault("error", status=status, path="/products")
     with connect(aha_sandbox) as client:
@@ -325,7 +321,7 @@ def test_workspaces_that_cannot_be_listed_cost_names_and_a_warning(
     assert "Workspaces could not be listed, so some stay without a name" in caplog.text
 
 
-def test_names_come_from_the_list_of_workspaces(serve, connect: Connect, base: Location):
+def test_names_come_from_the_list_of_workspaces(serve, connect: Connect, base: Store):
     products = json.loads(NO_PRODUCTS) | {"products": [{"id": 5, "name": "Apollo"}, {"id": "6", "name": None}]}
     products["pagination"] |= {"total_records": 2, "total_pages": 1}
     roles = [role(20, str(n), product_name=None) for n in (5, 6)]
@@ -345,7 +341,7 @@ def test_names_come_from_the_list_of_workspaces(serve, connect: Connect, base: L
 
 
 def test_users_that_move_while_they_are_read_are_read_again(
-    aha_sandbox, connect: Connect, base: Location, small_groups: None, staged: Path
+    aha_sandbox, connect: Connect, base: Store, small_groups: None, staged: Path
 ):
     aha_sandbox.set_fault("page_drift", page=7, change="remove")
     with connect(aha_sandbox, page_size=50) as client:
@@ -370,7 +366,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("fault", "error"), FAILURES, ids=lambda value: str(value))
 def test_a_read_that_fails_lands_nothing_and_leaves_nothing(
-    aha_sandbox, connect: Connect, base: Location, staged: Path, fault: dict[str, Any], error: type[AhaError]
+    aha_sandbox, connect: Connect, base: Store, staged: Path, fault: dict[str, Any], error: type[AhaError]
 ):
     with connect(aha_sandbox) as client:
         run(client, base)
@@ -383,7 +379,7 @@ def test_a_read_that_fails_lands_nothing_and_leaves_nothing(
     assert list(staged.iterdir()) == []
 
 
-def test_an_account_without_users_lands_nothing(serve, connect: Connect, base: Location):
+def test_an_account_without_users_lands_nothing(serve, connect: Connect, base: Store):
     answers = {"/users": page([], pages=0), "/me": b'{"user": {"id": "7"}}', "/products": NO_PRODUCTS}
     with connect(serve(answers), "mycompany") as client, pytest.raises(
         AhaIncompleteReadError, match="Aha! account mycompany lists no users"
@@ -399,14 +395,14 @@ def test_a_base_path_that_cannot_be_written_is_one_sentence(shared_sandbox, conn
         connect(shared_sandbox) as client,
         pytest.raises(AhaStorageError, match="could not be used: Not a directory"),
     ):
-        run(client, Location(LocalFileSystem(), path, path), ["users"])
+        run(client, Store(LocalFileSystem(), path, path), ["users"])
     assert (tmp_path / "file").read_text() == "mine"
 
 
 # --- changes --------------------------------------------------------------------------------------
 
 
-def test_changes_are_found_since_the_newest_snapshot_before_the_day(aha_sandbox, connect: Connect, base: Location):
+def test_changes_are_found_since_the_newest_snapshot_before_the_day(aha_sandbox, connect: Connect, base: Store):
     account = aha_sandbox.account
     with connect(aha_sandbox) as client:
         first = run(client, base)
@@ -426,18 +422,18 @@ def test_changes_are_found_since_the_newest_snapshot_before_the_day(aha_sandbox,
 
 @pytest.mark.parametrize("damage", ["data", "manifest", "cut", "partial"])
 def test_a_broken_snapshot_is_passed_over_when_looking_for_changes(
-    aha_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture, damage: str
+    aha_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture, damage: str
 ):
-    layout = Layout(base.path, "sandbox")
+    layout = Layout("sandbox")
     with connect(aha_sandbox) as client:
         run(client, base)
         run(client, base, ["users"] if damage == "partial" else DATASETS, now=NOW + timedelta(days=1))
         if damage == "data":
-            Path(layout.dataset("user_roles", "2026-09-02")).unlink()
+            Path(base.path, layout.dataset("user_roles", "2026-09-02")).unlink()
         elif damage == "cut":
-            Path(layout.manifest("2026-09-02")).write_text('{"files": [')
+            Path(base.path, layout.manifest("2026-09-02")).write_text('{"files": [')
         elif damage == "manifest":
-            Path(layout.manifest("2026-09-02")).write_text("{}")
+            Path(base.path, layout.manifest("2026-09-02")).write_text("{}")
         aha_sandbox.account.add_user()
         third = run(client, base, now=NOW + timedelta(days=2))
     rows = read(third, "user_changes").to_pylist()
@@ -446,7 +442,7 @@ def test_a_broken_snapshot_is_passed_over_when_looking_for_changes(
 
 
 def test_a_first_snapshot_has_no_changes_and_the_log_says_why(
-    shared_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture
+    shared_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)
     with connect(shared_sandbox) as client:
@@ -459,7 +455,7 @@ def test_a_first_snapshot_has_no_changes_and_the_log_says_why(
 
 
 def test_a_long_read_says_how_far_it_has_come(
-    shared_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture,
+    shared_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     def clock() -> Iterator[float]:
@@ -481,7 +477,7 @@ def test_a_long_read_says_how_far_it_has_come(
     ]
 
 
-def test_a_short_read_is_quiet(shared_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture):
+def test_a_short_read_is_quiet(shared_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "airflow_provider_aha")
     with connect(shared_sandbox) as client:
         run(client, base, ["users"])
@@ -489,7 +485,7 @@ def test_a_short_read_is_quiet(shared_sandbox, connect: Connect, base: Location,
 
 
 def test_no_log_line_names_a_person_or_a_key(
-    aha_sandbox, connect: Connect, base: Location, caplog: pytest.LogCaptureFixture
+    aha_sandbox, connect: Connect, base: Store, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.DEBUG)
     people = list(aha_sandbox.account.users())

@@ -578,8 +578,8 @@ from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.store import Location
-base = Location(LocalFileSystem(), sys.argv[1], sys.argv[1])
+from airflow_provider_aha.store.store import Store
+base = Store(LocalFileSystem(), sys.argv[1], sys.argv[1])
 with SandboxServer(users=30) as aha:
     with AhaClient(ClientConfig(aha.url, "sandbox", aha.key)) as client:
         for day in (1, 2):

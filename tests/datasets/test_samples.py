@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.datasets.conftest import NOW, SAMPLES, Connect, read
 from tests.datasets.oracle import expect
 
@@ -37,7 +37,7 @@ def leaves(value: Any) -> Any:
 
 
 @pytest.fixture(params=USER_LISTS)
-def landed(request, serve, connect: Connect, base: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def landed(request, serve, connect: Connect, base: Store) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     me = request.param.replace("users_list", "me")
     server = serve({"/users": sample(request.param), "/me": sample(me), "/products": sample(PRODUCTS)})
     with connect(server, "company") as client:
@@ -81,7 +81,7 @@ def test_the_manifest_counts_what_the_answers_hold(landed):
     assert manifest["account"] == "company"
 
 
-def test_fields_that_the_older_answer_lacks_are_null_in_the_dataset(serve, connect: Connect, base: Location):
+def test_fields_that_the_older_answer_lacks_are_null_in_the_dataset(serve, connect: Connect, base: Store):
     old = {"/users": sample(USER_LISTS[0]), "/me": sample("me_2025-07"), "/products": sample(PRODUCTS)}
     with connect(serve(old), "company") as client:
         table = read(extract(client, base, datasets=["users"], connection_id="aha"), "users")
@@ -89,7 +89,7 @@ def test_fields_that_the_older_answer_lacks_are_null_in_the_dataset(serve, conne
         assert table[column].null_count == 21
 
 
-def test_a_year_of_the_api_makes_no_changes_of_fields_that_came_new(serve, connect: Connect, base: Location):
+def test_a_year_of_the_api_makes_no_changes_of_fields_that_came_new(serve, connect: Connect, base: Store):
     found = []
     for day, name in enumerate(USER_LISTS):
         answers = {"/users": sample(name), "/me": sample("me_2026-08"), "/products": sample(PRODUCTS)}

@@ -24,7 +24,7 @@ from airflow_provider_aha.access.plan.plan import PLAN_VERSION, Plan, decision_o
 from airflow_provider_aha.api.client import _user
 from airflow_provider_aha.api.pages import JsonPage
 from airflow_provider_aha.api.rest import UNDECODABLE
-from airflow_provider_aha.datasets.snapshot import read_manifest
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.datasets.users import Normalizer, UsersPage
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.lists.exclusions import load_exclusions
@@ -38,7 +38,8 @@ from airflow_provider_aha.review.records import find_review, read_population
 from airflow_provider_aha.review.submission import check_lines, read_lines
 from airflow_provider_aha.sandbox.testing import Account
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, sha256, to_json
+from airflow_provider_aha.store.store import Store, sha256, to_json
+from tests.raw import raw
 
 NOW = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
 DEEP = b'{"a":' * 20_000
@@ -88,12 +89,12 @@ def cut(draw: Any, right: bytes) -> bytes:
     return bytes(found[: draw(st.integers(0, len(found)))] if draw(st.integers(0, 4)) == 0 else found)
 
 
-def stored(content: bytes, name: str = "file") -> Location:
+def stored(content: bytes, name: str = "file") -> Store:
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.store = {}
     fs.pseudo_dirs = [""]
     fs.pipe_file(f"/{name}", content)
-    return Location(fs, f"/{name}", f"memory:///{name}")
+    return Store(fs, f"/{name}", f"memory:///{name}")
 
 
 # --- what Aha! sends -------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ ROW = {
 def plan_of(header: dict[str, Any]) -> Any:
     location = stored(to_json(header), "plan.json")
     location.fs.pipe_file("/decisions.parquet", DECISIONS.getvalue())
-    plan = load_plan(location.fs, location.path)
+    plan = load_plan(location)
     return decision_of(plan, account="acme", strike_out={}, facts={}, now=NOW)
 
 
@@ -223,7 +224,7 @@ def test_a_plan_is_carried_out_as_it_is_or_refused(plan: Any) -> None:
 def test_bytes_of_a_plan_are_read_or_refused(body: bytes) -> None:
     location = stored(body, "plan.json")
     with suppress(AhaError):
-        load_plan(location.fs, location.path)
+        load_plan(location)
 
 
 APPROVAL = {
@@ -257,10 +258,9 @@ MANIFEST = {
 @given(spoiled(MANIFEST).map(to_json) | cut(to_json(MANIFEST)))
 @example(DEEP)
 def test_a_manifest_is_read_or_refused(body: bytes) -> None:
-    layout = Layout("/base", "acme")
-    location = stored(body, layout.manifest("2026-11-20").lstrip("/"))
+    location = stored(body, Layout("acme").manifest("2026-11-20"))
     with suppress(AhaError):
-        read_manifest(location.fs, layout, "2026-11-20")
+        Snapshot.of(Store(location.fs, "", "memory://"), "acme", "2026-11-20")
 
 
 # --- evidence and its journal ----------------------------------------------------------------------------
@@ -287,13 +287,17 @@ def test_a_journal_of_whatever_kind_becomes_evidence_or_is_refused(events: list[
     for number, event in enumerate(events):
         location.fs.pipe_file(f"/events/u11.account/{number + 1}-{kind}-{number}a.json", to_json(event))
     with suppress(AhaError):
-        found = rows(histories(location.fs, "/events"))
+        found = rows(histories(Store(location.fs, "", "memory://"), "events"))
         assert all(row.keys() == set(EVIDENCE.names) for row in found)
 
 
 def _evidence() -> bytes:
     location = stored(b"", "x")
-    return write_evidence(location.fs, "/evidence.parquet", [{name: EVENT.get(name) for name in EVIDENCE.names}])
+    return write_evidence(
+        Store(location.fs, "", "memory://"),
+        "evidence.parquet",
+        [{name: EVENT.get(name) for name in EVIDENCE.names}],
+    )
 
 
 EVIDENCE_FILE = _evidence()
@@ -311,12 +315,12 @@ def test_bytes_of_evidence_are_read_or_refused(body: bytes) -> None:
 @given(spoiled(EVENT), st.binary(max_size=40))
 def test_verify_names_what_it_finds_and_never_breaks(event: Any, noise: bytes) -> None:
     fs = stored(b"").fs
-    account = Layout("/base", "acme").deactivations
+    account = f"/base/{Layout('acme').deactivations}"
     fs.pipe_file(f"{account}/manifests/00000001.json", noise)
     fs.pipe_file(f"{account}/manifests/00000002.json", to_json(event))
     fs.pipe_file(f"{account}/manifests/anchor.json", to_json(event))
     fs.pipe_file(f"{account}/dag=d/run=r/task=t/events/u11.account/1-intent-a.json", noise)
-    assert verify(Location(fs, "/base", "memory:///base"), "acme")
+    assert verify(Store(fs, "/base", "memory:///base"), "acme")
 
 
 # --- tables of people ------------------------------------------------------------------------------------
@@ -381,11 +385,11 @@ RECORD = {
 @quickly
 @given(spoiled(RECORD), spoiled(RECORD))
 def test_records_of_a_review_are_read_or_refused(record: Any, submission: Any) -> None:
-    base = Location(stored(b"").fs, "/base", "memory:///base")
-    folder = Layout("/base", "acme").review("2026-Q4")
-    base.fs.pipe_file(f"{folder}/review.json", to_json(record))
-    base.fs.pipe_file(f"{folder}/submission.json", to_json(submission))
-    base.fs.pipe_file(f"{folder}/population.parquet", DECISIONS.getvalue())
+    base = Store(stored(b"").fs, "/base", "memory:///base")
+    folder = Layout("acme").review("2026-Q4")
+    raw(base).pipe_file(f"{folder}/review.json", to_json(record))
+    raw(base).pipe_file(f"{folder}/submission.json", to_json(submission))
+    raw(base).pipe_file(f"{folder}/population.parquet", DECISIONS.getvalue())
     with suppress(AhaError):
         review = find_review(base, "acme", "2026-Q4")
         assert review is not None

@@ -11,14 +11,14 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaStorageError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import Entry, UserMatcher, Who, protects_nobody, unmatched
-from airflow_provider_aha.store.store import Location, sha256
+from airflow_provider_aha.store.store import Store, sha256
 
 HEADER = "id,email,pattern,reason,owner,expires_on\n"
 TODAY = date(2026, 3, 10)
 
 
-def at(path: Path) -> Location:
-    return Location(LocalFileSystem(), str(path), str(path))
+def at(path: Path) -> Store:
+    return Store(LocalFileSystem(), str(path), str(path))
 
 
 def read(folder: Path, text: str | bytes) -> Exclusions:

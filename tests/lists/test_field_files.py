@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_aha.common.addresses import spelled
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Roster, RosterSpec, load_roster
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 FILES = Path(__file__).parents[2].parent / "shared" / "cases" / "roster"
 # The files were made on this day; the tests pretend that it is the day of MADE below.
@@ -64,7 +64,7 @@ def load(name: str, **more: Any) -> Roster:
             **more,
         }
     )
-    return load_roster(spec, Location(fs, f"/{name}", f"/{name}"))
+    return load_roster(spec, Store(fs, f"/{name}", f"/{name}"))
 
 
 AT_NOON = datetime(PRETENDED.year, PRETENDED.month, PRETENDED.day, 12, tzinfo=UTC)

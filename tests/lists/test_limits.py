@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.lists import tables
 from airflow_provider_aha.lists.tables import SmallTable, read_table
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 MB = 1024 * 1024
 HEADER = b"work_email,name\n"
@@ -22,7 +22,7 @@ PERSON = b"ann@example.com,Ann Smith\n"
 
 
 def read(path: Path) -> SmallTable:
-    return read_table(Location(LocalFileSystem(), str(path), str(path)), "The roster")
+    return read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster")
 
 
 def stored(tmp_path: Path, body: bytes, name: str = "roster.csv") -> Path:

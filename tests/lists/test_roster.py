@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.lists.roster import Load, Roster, Rosters, RosterSpec, load_roster, roster_of
 from airflow_provider_aha.lists.tables import table_of
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 NOW = datetime(2026, 3, 10, 4, 0, tzinfo=UTC)
 SPEC = {"path": "/roster.csv", "key": "nr", "emails": ["mail"], "domains": ["example.com"], "min_rows": 1}
@@ -95,7 +95,7 @@ def test_a_person_has_several_addresses_in_several_columns_and_cells():
 def test_a_cell_may_be_a_list(tmp_path):
     path = tmp_path / "roster.parquet"
     pq.write_table(pa.table({"nr": [1], "mail": [["ann@example.com", "a@example.com"]]}), path)
-    found = load_roster(spec(), Location(LocalFileSystem(), str(path), str(path)))
+    found = load_roster(spec(), Store(LocalFileSystem(), str(path), str(path)))
     assert found.knows("ann@example.com")
     assert found.knows("a@example.com")
 
@@ -170,10 +170,10 @@ def test_an_end_date_that_a_status_contradicts_is_counted():
 # --- files ---------------------------------------------------------------------------------------
 
 
-def file(path: Path, text: str, written: datetime = NOW) -> Location:
+def file(path: Path, text: str, written: datetime = NOW) -> Store:
     path.write_text(text)
     os.utime(path, (written.timestamp(), written.timestamp()))
-    return Location(LocalFileSystem(), str(path), str(path))
+    return Store(LocalFileSystem(), str(path), str(path))
 
 
 def test_a_file_is_as_old_as_its_last_change(tmp_path):
@@ -194,7 +194,7 @@ def test_a_file_that_was_cut_or_is_written_otherwise_is_refused(tmp_path, text):
 def test_a_missing_file_is_refused(tmp_path):
     path = str(tmp_path / "r.csv")
     with pytest.raises(AhaStorageError):
-        load_roster(spec(), Location(LocalFileSystem(), path, path))
+        load_roster(spec(), Store(LocalFileSystem(), path, path))
 
 
 # --- refusing ------------------------------------------------------------------------------------

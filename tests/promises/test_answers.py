@@ -17,7 +17,6 @@ from airflow_provider_aha.record.register import changed_within
 from airflow_provider_aha.sandbox.exchange import Answer
 from airflow_provider_aha.sandbox.fault_kinds import Call, Kind
 from airflow_provider_aha.sandbox.faults import COMMON_OPTIONS, Fault
-from airflow_provider_aha.store.store import Location
 from tests.access.conftest import client_of
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text(encoding="utf-8"))
@@ -108,7 +107,7 @@ def test_what_an_answer_and_the_reads_after_it_prove(world: Any, case: Any) -> N
         except AhaAuthenticationError:
             refused = True
     folder = world.folder()
-    history = histories(folder.fs, f"{folder.path}/events")[f"u{user_id}.account"]
+    history = histories(folder.location, f"{folder.path}/events")[f"u{user_id}.account"]
     row = next(one for one in _evidence(world) if one["user_id"] == user_id)
     (at_once,) = (one["proof"] for one in history.outcomes if one["intent"])
     assert at_once in any_of(case["at_once"]), case["why"]
@@ -126,4 +125,4 @@ def test_what_an_answer_and_the_reads_after_it_prove(world: Any, case: Any) -> N
 
 def _evidence(world: Any) -> list[dict[str, Any]]:
     path = f"{world.folder().path}/{FILE}"
-    return read_evidence(Location(world.location.fs, path, path))
+    return read_evidence(world.location.within(path))

@@ -27,7 +27,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lists.tables import read_table
 from airflow_provider_aha.push.mapping.spec import read_spec
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.api.conftest import ImpatientClock, Reply, serve  # noqa: F401 - serve is a fixture
 from tests.datasets.conftest import page, role, user
 
@@ -307,7 +307,7 @@ def test_a_roster(tmp_path, case):
         return
     FILES[case["name"]](path)
     try:
-        read_table(Location(LocalFileSystem(), str(path), str(path)), "The roster")
+        read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster")
     except AhaError as error:
         check(case, "refused", described(error))
     else:

@@ -28,7 +28,7 @@ from airflow_provider_aha.record.retention import Retention, prune
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review.records import freeze, paths_of
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, create_once, keep_once, sealed, sha256, to_json
+from airflow_provider_aha.store.store import Store, sealed, sha256, to_json
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "chain.yaml").read_text())
 # Records lie in `deactivations/` until roles can be written: that name is not an old one yet.
@@ -57,7 +57,7 @@ class Base:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.location = Location(LocalFileSystem(), str(path), str(path))
+        self.location = Store(LocalFileSystem(), str(path), str(path))
         self.given = str(path)
 
     def account(self, name: str = "acme") -> Path:
@@ -105,7 +105,7 @@ class Base:
         self.close(folder, age, entered(folder, NOW, 7), action="deactivate", run_id=run_id)
 
     def put(self, folder: str, name: str, content: dict[str, Any]) -> None:
-        create_once(self.location.fs, f"{folder}/{name}", to_json(content))
+        self.location.create(f"{folder}/{name}", to_json(content))
 
     def ask(self, run_id: str, age: timedelta = timedelta(0)) -> None:
         folder = self.folder(run_id)
@@ -130,8 +130,9 @@ class Base:
         facts = {"account": "acme", "review_id": "2026-Q4", "created_at": timestamp(NOW)}
         freeze(self.location, facts, {"population": ("population.parquet", b"rows")})
         self.close(self.folder("r6"), timedelta(0), self.of_review(), action="open_review")
-        keep_once(self.location.fs, str(self.review), "decisions.parquet", b"keep")
-        self.put(str(self.review), "submission.json", {"submitted_by": "carla"})
+        review = str(self.review.relative_to(self.path))
+        self.location.within(review).keep("decisions.parquet", b"keep")
+        self.put(review, "submission.json", {"submitted_by": "carla"})
         self.close(self.folder("r7"), timedelta(0), self.of_review(), action="submit_review")
         self.write("undo")
         for number in (1, 2, 3):
@@ -650,7 +651,7 @@ def unreadable(base: Base) -> dict[str, str]:
 
 @does("snapshots and reports")
 def snapshot(base: Base) -> None:
-    path = Path(Layout(str(base.path), "acme").dataset("users", "2026-11-28"))
+    path = base.path / Layout("acme").dataset("users", "2026-11-28")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"changed")
 
@@ -809,7 +810,7 @@ def test_what_is_refused_leaves_no_record(case):
 
     fs = Ignoring(skip_instance_cache=True)
     fs.store, fs.pseudo_dirs = {}, [""]
-    folder = RunFolder(Location(fs, "/aha", "s3://aha"), "acme", Run("d", "r1", "t", 1, "ann"))
+    folder = RunFolder(Store(fs, "/aha", "s3://aha"), "acme", Run("d", "r1", "t", 1, "ann"))
     with pytest.raises(AhaConfigurationError, match="both won there"):
         close_try(folder, {})
     assert not [path for path in fs.find("/aha") if "account=" in path], case["why"]

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.lists.roster import Roster, RosterSpec, load_roster
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 FILE = yaml.safe_load((Path(__file__).parent / "dates.yaml").read_text())
 CASES = [FILE["defaults"] | case for case in FILE["cases"]]
@@ -68,7 +68,7 @@ def load(case: dict[str, Any]) -> Roster:
             "timezone": case["timezone"],
         }
     )
-    return load_roster(spec, Location(fs, name, name))
+    return load_roster(spec, Store(fs, name, name))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
@@ -98,4 +98,4 @@ def test_cells_that_mark_no_date_are_counted_and_empty_ones_are_not(cells, count
     (spec,) = RosterSpec.read_all(
         {"path": "/r", "key": "nr", "emails": ["mail"], "domains": ["x"], "min_rows": 1, "end_date": "end"}
     )
-    assert load_roster(spec, Location(fs, "/roster.csv", "/roster.csv")).markers() == count
+    assert load_roster(spec, Store(fs, "/roster.csv", "/roster.csv")).markers() == count

@@ -19,10 +19,11 @@ from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import FILE, rows
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, NONE, UNANSWERED, History, histories
 from airflow_provider_aha.record.register import changed_within, files_elsewhere, refuse_beside_another
-from airflow_provider_aha.store.store import create_once, to_json
+from airflow_provider_aha.store.store import to_json
 from tests.access.test_confirm import SECOND, Watch
 from tests.access.test_crash_writes import LATER, kill_a_try
 from tests.access.test_writes import api
+from tests.raw import raw
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "proof.yaml").read_text(encoding="utf-8"))
 # What today's evidence calls the words of the rule.
@@ -83,7 +84,7 @@ class Events:
             body = to_json(content)
         kind = "intent" if kind == "intent" else "outcome"
         path = f"{self._folder.path}/events/u{self._user['id']}.account/{try_number}-{kind}-{own}.json"
-        assert create_once(self._folder.fs, path, body)
+        assert self._folder.location.create(path, body)
 
     def _facts(self, moment: str) -> dict[str, Any]:
         now = timestamp(datetime.now(UTC) + MINUTE)
@@ -102,7 +103,7 @@ class Events:
 
     def history(self) -> History:
         return (
-            histories(self._folder.fs, f"{self._folder.path}/events").get(f"u{self._user['id']}.account")
+            histories(self._folder.location, f"{self._folder.path}/events").get(f"u{self._user['id']}.account")
             or History()
         )
 
@@ -345,7 +346,7 @@ def test_what_the_caps_count_when_parts_of_the_record_are_gone(world: Any, case:
         "run": folder.run_path,
     }
     for lost in case["lost"]:
-        folder.fs.rm(paths[lost], recursive=True)
+        raw(folder.location).rm(paths[lost], recursive=True)
     now = datetime.now(UTC) + case.get("days", 1) * DAY
     asks_for = case.get("asks_for", case.get("class", "unused"))
     try:

@@ -84,7 +84,7 @@ class Company:
     def plan(self, **arguments: Any) -> Any:
         rules = [{"class": "named", "ids": self.enabled}]
         made = self.run(AhaPlanAccessOperator, rules=rules, max_percent=100, **arguments)
-        return load_plan(resolve_path(str(self.base)).fs, made["plan_path"])
+        return load_plan(resolve_path(made["plan_path"]))
 
     def write(self, **arguments: Any) -> Any:
         """Judge as a write would; nothing is sent."""
@@ -147,8 +147,7 @@ def outcome(company: Company, arguments: dict[str, Any]) -> tuple[str, set[str],
         plan = company.plan(**arguments)
     except (AirflowFailException, AhaError) as error:
         return "refused", set(), str(error)
-    fs = resolve_path(str(company.base)).fs
-    decisions = load_decisions(fs, plan.path, plan.header).to_pylist()
+    decisions = load_decisions(resolve_path(plan.path), plan.header).to_pylist()
     spared = {row["user_id"] for row in decisions if row["spared_by"] in PROTECTED}
     expired = [note for note in plan.header["notes"] if "expired" in note]
     if said := plan.header["protects_nobody"] or (not spared and expired):

@@ -24,7 +24,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.access.conftest import ACCOUNT, client_of
 
 CASES = yaml.safe_load((Path(__file__).parent / "roles.yaml").read_text(encoding="utf-8"))["cases"]
@@ -73,7 +73,7 @@ class Played:
     case: dict[str, Any]
     server: SandboxServer
     client: AhaClient
-    location: Location
+    location: Store
 
     def edit(self, changes: Any) -> None:
         """Let somebody else change users and roles."""
@@ -117,7 +117,7 @@ class Played:
 
 
 @pytest.fixture
-def play(request: Any, local: Location) -> Iterator[Played]:
+def play(request: Any, local: Store) -> Iterator[Played]:
     account = Account.from_users([user(number) for number in USERS])
     account.keys = {"sandbox-key": "1"}
     with SandboxServer(account=account) as server, client_of(server) as client:
@@ -181,7 +181,7 @@ def undo(play: Played, rows: list[dict[str, Any]]) -> None:
     assert {key: play.role(key) for key in case["undo"]} == expected
 
 
-def test_a_plan_over_the_caps_changes_nothing(local: Location) -> None:
+def test_a_plan_over_the_caps_changes_nothing(local: Store) -> None:
     """The caps count users, not roles."""
     account = Account.from_users([user(number) for number in USERS])
     account.keys = {"sandbox-key": "1"}

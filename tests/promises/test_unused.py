@@ -23,7 +23,7 @@ from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 FILE = yaml.safe_load((Path(__file__).parent / "unused.yaml").read_text())
 # Of class left are the cases of leavers.yaml.
@@ -64,8 +64,8 @@ class Company:
     base: Path
 
     @property
-    def location(self) -> Location:
-        return Location(LocalFileSystem(), str(self.base), str(self.base))
+    def location(self) -> Store:
+        return Store(LocalFileSystem(), str(self.base), str(self.base))
 
     def extract(self, users: list[dict[str, Any]], at: datetime, **fault: Any) -> dict[str, Any]:
         with SandboxServer(account=Account.from_users(users)) as server:
@@ -79,7 +79,7 @@ class Company:
             return extract(client, self.location, datasets=names, connection_id="aha_default", now=lambda: at)
 
     def folder(self, at: datetime) -> Path:
-        return Path(Layout(str(self.base), ACCOUNT).dataset("users", f"{at:%Y-%m-%d}"))
+        return Path(self.location.path, Layout(ACCOUNT).dataset("users", f"{at:%Y-%m-%d}"))
 
 
 def users_of(case: dict[str, Any], seen: Any, *, last: bool) -> list[dict[str, Any]]:

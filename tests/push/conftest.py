@@ -22,7 +22,7 @@ from airflow_provider_aha.push.targets.base import Answer, Batch, Target
 from airflow_provider_aha.push.targets.sql import SqlTarget
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, to_json
+from airflow_provider_aha.store.store import Store, to_json
 from tests.push import databases
 
 ACCOUNT, DAY = "acme", "2026-08-01"
@@ -114,22 +114,22 @@ class ListTarget(Target):
 class World:
     """A base path with a snapshot, and pushes of it."""
 
-    location: Location
+    location: Store
     clock: NoWaiting = field(default_factory=NoWaiting)
 
     def land(self, rows: list[dict[str, Any]], dataset: str = "users") -> None:
         """Land rows as the snapshot of the day."""
         base = Path(self.location.path)
-        layout = Layout(self.location.path, ACCOUNT)
+        layout = Layout(ACCOUNT)
         staged = base / "staged"
         staged.mkdir(parents=True, exist_ok=True)
         with DatasetWriter(staged, dataset) as writer:
             writer.write(pa.Table.from_pylist(rows, schema=BY_DATASET[dataset]))
             file = writer.finish()
-        target = Path(layout.dataset(dataset, DAY))
+        target = base / layout.dataset(dataset, DAY)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.path.replace(target)
-        manifest = Path(layout.manifest(DAY))
+        manifest = base / layout.manifest(DAY)
         manifest.parent.mkdir(parents=True, exist_ok=True)
         entry = {"dataset": dataset, "path": str(target), "rows": file.rows, "sha256": file.sha256}
         manifest.write_bytes(
@@ -173,7 +173,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     base = str(tmp_path / "aha")
-    return World(Location(LocalFileSystem(), base, base))
+    return World(Store(LocalFileSystem(), base, base))
 
 
 # --- databases -----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from airflow_provider_aha.push import answers as journal
 from airflow_provider_aha.push import push
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.http import Endpoint, HttpTarget
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 given = json.loads(sys.argv[1])
 left = given["passes"]
@@ -43,11 +43,11 @@ def dying(function):
 {
     "before a batch": lambda: setattr(HttpTarget, "send", dying(HttpTarget.send)),
     "between answer and record": lambda: setattr(journal.Journal, "write", dying(journal.Journal.write)),
-    "while the record is written": lambda: setattr(journal, "create_once", dying(journal.create_once)),
-    "before the outcomes": lambda: setattr(push, "publish_all", dying(push.publish_all)),
+    "while the record is written": lambda: setattr(Store, "create", dying(Store.create)),
+    "before the outcomes": lambda: setattr(Store, "publish", dying(Store.publish)),
 }[given["point"]]()
 
-location = Location(LocalFileSystem(), given["base"], given["base"])
+location = Store(LocalFileSystem(), given["base"], given["base"])
 target = HttpTarget("directory", Endpoint(url=given["url"], batch=True), batch_size=10)
 spec, run = read_spec(given["spec"]), Run("d", "r1", "t", 1, "a")
 push.push(push.Request(location, "acme", "2026-08-01", spec, target, run))

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.files import FileTarget
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.push.conftest import World, mapping, user, users
 
 FIELDS = {
@@ -25,7 +25,7 @@ FIELDS = {
 
 def target(world: World, kind: str) -> FileTarget:
     path = f"{world.location.path}/out/users.{kind}"
-    return FileTarget(Location(world.location.fs, path, path), kind)
+    return FileTarget(Store(world.location.fs, path, path), kind)
 
 
 def written(world: World, kind: str) -> Path:

@@ -387,9 +387,9 @@ def test_two_pushes_at_once_lose_nothing(postgres, tmp_path):
     postgres.run(PEOPLE)
     from fsspec.implementations.local import LocalFileSystem
 
-    from airflow_provider_aha.store.store import Location
+    from airflow_provider_aha.store.store import Store
 
-    worlds = [World(Location(LocalFileSystem(), str(tmp_path / n), str(tmp_path / n))) for n in ("one", "two")]
+    worlds = [World(Store(LocalFileSystem(), str(tmp_path / n), str(tmp_path / n))) for n in ("one", "two")]
     spec = read_spec(mapping())
     failed: list[Exception] = []
 

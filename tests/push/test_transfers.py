@@ -29,12 +29,12 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def land(base: Path, account: str, day: str, *numbers: int) -> dict[str, Any]:
     """Land a snapshot; its manifest."""
-    layout = Layout(str(base), account)
+    layout = Layout(account)
     (base / "staged").mkdir(parents=True, exist_ok=True)
     with DatasetWriter(base / "staged", "users") as writer:
         writer.write(pa.Table.from_pylist([user(number, subdomain=account) for number in numbers], schema=SCHEMA))
         file = writer.finish()
-    target, manifest = Path(layout.dataset("users", day)), Path(layout.manifest(day))
+    target, manifest = base / layout.dataset("users", day), base / layout.manifest(day)
     for path in (target, manifest):
         path.parent.mkdir(parents=True, exist_ok=True)
     file.path.replace(target)

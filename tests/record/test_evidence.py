@@ -13,7 +13,7 @@ from airflow_provider_aha.access.operations.user_fields import access_of, may_ha
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.record.evidence import EVIDENCE, FILE, read_evidence, rows, write_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, AFTER_CRASH, NONE, PROVEN, UNANSWERED, History
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 # The contract with everybody who reads evidence, as the issue lists it.
 COLUMNS = [
@@ -67,9 +67,9 @@ def event(word: str | None, **facts: Any) -> dict[str, Any]:
     return known | ({"outcome": word} if word else {}) | facts
 
 
-def place(world: Any, run_id: str = "r1") -> Location:
-    path = f"{world.folder(run_id).path}/{FILE}"
-    return Location(world.location.fs, path, path)
+def place(world: Any, run_id: str = "r1") -> Store:
+    found: Store = world.location.within(f"{world.folder(run_id).path}/{FILE}")
+    return found
 
 
 def test_the_columns_are_the_contract():
@@ -176,8 +176,8 @@ def test_a_row_is_what_proves_the_most_and_says_what_came_after_it():
 def test_an_odd_moment_costs_its_own_cell_and_not_the_evidence_of_all_others(local, moment):
     found = rows({"1": History(outcomes=[event("skipped", answered_at=moment, left_at=moment)])})
     assert (found[0]["answered_at"], found[0]["left_at"]) == (None, None)
-    where = Location(local.fs, f"{local.path}/{FILE}", "e")
-    write_evidence(where.fs, where.path, found)
+    where = local.within(FILE)
+    write_evidence(local, FILE, found)
     assert [row["outcome"] for row in read_evidence(where)] == ["skipped"]
 
 
@@ -205,25 +205,25 @@ def test_another_parquet_file_is_no_evidence(local, tmp_path):
 
     pq.write_table(pa.table({"id": ["1"]}), tmp_path / "x.parquet")
     with pytest.raises(AhaSnapshotError, match="not evidence"):
-        read_evidence(Location(local.fs, f"{tmp_path}/x.parquet", "x"))
+        read_evidence(Store(local.fs, f"{tmp_path}/x.parquet", "x"))
 
 
 def test_missing_evidence_is_told(location):
     with pytest.raises(AhaSnapshotError, match="no evidence at"):
-        read_evidence(Location(location.fs, f"{location.path}/none.parquet", "none"))
+        read_evidence(Store(location.fs, f"{location.path}/none.parquet", "none"))
 
 
 def test_a_folder_is_no_evidence(local, tmp_path):
     with pytest.raises(AhaStorageError):
-        read_evidence(Location(local.fs, str(tmp_path), "folder"))
+        read_evidence(Store(local.fs, str(tmp_path), "folder"))
 
 
 def test_evidence_is_replaced_whole(world):
     where = place(world)
-    write_evidence(where.fs, where.path, [])
-    write_evidence(where.fs, where.path, [dict.fromkeys(EVIDENCE.names) | {"user_id": "1"}])
+    write_evidence(where, "", [])
+    write_evidence(where, "", [dict.fromkeys(EVIDENCE.names) | {"user_id": "1"}])
     assert [row["user_id"] for row in read_evidence(where)] == ["1"]
-    assert [Path(path).name for path in where.fs.find(world.location.path)] == [FILE]
+    assert [Path(name).name for name in world.location.files()] == [FILE]
 
 
 # --- what an undo makes of it --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import snapshots
+from airflow_provider_aha.datasets.snapshot import snapshot_days
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.operators.prune import EVIDENCE_DAYS, AhaPruneOperator
 from airflow_provider_aha.record import chain
@@ -25,7 +25,8 @@ from airflow_provider_aha.record.retention import Retention, prune
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review.records import freeze, paths_of, read_reviews
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, create_once, list_files, sealed, to_json
+from airflow_provider_aha.store.store import Store, sealed, to_json
+from tests.raw import raw
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -37,28 +38,27 @@ RUN = Run("prune", "r9", "prune", 1, "schedule")
 class Place:
     """A base path with things of several ages."""
 
-    def __init__(self, location: Location) -> None:
-        self.location, self.fs = location, location.fs
-        self.layout = Layout(location.path, "acme")
+    def __init__(self, location: Store) -> None:
+        self.location, self.fs = location, raw(location)
+        self.layout = Layout("acme")
 
     def prune(self, *, dry_run: bool = False, retention: Retention = RETENTION) -> dict[str, Any]:
         return prune(self.location, "acme", RUN, retention, dry_run=dry_run, now=NOW)
 
     def put(self, path: str, age: timedelta = timedelta(0), body: bytes = b"x") -> str:
-        path = path if path.startswith(self.location.path) else f"{self.location.path}/{path}"
         if self.location.url.startswith("s3"):
             self.fs.pipe_file(path, body)
         else:
-            create_once(self.fs, path, body)
+            self.location.create(path, body)
             self.age(path, age)
         return path
 
     def age(self, path: str, age: timedelta) -> None:
         moment = (NOW - age).timestamp()
-        os.utime(path, (moment, moment))
+        os.utime(f"{self.location.path}/{path}", (moment, moment))
 
     def snapshot(self, days: int, account: str = "acme", *, whole: bool = True) -> str:
-        layout, day = Layout(self.location.path, account), f"{NOW - days * DAY:%Y-%m-%d}"
+        layout, day = Layout(account), f"{NOW - days * DAY:%Y-%m-%d}"
         files = {name: layout.dataset(name, day) for name in DATASETS}
         for path in files.values():
             self.put(path, body=path.encode())
@@ -76,9 +76,9 @@ class Place:
         folder = RunFolder(self.location, "acme", Run("d", run_id, task_id, 1, "ann"))
         moment = NOW - age
         for name in ("start.json", "events/7/1-intent-ab.json", *files):
-            create_once(self.fs, f"{folder.path}/{name}", to_json({"run": run_id, "name": name}))
+            self.location.create(f"{folder.path}/{name}", to_json({"run": run_id, "name": name}))
         register = f"{folder.account_path}/register/{moment:%Y-%m-%d}/{run_id}.json"
-        create_once(self.fs, register, b"{}")
+        self.location.create(register, b"{}")
         self.close(folder, age, [register])
         return folder
 
@@ -102,18 +102,18 @@ class Place:
     def submit(self, review_id: str, age: timedelta) -> None:
         """Leave a submission of that age."""
         record = {"submitted_at": (NOW - age).isoformat(), "file_sha256": "ab", "files": {}}
-        create_once(self.fs, f"{self.layout.review(review_id)}/submission.json", sealed(record))
+        self.location.create(f"{self.layout.review(review_id)}/submission.json", sealed(record))
         self.close(self.asking(review_id), age, paths_of(self.location, "acme", review_id))
 
     def files(self) -> list[str]:
-        return [path.removeprefix(f"{self.location.path}/") for path in list_files(self.fs, self.location.path)]
+        return self.location.files()
 
     def findings(self) -> list[str]:
         return verify(self.location, "acme")
 
     def half_snapshots(self) -> list[str]:
         """Return the snapshots that look whole, but lack a file."""
-        days = snapshots(self.fs, self.layout)
+        days = snapshot_days(self.location, self.layout.account)
         paths = {day: [self.layout.dataset(name, day) for name in DATASETS] for day in days}
         return [day for day in days if not all(map(self.fs.exists, paths[day]))]
 
@@ -125,12 +125,12 @@ class Place:
 
 
 @pytest.fixture
-def place(location: Location) -> Place:
+def place(location: Store) -> Place:
     return Place(location)
 
 
 @pytest.fixture
-def here(local: Location) -> Place:
+def here(local: Store) -> Place:
     return Place(local)
 
 
@@ -161,13 +161,13 @@ def test_the_newest_snapshot_stays_however_old_it_is(here):
     here.snapshot(900)
     newest = here.snapshot(800)
     assert len(here.prune()["snapshots"]) == 1
-    assert snapshots(here.fs, here.layout) == [newest]
+    assert snapshot_days(here.location, here.layout.account) == [newest]
 
 
 def test_what_a_younger_extract_left_unfinished_is_not_the_newest_snapshot(here):
     newest, unfinished = here.snapshot(800), here.snapshot(700, whole=False)
     assert here.prune()["snapshots"] == [unfinished]
-    assert snapshots(here.fs, here.layout) == [newest]
+    assert snapshot_days(here.location, here.layout.account) == [newest]
 
 
 def test_datasets_without_a_manifest_are_found_too(here):
@@ -226,7 +226,7 @@ def test_the_prune_says_in_the_chain_what_it_deleted_and_for_whom(here):
     here.run("r1", YEARS + DAY), here.run("r2", DAY)
     here.prune()
     path = f"{here.layout.deactivations}/manifests/00000003.json"
-    manifest = json.loads(Path(path).read_text())
+    manifest = json.loads(Path(here.location.path, path).read_text())
     assert (manifest["action"], manifest["dag_id"], manifest["requested_by"]) == ("prune", "prune", "schedule")
     assert {key: manifest["pruned"][key] for key in ("name", "manifests", "files", "unlisted_files")} == {
         "name": "00000001.json",
@@ -260,7 +260,7 @@ def test_a_file_is_as_old_as_the_last_manifest_that_names_it(here):
 
 def test_a_file_that_a_later_manifest_names_stays_however_old_it_is_itself(here):
     early = here.run("r1", YEARS - DAY)
-    for path in list_files(here.fs, early.path):
+    for path in here.location.files(early.path):
         here.age(path, YEARS + DAY)
     assert here.prune()["files"] == 0
     assert here.findings() == []
@@ -271,14 +271,14 @@ def test_a_removed_or_changed_file_of_the_rest_is_still_named(here, touch):
     here.run("r1", YEARS + DAY)
     folder = here.run("r2", DAY)
     here.prune()
-    path = Path(folder.path, "start.json")
+    path = Path(here.location.path, folder.path, "start.json")
     path.unlink() if touch == "remove" else path.write_text("{}")
     assert here.findings() == [f"dag=d/run=r2/task=t/start.json was {touch}{'' if touch.endswith('e') else 'e'}d."]
 
 
 def test_a_chain_that_was_tampered_with_is_not_pruned(here):
     here.run("r1", YEARS + 2 * DAY), here.run("r2", YEARS + DAY), here.run("r3", DAY)
-    path = Path(here.layout.deactivations, "manifests/00000001.json")
+    path = Path(here.location.path, here.layout.deactivations, "manifests/00000001.json")
     path.write_text(path.read_text().replace("r1", "rX"))
     before = here.files()
     with pytest.raises(AhaSnapshotError, match="nothing of this record was deleted"):
@@ -366,7 +366,7 @@ import fsspec
 from airflow_provider_aha.record import chain
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.record import retention
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 given = json.loads(sys.argv[1])
 fs = fsspec.filesystem(given["protocol"], **given["options"])
@@ -385,7 +385,7 @@ fs.rm_file = dies(fs.rm_file)
 retention.close_try = dies(retention.close_try)
 retention.anchor_at = dies(retention.anchor_at)
 retention.prune(
-    Location(fs, given["base"], given["base"]), "acme", Run("prune", "r8", "prune", 1, "schedule"),
+    Store(fs, given["base"], given["base"]), "acme", Run("prune", "r8", "prune", 1, "schedule"),
     retention.Retention(timedelta(days=400), timedelta(days=given["days"])),
     dry_run=False, now=datetime.fromisoformat(given["now"]),
 )
@@ -414,7 +414,7 @@ def kill_a_prune(place: Place, passes: int) -> None:
         "now": NOW.isoformat(),
         "days": YEARS.days,
         "protocol": "s3" if on_s3 else "file",
-        "options": dict(place.fs.storage_options) if on_s3 else {},
+        "options": dict(place.location.fs.storage_options) if on_s3 else {},
     }
     child = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(given)], capture_output=True, text=True, timeout=60, check=False
@@ -452,7 +452,8 @@ def test_wherever_it_dies_nothing_is_half_and_the_next_try_ends_it(here, monkeyp
         return patched
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(here.fs), "rm_file", dies(type(here.fs).rm_file))
+        kind = type(here.location.fs)
+        patch.setattr(kind, "rm_file", dies(kind.rm_file))
         for name in ("close_try", "anchor_at"):
             original = getattr(sys.modules["airflow_provider_aha.record.retention"], name)
             patch.setattr(f"airflow_provider_aha.record.retention.{name}", dies(original))
@@ -580,9 +581,9 @@ def test_an_anchor_never_moves_back(here):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("airflow_provider_aha.record.retention._Prune._delete", lambda *_: None)
         here.prune()
-    Path(here.layout.deactivations, "manifests/00000004.json").unlink()
+    Path(here.location.path, here.layout.deactivations, "manifests/00000004.json").unlink()
     here.fs.rm(folders[3].path, recursive=True)
-    (entry,) = Path(here.layout.deactivations).glob("register/*/r3.json")
+    (entry,) = Path(here.location.path, here.layout.deactivations).glob("register/*/r3.json")
     entry.unlink()
     here.prune()
     assert here.findings() == []

@@ -9,10 +9,11 @@ import pytest
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.store.store import Location, sha256
+from airflow_provider_aha.store.store import Store, sha256
+from tests.raw import raw
 
 
-def run(location: Location, run_id: str, account: str = "acme") -> str:
+def run(location: Store, run_id: str, account: str = "acme") -> str:
     """Leave a run with a manifest; return the manifest's hash."""
     where = RunFolder(location, account, Run("d", run_id, "t", 1, "ann"))
     where.create("start.json", {"run": run_id})
@@ -205,7 +206,7 @@ def test_a_kept_hash_of_what_a_prune_has_deleted_is_known(local, verify, monkeyp
     }
     where = RunFolder(local, "acme", Run("prune", "p1", "t", 1, "schedule"))
     close_try(where, {"action": "prune", "dag_id": "prune", "run_id": "p1", "pruned": pruned})
-    account = Path(where.account_path)
+    account = Path(local.path, where.account_path)
     (account / "manifests/anchor.json").write_text(json.dumps({"name": "00000002.json", "sha256": hashes[1]}))
     for name in ("manifests/00000001.json", "manifests/00000002.json"):
         (account / name).unlink()
@@ -246,5 +247,5 @@ def test_a_bucket_is_verified_as_a_disk_is(s3_url, capsys):
     digest = run(location, "r1")
     assert command.main([s3_url]) == 0
     assert capsys.readouterr().out.endswith(f"{newest('acme', 1, digest)}1 account(s), 0 finding(s).\n")
-    location.fs.pipe_file(f"{location.path}/deactivations/account=acme/manifests/00000001-ab.json", b"{}")
+    raw(location).pipe_file(f"{location.path}/deactivations/account=acme/manifests/00000001-ab.json", b"{}")
     assert command.main([f"{s3_url}/deactivations/account=acme"]) == 1

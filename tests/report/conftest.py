@@ -27,7 +27,7 @@ from airflow_provider_aha.review.terms import Terms
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 ACCOUNT = "acme"
 NOW = datetime(2026, 11, 20, 6, 0, tzinfo=UTC)
@@ -43,12 +43,12 @@ class Desk:
     given: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def location(self) -> Location:
-        return Location(LocalFileSystem(), str(self.folder / "aha"), str(self.folder / "aha"))
+    def location(self) -> Store:
+        return Store(LocalFileSystem(), str(self.folder / "aha"), str(self.folder / "aha"))
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.location.path, ACCOUNT)
+        return Layout(ACCOUNT)
 
     def extract(self, account: Account, moment: datetime) -> dict[str, Any]:
         """Land a snapshot as it would have been read at another moment."""
@@ -79,7 +79,7 @@ class Desk:
                 "max_age_hours": 24 * 31,
             }
         )
-        place = Location(LocalFileSystem(), str(spec.path), str(spec.path))
+        place = Store(LocalFileSystem(), str(spec.path), str(spec.path))
         self.given["roster"] = lambda: Rosters((load_roster(spec, place),))
 
     def asked(self, review_id: str | None = None, run_id: str = "r1", **terms: Any) -> Asked:

@@ -16,7 +16,7 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import read_snapshot
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.review.people import Background, judge_people
 from airflow_provider_aha.review.population import read_roles
@@ -83,7 +83,7 @@ def decided(small):
         submit(desk.location, "acme", text.getvalue().encode(), RUN, now=lambda: desk.now + timedelta(hours=1))
         if after is not None:
             desk.extract(Account.from_users(after), desk.now + timedelta(days=3))
-        snapshot = read_snapshot(desk.location, "acme")
+        snapshot = Snapshot.newest(desk.location, "acme")
         with staging() as place, closing(Staged(place)) as staged:
             staged.add_people(judge_people(snapshot, Terms(), Background()))
             staged.add_roles(read_roles(snapshot))

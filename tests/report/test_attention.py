@@ -13,7 +13,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotEr
 from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.review.people import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 UNSEEN = {"accessed_at": "2026-03-01T00:00:00.000Z"}
 
@@ -40,7 +40,7 @@ def look(small):
                 writer = csv.writer(file)
                 writer.writerow(["id", "email", "pattern", "reason", "owner", "expires_on"])
                 writer.writerows(exclusions)
-            desk.given["exclusions"] = [Location(LocalFileSystem(), str(path), str(path))]
+            desk.given["exclusions"] = [Store(LocalFileSystem(), str(path), str(path))]
         for moment, these in ((8, before), (1, users)):
             if these:
                 desk.extract(Account.from_users(these), desk.now - timedelta(days=moment))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_aha.report.build import make_report
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_page_and_figures_say_when_no_review_was_ever_submitted_in_time(desk, da
 
 
 def test_the_verify_command_is_one_that_a_shell_understands(desk):
-    base = Location(desk.location.fs, desk.location.path, "/data/our aha; rm -r $HOME")
+    base = Store(desk.location.fs, desk.location.path, "/data/our aha; rm -r $HOME")
     make_report(base, desk.asked(), now=lambda: desk.now)
     html = (desk.folder / "aha/reports/account=acme/snapshot=2026-11-20/access_review.html").read_text("utf-8")
     commands = re.findall(r"<(?:code|pre)>(python -m airflow_provider_aha.verify .*?)</", html)

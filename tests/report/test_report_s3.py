@@ -24,6 +24,7 @@ from airflow_provider_aha.review.submission import submit
 from airflow_provider_aha.sandbox.account import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.verify import main as verify
+from tests.raw import raw
 
 VERSIONS = [tuple(map(int, version(name).split(".")[:2])) for name in ("apache-airflow", "universal-pathlib")]
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
@@ -70,7 +71,7 @@ def test_a_review_on_s3_from_the_page_to_its_decisions(store, capsys):
     summary = make_report(location, desk.asked("2026-Q4"), now=lambda: desk.now)
     assert summary["page"] == f"{URL}/reports/account=acme/snapshot=2026-11-20/{PAGE}"
     folder = f"{location.path}/reviews/account=acme/review=2026-Q4"
-    assert {path.rpartition("/")[2] for path in location.fs.ls(folder, detail=False)} == {
+    assert {path.rpartition("/")[2] for path in raw(location).ls(folder, detail=False)} == {
         PAGE, TABLE, SUMMARY, "population.parquet", "manifest.json", "review.json",
     }  # fmt: skip
     again = make_report(location, desk.asked("2026-Q4"), now=lambda: desk.now + timedelta(minutes=5))
@@ -102,7 +103,7 @@ def test_a_review_on_s3_from_the_page_to_its_decisions(store, capsys):
     *_, module, path = shlex.split(html.unescape(command))
     assert (module, path) == ("airflow_provider_aha.verify", URL)
     assert verify([path]) == 0
-    location.fs.pipe_file(f"{folder}/{TABLE}", b"another")
+    raw(location).pipe_file(f"{folder}/{TABLE}", b"another")
     assert verify([path]) == 1
     assert f"acme: reviews/review=2026-Q4/{TABLE} was changed.\n" in capsys.readouterr().out
     with pytest.raises(AhaSnapshotError):

@@ -17,7 +17,7 @@ from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.review import records as reviews
 from airflow_provider_aha.review.submission import read_lines, submit
 from airflow_provider_aha.review.worklist import CHOICES
-from airflow_provider_aha.store.store import create_once, sealed
+from airflow_provider_aha.store.store import Store, sealed
 from airflow_provider_aha.verify import main as command
 
 RUN = Run("aha_submit_review", "s1", "submit", 1, "carla")
@@ -86,14 +86,14 @@ def test_an_id_that_would_leave_the_folder_is_refused(desk, name):
 
 
 def test_a_try_that_died_while_freezing_is_finished_by_the_next_one(desk, monkeypatch):
-    written = create_once
+    written = Store.create
 
-    def die(fs, path, body):
-        if path.endswith("review.json"):
+    def die(store, name, body):
+        if name.endswith("review.json"):
             raise RuntimeError("the worker died")
-        return written(fs, path, body)
+        return written(store, name, body)
 
-    monkeypatch.setattr(reviews, "create_once", die)
+    monkeypatch.setattr(Store, "create", die)
     with pytest.raises(RuntimeError):
         desk.report("2026-Q4")
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.check import verify
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.store import store
-from airflow_provider_aha.store.store import Location, create_once, require_once
+from airflow_provider_aha.store.store import Store
 
 Environment = dict[str, Any]
 Answer = Callable[[str, list[tuple[str, str]]], Any]
@@ -75,9 +75,7 @@ def _error(answer: Answer, status: str, code: bytes) -> Iterable[bytes]:
 
 
 @pytest.fixture
-def endpoint(
-    request: pytest.FixtureRequest, s3_endpoint: str, tmp_path: Path
-) -> Iterator[tuple[Endpoint, Location]]:
+def endpoint(request: pytest.FixtureRequest, s3_endpoint: str, tmp_path: Path) -> Iterator[tuple[Endpoint, Store]]:
     """An endpoint that behaves as the test's parameter says, and a base path in moto's bucket."""
     import s3fs
 
@@ -85,10 +83,10 @@ def endpoint(
     with served(app) as url:
         options = {"endpoint_url": url, "region_name": "us-east-1"}
         fs = s3fs.S3FileSystem(key="test", secret="test", client_kwargs=options, skip_instance_cache=True)
-        yield app, Location(fs, f"records/{tmp_path.name}", f"s3://records/{tmp_path.name}")
+        yield app, Store(fs, f"records/{tmp_path.name}", f"s3://records/{tmp_path.name}")
 
 
-def folder_of(location: Location, run_id: str = "r1") -> RunFolder:
+def folder_of(location: Store, run_id: str = "r1") -> RunFolder:
     return RunFolder(location, "acme", Run("d", run_id, "t", 1, "ann"))
 
 
@@ -96,12 +94,12 @@ IGNORES = pytest.mark.parametrize("endpoint", ["ignore"], indirect=True)
 
 
 @IGNORES
-def test_an_endpoint_on_which_two_writers_win_holds_no_records(endpoint: tuple[Endpoint, Location]) -> None:
+def test_an_endpoint_on_which_two_writers_win_holds_no_records(endpoint: tuple[Endpoint, Store]) -> None:
     _, location = endpoint
     for write in (
         lambda: folder_of(location).create("start.json", {}),
         lambda: close_try(folder_of(location), {}),
-        lambda: create_once(location.fs, f"{location.path}/reviews/account=acme/review=a/review.json", b"{}"),
+        lambda: location.create("reviews/account=acme/review=a/review.json", b"{}"),
     ):
         with pytest.raises(AhaConfigurationError, match=r"both won there.*If-None-Match"):
             write()
@@ -109,14 +107,14 @@ def test_an_endpoint_on_which_two_writers_win_holds_no_records(endpoint: tuple[E
 
 
 @IGNORES
-def test_snapshots_and_pushes_may_lie_on_such_an_endpoint(endpoint: tuple[Endpoint, Location]) -> None:
+def test_snapshots_and_pushes_may_lie_on_such_an_endpoint(endpoint: tuple[Endpoint, Store]) -> None:
     _, location = endpoint
-    assert create_once(location.fs, f"{location.path}/push/sql/account=acme/run=r/batch.json", b"{}")
+    assert location.create("push/sql/account=acme/run=r/batch.json", b"{}")
 
 
 @pytest.mark.parametrize("endpoint", ["no words"], indirect=True)
 def test_an_endpoint_that_refuses_without_naming_the_condition_is_understood(
-    endpoint: tuple[Endpoint, Location],
+    endpoint: tuple[Endpoint, Store],
 ) -> None:
     _, location = endpoint
     assert folder_of(location).create("start.json", {"first": True})
@@ -126,7 +124,7 @@ def test_an_endpoint_that_refuses_without_naming_the_condition_is_understood(
 
 @pytest.mark.parametrize("endpoint", ["conflict"], indirect=True)
 def test_a_file_that_another_writer_is_just_creating_is_asked_for_again(
-    endpoint: tuple[Endpoint, Location],
+    endpoint: tuple[Endpoint, Store],
 ) -> None:
     _, location = endpoint
     assert folder_of(location).create("start.json", {})
@@ -136,7 +134,7 @@ def test_a_file_that_another_writer_is_just_creating_is_asked_for_again(
 
 @pytest.mark.parametrize("endpoint", ["right"], indirect=True)
 def test_it_is_proven_once_per_process_and_costs_one_request_from_then_on(
-    endpoint: tuple[Endpoint, Location], monkeypatch: pytest.MonkeyPatch
+    endpoint: tuple[Endpoint, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, location = endpoint
     probe = f"/{location.path}/.once/probe"
@@ -154,14 +152,14 @@ def test_it_is_proven_once_per_process_and_costs_one_request_from_then_on(
 
 
 @pytest.mark.parametrize("endpoint", ["right"], indirect=True)
-def test_of_a_base_path_nothing_follows_for_another(endpoint: tuple[Endpoint, Location]) -> None:
+def test_of_a_base_path_nothing_follows_for_another(endpoint: tuple[Endpoint, Store]) -> None:
     app, location = endpoint
-    require_once(location.fs, location.path)
-    require_once(location.fs, f"{location.path}/deeper")
+    location.require_once()
+    location.within("deeper").require_once()
     assert len([path for path in app.puts if path.endswith("/.once/probe")]) == 4
 
 
-def test_the_local_disk_needs_no_proof(local: Location) -> None:
+def test_the_local_disk_needs_no_proof(local: Store) -> None:
     assert folder_of(local).create("start.json", {})
     assert not Path(local.path, ".once").exists()
 
@@ -171,7 +169,7 @@ def test_storage_that_creates_nothing_only_once_holds_no_records(protocol: str) 
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.protocol = protocol
     with pytest.raises(AhaConfigurationError, match=f"{protocol}:///base can't hold records"):
-        create_once(fs, "/base/deactivations/account=acme/plans/a.json", b"{}")
+        Store(fs, "/base", f"{protocol}:///base").create("deactivations/account=acme/plans/a.json", b"{}")
 
 
 def test_a_store_that_cannot_be_reached_is_not_taken_for_a_bad_one() -> None:
@@ -182,13 +180,11 @@ def test_a_store_that_cannot_be_reached_is_not_taken_for_a_bad_one() -> None:
             raise TimeoutError
 
     with pytest.raises(AhaStorageError, match="no answer came in time"):
-        require_once(Broken(skip_instance_cache=True), "/base")
+        Store(Broken(skip_instance_cache=True), "/base", "gs://base").require_once()
 
 
-def test_a_writer_that_never_gets_its_turn_gives_up(local: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_never_gets_its_turn_gives_up(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing that lags behind shows no number as taken."""
-    from airflow_provider_aha.record import chain
-
-    monkeypatch.setattr(chain, "create_once", lambda *_: False)
+    monkeypatch.setattr(Store, "create", lambda *_: False)
     with pytest.raises(AhaStorageError, match=r"00000001\.json is taken, but no listing shows it"):
         close_try(folder_of(local), {})

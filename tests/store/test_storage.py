@@ -15,10 +15,10 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_aha.datasets.schemas import SCHEMA_VERSION, USER_CHANGES
-from airflow_provider_aha.datasets.snapshot import DatasetWriter, open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import DatasetWriter, Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import file_hash, publish_all, read_json, staging, storage_errors, to_json
+from airflow_provider_aha.store.store import Store, file_hash, local_store, staging, storage_errors, to_json
 from tests.datasets.conftest import NOW
 
 DAY = "2026-09-01"
@@ -35,8 +35,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def fs() -> LocalFileSystem:
-    return LocalFileSystem()
+def base(tmp_path: Path) -> Store:
+    return local_store(str(tmp_path / "base"))
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def files(tmp_path: Path) -> Files:
     found = {}
     for name in ("one", "two"):
         (staged / name).write_text(f"new {name}")
-        found[str(tmp_path / "base" / name / f"{name}.parquet")] = staged / name
+        found[f"{name}/{name}.parquet"] = staged / name
     return found
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(str(tmp_path / "base"), "mycompany")
+def layout() -> Layout:
+    return Layout("mycompany")
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -94,20 +94,20 @@ def test_no_rows_at_all_are_a_readable_file(tmp_path: Path):
         assert file.read().num_rows == 0
 
 
-def test_published_files_replace_the_old_ones_whole(fs: LocalFileSystem, files: Files, tmp_path: Path):
+def test_published_files_replace_the_old_ones_whole(base: Store, files: Files, tmp_path: Path):
     for target in files:
-        Path(target).parent.mkdir(parents=True)
-        Path(target).write_text("old")
-    publish_all(fs, files)
+        (tmp_path / "base" / target).parent.mkdir(parents=True)
+        (tmp_path / "base" / target).write_text("old")
+    base.publish(files)
     assert tree(tmp_path / "base") == {"one/one.parquet": b"new one", "two/two.parquet": b"new two"}
 
 
-def test_who_reads_while_a_file_is_replaced_reads_the_old_one_to_its_end(fs: LocalFileSystem, files: Files):
-    target = next(iter(files))
+def test_who_reads_while_a_file_is_replaced_reads_the_old_one_to_its_end(base: Store, files: Files):
+    target = Path(base.path, next(iter(files)))
     Path(target).parent.mkdir(parents=True)
     Path(target).write_text("old, and longer than the new")
     with Path(target).open() as reader:
-        publish_all(fs, files)
+        base.publish(files)
         assert reader.read() == "old, and longer than the new"
     assert Path(target).read_text() == "new one"
 
@@ -132,11 +132,11 @@ class FailingFileSystem(LocalFileSystem):
 @pytest.mark.parametrize("room", [0, 1])
 def test_a_disk_that_fills_up_leaves_every_old_file_and_nothing_else(files: Files, tmp_path: Path, room: int):
     for target in files:
-        Path(target).parent.mkdir(parents=True)
-        Path(target).write_text("old")
+        (tmp_path / "base" / target).parent.mkdir(parents=True)
+        (tmp_path / "base" / target).write_text("old")
     before = tree(tmp_path / "base")
     with pytest.raises(AhaStorageError, match="could not be used: No space left on device"):
-        publish_all(FailingFileSystem(room), files)
+        Store(FailingFileSystem(room), str(tmp_path / "base"), "/base").publish(files)
     assert tree(tmp_path / "base") == before
 
 
@@ -162,9 +162,9 @@ def test_a_store_gets_finished_files_only_and_its_errors_become_a_sentence(tmp_p
     staged.write_text("x")
     store = ObjectStore("manifest.json")
     with pytest.raises(
-        AhaStorageError, match=r"^/b/manifest\.json could not be used: its storage system"
+        AhaStorageError, match=r"^mem/b/manifest\.json could not be used: its storage system"
     ) as caught:
-        publish_all(store, {"/b/users.parquet": staged, "/b/manifest.json": staged})
+        Store(store, "/b", "mem/b").publish({"users.parquet": staged, "manifest.json": staged})
     assert "address" not in str(caught.value)
     assert store.find("/") == ["/b/users.parquet"]
 
@@ -177,32 +177,32 @@ class RemoteDisk(LocalFileSystem):
 
 
 def test_a_filesystem_without_whole_puts_gets_a_move(files: Files, tmp_path: Path):
-    publish_all(RemoteDisk(), files)
+    Store(RemoteDisk(), str(tmp_path / "base"), "sftp://base").publish(files)
     assert sorted(tree(tmp_path / "base")) == ["one/one.parquet", "two/two.parquet"]
 
 
 @pytest.mark.parametrize("base", ["/proc/aha", "/dev/null/aha", "{tmp}/a-file/aha"])
-def test_an_unwritable_path_is_one_sentence(fs: LocalFileSystem, tmp_path: Path, base: str):
+def test_an_unwritable_path_is_one_sentence(tmp_path: Path, base: str):
     (tmp_path / "a-file").write_text("mine")
     with pytest.raises(AhaStorageError, match=r"could not be used: .*\. Check that it exists") as caught:
-        publish_all(fs, {base.format(tmp=tmp_path) + "/users.parquet": tmp_path / "a-file"})
+        local_store(base.format(tmp=tmp_path)).publish({"users.parquet": tmp_path / "a-file"})
     assert "\n" not in str(caught.value)
     assert tree(tmp_path) == {"a-file": b"mine"}
 
 
-def test_a_folder_in_the_place_of_a_file_is_one_sentence(fs: LocalFileSystem, files: Files, tmp_path: Path):
-    target = next(iter(files))
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(base: Store, files: Files, tmp_path: Path):
+    target = Path(base.path, next(iter(files)))
     Path(target).mkdir(parents=True)
     with pytest.raises(AhaStorageError, match="could not be used: Is a directory"):
-        publish_all(fs, files)
+        base.publish(files)
     assert tree(tmp_path / "base") == {}
 
 
-def test_a_file_in_the_place_of_a_folder_is_one_sentence(fs: LocalFileSystem, files: Files, tmp_path: Path):
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(base: Store, files: Files, tmp_path: Path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "one").write_text("mine")
     with pytest.raises(AhaStorageError, match="could not be used: "):
-        publish_all(fs, files)
+        base.publish(files)
     assert tree(tmp_path / "base") == {"one": b"mine"}
 
 
@@ -264,7 +264,7 @@ def test_an_error_of_this_package_stays_what_it_is():
 # --- reading --------------------------------------------------------------------------------------
 
 
-def publish_snapshot(layout: Layout, day: str = DAY, **changes: Any) -> dict[str, Any]:
+def publish_snapshot(base: Store, layout: Layout, day: str = DAY, **changes: Any) -> dict[str, Any]:
     """Land one small dataset with its manifest."""
     with tempfile.TemporaryDirectory() as folder:
         with DatasetWriter(Path(folder), "user_changes") as writer:
@@ -277,62 +277,60 @@ def publish_snapshot(layout: Layout, day: str = DAY, **changes: Any) -> dict[str
         } | changes
         beside = Path(folder) / "manifest.json"
         beside.write_bytes(to_json(manifest))
-        publish_all(
-            LocalFileSystem(), {layout.dataset("user_changes", day): staged.path, layout.manifest(day): beside}
-        )
+        base.publish({layout.dataset("user_changes", day): staged.path, layout.manifest(day): beside})
     return manifest
 
 
-def test_a_snapshot_reads_back(fs: LocalFileSystem, layout: Layout):
-    publish_snapshot(layout)
-    assert snapshots(fs, layout) == [DAY]
-    manifest = read_manifest(fs, layout, DAY)
-    with open_dataset(fs, layout, manifest, "user_changes") as file:
+def test_a_snapshot_reads_back(base: Store, layout: Layout):
+    publish_snapshot(base, layout)
+    assert snapshot_days(base, layout.account) == [DAY]
+    manifest = Snapshot.of(base, layout.account, DAY).manifest
+    with Snapshot(base, layout.account, manifest).open("user_changes") as file:
         assert file.read().num_rows == 3
 
 
-def test_only_days_with_a_manifest_are_snapshots_in_order(fs: LocalFileSystem, layout: Layout):
+def test_only_days_with_a_manifest_are_snapshots_in_order(base: Store, layout: Layout):
     for day in ("2026-09-02", "2026-08-31", "2026-09-01"):
-        publish_snapshot(layout, day)
-    Path(layout.manifest("2026-09-01")).unlink()
-    (Path(layout.manifests) / "snapshot=2026-10-01.old").mkdir()
-    (Path(layout.manifests) / "README").write_text("")
-    assert snapshots(fs, layout) == ["2026-08-31", "2026-09-02"]
+        publish_snapshot(base, layout, day)
+    Path(base.path, layout.manifest("2026-09-01")).unlink()
+    (Path(base.path, layout.manifests) / "snapshot=2026-10-01.old").mkdir()
+    (Path(base.path, layout.manifests) / "README").write_text("")
+    assert snapshot_days(base, layout.account) == ["2026-08-31", "2026-09-02"]
 
 
-def test_an_account_without_snapshots_has_none(fs: LocalFileSystem, layout: Layout):
-    assert snapshots(fs, layout) == []
+def test_an_account_without_snapshots_has_none(base: Store, layout: Layout):
+    assert snapshot_days(base, layout.account) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
-def test_another_file_than_the_manifest_names_is_refused(fs: LocalFileSystem, layout: Layout, damage: bytes | None):
-    manifest = publish_snapshot(layout)
-    path = Path(layout.dataset("user_changes", DAY))
+def test_another_file_than_the_manifest_names_is_refused(base: Store, layout: Layout, damage: bytes | None):
+    manifest = publish_snapshot(base, layout)
+    path = Path(base.path, layout.dataset("user_changes", DAY))
     path.unlink()
     if damage is not None:
         path.write_bytes(damage)
     with (
         pytest.raises(AhaSnapshotError, match="is not the file that its manifest names"),
-        open_dataset(fs, layout, manifest, "user_changes"),
+        Snapshot(base, layout.account, manifest).open("user_changes"),
     ):
         pass
 
 
-def test_one_flipped_bit_is_seen(fs: LocalFileSystem, layout: Layout):
-    manifest = publish_snapshot(layout)
-    path = Path(layout.dataset("user_changes", DAY))
+def test_one_flipped_bit_is_seen(base: Store, layout: Layout):
+    manifest = publish_snapshot(base, layout)
+    path = Path(base.path, layout.dataset("user_changes", DAY))
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 1
     path.write_bytes(body)
-    with pytest.raises(AhaSnapshotError), open_dataset(fs, layout, manifest, "user_changes"):
+    with pytest.raises(AhaSnapshotError), Snapshot(base, layout.account, manifest).open("user_changes"):
         pass
 
 
-def test_a_dataset_that_the_snapshot_lacks_is_named(fs: LocalFileSystem, layout: Layout):
-    manifest = publish_snapshot(layout)
+def test_a_dataset_that_the_snapshot_lacks_is_named(base: Store, layout: Layout):
+    manifest = publish_snapshot(base, layout)
     with (
         pytest.raises(AhaSnapshotError, match="Snapshot 2026-09-01 of mycompany holds no dataset users"),
-        open_dataset(fs, layout, manifest, "users"),
+        Snapshot(base, layout.account, manifest).open("users"),
     ):
         pass
 
@@ -341,10 +339,10 @@ def test_a_dataset_that_the_snapshot_lacks_is_named(fs: LocalFileSystem, layout:
     ("body", "sentence"),
     [
         (None, "manifest.json is missing"),
-        (b"", "not valid JSON: it was cut short"),
-        (b'{"snapshot": "2026-09-01", "fi', "not valid JSON: it was cut short"),
-        (b"\xff\xfe", "not valid JSON"),
-        (b"[]", "holds no JSON object"),
+        (b"", "is not a readable record: it was cut short"),
+        (b'{"snapshot": "2026-09-01", "fi', "is not a readable record: it was cut short"),
+        (b"\xff\xfe", "is not a readable record"),
+        (b"[]", "is not a readable record"),
         (b"{}", "not the manifest of snapshot 2026-09-01"),
         (b'{"snapshot": "2026-09-01", "files": {}}', "not the manifest of snapshot"),
         (b'{"snapshot": "2026-09-01", "files": ["users"]}', "not the manifest of snapshot"),
@@ -352,28 +350,31 @@ def test_a_dataset_that_the_snapshot_lacks_is_named(fs: LocalFileSystem, layout:
         (b'{"snapshot": "2026-08-31", "files": []}', "not the manifest of snapshot 2026-09-01"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(fs: LocalFileSystem, layout: Layout, body: bytes | None, sentence: str):
-    publish_snapshot(layout)
-    path = Path(layout.manifest(DAY))
+def test_a_manifest_that_is_none_is_refused(base: Store, layout: Layout, body: bytes | None, sentence: str):
+    publish_snapshot(base, layout)
+    path = Path(base.path, layout.manifest(DAY))
     path.unlink()
     if body is not None:
         path.write_bytes(body)
     with pytest.raises(AhaSnapshotError, match=sentence):
-        read_manifest(fs, layout, DAY)
+        Snapshot.of(base, layout.account, DAY)
 
 
-def test_a_path_that_cannot_be_read_is_a_storage_error(fs: LocalFileSystem, layout: Layout, tmp_path: Path):
-    manifest = publish_snapshot(layout)
+def test_a_path_that_cannot_be_read_is_a_storage_error(base: Store, layout: Layout, tmp_path: Path):
+    manifest = publish_snapshot(base, layout)
     for path in (layout.manifest(DAY), layout.dataset("user_changes", DAY)):
-        Path(path).unlink()
-        Path(path).mkdir()
+        Path(base.path, path).unlink()
+        Path(base.path, path).mkdir()
     with pytest.raises(AhaStorageError, match="Is a directory"):
-        read_json(fs, layout.manifest(DAY))
-    with pytest.raises(AhaStorageError, match="Is a directory"), open_dataset(fs, layout, manifest, "user_changes"):
+        base.read_record(layout.manifest(DAY))
+    with (
+        pytest.raises(AhaStorageError, match="Is a directory"),
+        Snapshot(base, layout.account, manifest).open("user_changes"),
+    ):
         pass
     (tmp_path / "a-file").write_text("")
     with pytest.raises(AhaStorageError, match="Not a directory"):
-        snapshots(fs, Layout(str(tmp_path / "a-file"), "mycompany"))
+        snapshot_days(local_store(str(tmp_path / "a-file")), "mycompany")
 
 
 def test_json_is_the_same_for_the_same_content_and_keeps_its_letters():

@@ -17,12 +17,12 @@ from moto.server import ThreadedMotoServer
 
 from airflow_provider_aha.datasets.extract import extract
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from tests.datasets.conftest import NOW, Connect
 
 VERSIONS = [tuple(map(int, version(name).split(".")[:2])) for name in ("apache-airflow", "universal-pathlib")]
@@ -60,7 +60,7 @@ def s3(s3_url: str) -> Any:
 
 
 @pytest.fixture
-def resolve(s3_url: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Location]:
+def resolve(s3_url: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
     """Call it with a path to resolve it as a task does, the connection in the environment."""
 
     def connection(endpoint: str) -> str:
@@ -73,7 +73,7 @@ def resolve(s3_url: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     monkeypatch.setenv("AIRFLOW_CONN_AWS_GONE", connection("http://127.0.0.1:1"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
-    def make(path: str = URL) -> Location:
+    def make(path: str = URL) -> Store:
         found = resolve_path(path)
         found.fs.invalidate_cache()
         return found
@@ -90,7 +90,7 @@ def bodies(s3: Any) -> dict[str, bytes]:
 
 
 def land(
-    server: SandboxServer, connect: Connect, location: Location, day: int = 0, datasets: Any = DATASETS
+    server: SandboxServer, connect: Connect, location: Store, day: int = 0, datasets: Any = DATASETS
 ) -> dict[str, Any]:
     with connect(server) as client:
         return extract(
@@ -98,8 +98,8 @@ def land(
         )
 
 
-def layout(location: Location) -> Layout:
-    return Layout(location.path, "sandbox")
+def layout(location: Store) -> Layout:
+    return Layout("sandbox")
 
 
 def test_a_snapshot_lands_and_reads_back(shared_sandbox, connect: Connect, resolve, s3: Any):
@@ -113,9 +113,9 @@ def test_a_snapshot_lands_and_reads_back(shared_sandbox, connect: Connect, resol
     assert [file["path"] for file in manifest["files"]] == [
         f"{URL}/{name}/{tail}/{name}.parquet" for name in DATASETS
     ]
-    assert snapshots(location.fs, layout(location)) == ["2026-09-01"]
-    assert read_manifest(location.fs, layout(location), "2026-09-01") == manifest
-    with open_dataset(location.fs, layout(location), manifest, "users") as file:
+    assert snapshot_days(location, "sandbox") == ["2026-09-01"]
+    assert Snapshot.of(location, "sandbox", "2026-09-01").manifest == manifest
+    with Snapshot(location, "sandbox", manifest).open("users") as file:
         assert file.read()["id"].to_pylist() == shared_sandbox.account.user_ids
 
 
@@ -129,7 +129,7 @@ def test_a_second_run_replaces_the_day_and_a_later_one_finds_changes(
     assert [file["sha256"] for file in first["files"]] == [file["sha256"] for file in second["files"]]
     aha_sandbox.account.add_user()
     third = land(aha_sandbox, connect, location, day=1)
-    assert snapshots(location.fs, layout(location)) == ["2026-09-01", "2026-09-02"]
+    assert snapshot_days(location, "sandbox") == ["2026-09-01", "2026-09-02"]
     path = third["files"][-1]["path"].removeprefix(f"s3://aws_default@{BUCKET}/")
     rows = pq.read_table(BytesIO(bodies(s3)[path])).to_pylist()
     assert [row["change"] for row in rows][:1] == ["added"]
@@ -139,20 +139,20 @@ def test_a_reader_sees_what_others_wrote_since_it_looked(shared_sandbox, connect
     location = resolve()
     manifest = land(shared_sandbox, connect, location)
     files = layout(location)
-    assert snapshots(location.fs, files) == ["2026-09-01"]
-    location.fs.ls(files.manifests)
+    assert snapshot_days(location, "sandbox") == ["2026-09-01"]
+    location.fs.ls(f"{location.path}/{files.manifests}")
     users = s3.get_object(Bucket=BUCKET, Key=keys(s3)[-1])["Body"].read()
     new = {**manifest, "snapshot": "2026-09-02"}
-    key = files.manifest("2026-09-02").removeprefix(f"{BUCKET}/")
+    key = f"{location.path}/{files.manifest('2026-09-02')}".removeprefix(f"{BUCKET}/")
     s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(new).encode())
-    assert snapshots(location.fs, files) == ["2026-09-01", "2026-09-02"]
-    location.fs.ls(files.dataset("users", "2026-09-01").rpartition("/")[0])
+    assert snapshot_days(location, "sandbox") == ["2026-09-01", "2026-09-02"]
+    location.fs.ls(f"{location.path}/{files.dataset('users', '2026-09-01')}".rpartition("/")[0])
     longer = users + b"longer than the listing says"
     s3.put_object(Bucket=BUCKET, Key=keys(s3)[-1], Body=longer)
     entry = {"dataset": "users", "sha256": hashlib.sha256(longer).hexdigest()}
     with (
         pytest.raises(pa.ArrowInvalid, match="Parquet magic bytes"),
-        open_dataset(location.fs, files, manifest | {"files": [entry]}, "users"),
+        Snapshot(location, "sandbox", manifest | {"files": [entry]}).open("users"),
     ):
         pass
 
@@ -163,7 +163,7 @@ def test_another_file_than_the_manifest_names_is_refused(shared_sandbox, connect
     s3.put_object(Bucket=BUCKET, Key=keys(s3)[-1], Body=b"other")
     with (
         pytest.raises(AhaSnapshotError, match="is not the file that its manifest names"),
-        open_dataset(location.fs, layout(location), manifest, "users"),
+        Snapshot(location, "sandbox", manifest).open("users"),
     ):
         pass
 
@@ -181,7 +181,7 @@ def test_refused_credentials_are_one_sentence_and_leave_the_old_objects(
         with pytest.raises(AhaStorageError):
             land(shared_sandbox, connect, location, datasets=["users"])
         with pytest.raises(AhaStorageError):
-            read_manifest(location.fs, layout(location), "2026-09-01")
+            Snapshot.of(location, "sandbox", "2026-09-01")
     finally:
         requests.post(f"{s3_url}/moto-api/reset-auth", data=b"inf", timeout=10)
     assert "reader" not in str(caught.value)
@@ -200,9 +200,9 @@ def test_a_missing_bucket_is_one_sentence(shared_sandbox, connect: Connect, reso
 
 def test_an_empty_store_has_no_snapshots(resolve):
     location = resolve()
-    assert snapshots(location.fs, layout(location)) == []
+    assert snapshot_days(location, "sandbox") == []
     with pytest.raises(AhaSnapshotError, match=r"manifest\.json is missing"):
-        read_manifest(location.fs, layout(location), "2026-09-01")
+        Snapshot.of(location, "sandbox", "2026-09-01")
 
 
 @pytest.mark.parametrize("path", ["a-bucket/aha", "s3:/a-bucket/aha", "s3:///aha", "//a-bucket/../aha"])

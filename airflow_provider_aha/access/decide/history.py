@@ -5,35 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_aha.access.operations.user_fields import may_have_enabled
-from airflow_provider_aha.access.plan.plan import POSTPONED, load_beside, load_decisions
-from airflow_provider_aha.common.arrow import array_of, literal, milliseconds, values_of, whole
+from airflow_provider_aha.access.plan.plan import POSTPONED, Plan, load_beside, load_decisions
+from airflow_provider_aha.common.arrow import array_of, literal, milliseconds, values_of
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.lists.roster import Known, Load
 from airflow_provider_aha.record.evidence import recorded_moment
 from airflow_provider_aha.record.register import recent_folders, written_rows
 from airflow_provider_aha.record.run import account_path
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import (
-    Location,
-    create_once,
-    list_files,
-    parse_record,
-    read_bytes,
-    read_files,
-    sha256,
-    to_json,
-)
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, parse_record, sha256, to_json
 
 # A flag that no plan has carried on for so long is forgotten: nobody remembers it.
 _FLAGGED_FOR = timedelta(days=90)
@@ -73,7 +60,7 @@ class EnabledAgain:
         self.moments[user_id] = max(moment, self.moments.get(user_id, moment))
 
 
-def enabled_again(location: Location, account: str, *, as_of: datetime, days: int) -> EnabledAgain:
+def enabled_again(location: Store, account: str, *, as_of: datetime, days: int) -> EnabledAgain:
     """Find out who was enabled again lately, from evidence and from the differences between snapshots.
 
     :param location: the base path.
@@ -87,40 +74,39 @@ def enabled_again(location: Location, account: str, *, as_of: datetime, days: in
     for user_id, moment in _in_evidence(location, account, as_of, days):
         if since <= moment <= as_of:
             found.note(user_id, moment)
-    layout = Layout(location.path, account)
     earlier = None
-    for day in snapshots(location.fs, layout):
+    for day in snapshot_days(location, account):
         if since.date() <= date.fromisoformat(day) <= as_of.date():
-            _from_snapshot(location.fs, layout, day, earlier, found)
+            _from_snapshot(location, account, day, earlier, found)
         earlier = day
     return found
 
 
-def _in_evidence(location: Location, account: str, as_of: datetime, days: int) -> Iterator[tuple[str, datetime]]:
+def _in_evidence(location: Store, account: str, as_of: datetime, days: int) -> Iterator[tuple[str, datetime]]:
     """Read journals and evidence: a run that died may have left the one, a store that lost files the other."""
-    for folder in recent_folders(location.fs, account_path(location, account), as_of, days):
-        for row in written_rows(location.fs, folder):
+    for folder in recent_folders(location, account, as_of, days):
+        for row in written_rows(location, folder):
             try:
                 enabled = may_have_enabled(row)
             except (AttributeError, TypeError, ValueError):
                 raise AhaSnapshotError(
-                    f"{folder} holds a record that was changed: a column of JSON is none."
+                    f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
             if enabled:
                 yield str(row["user_id"]), recorded_moment(row["answered_at"] or row["intent_at"])
 
 
-def _from_snapshot(
-    fs: AbstractFileSystem, layout: Layout, day: str, earlier: str | None, found: EnabledAgain
-) -> None:
+def _from_snapshot(location: Store, account: str, day: str, earlier: str | None, found: EnabledAgain) -> None:
     try:
-        manifest = read_manifest(fs, layout, day)
-        moment = recorded_moment(manifest["started_at"])
-        if any(file["dataset"] == "user_changes" for file in manifest["files"]):
-            ids = _enabled_in(fs, layout, manifest)
+        snapshot = Snapshot.of(location, account, day)
+        moment = snapshot.synced_at
+        if "user_changes" in snapshot.sha256:
+            changes = snapshot.table("user_changes", ["change", "user_id"])
+            ids = changes.filter(pc.equal(changes.column("change"), _ENABLED_WORD)).column("user_id").to_pylist()
         elif earlier is not None:
             # This extract landed no changes: whoever was disabled before it may have been enabled since.
-            ids = _disabled_in(fs, layout, read_manifest(fs, layout, earlier))
+            users = Snapshot.of(location, account, earlier).table("users", ["id", "is_enabled"])
+            ids = users.filter(pc.equal(users.column("is_enabled"), _FALSE)).column("id").to_pylist()
         else:
             ids = []
     except AhaSnapshotError:
@@ -128,20 +114,6 @@ def _from_snapshot(
         return
     for user_id in ids:
         found.note(user_id, moment)
-
-
-def _enabled_in(fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any]) -> list[str]:
-    with open_dataset(fs, layout, manifest, "user_changes") as file:
-        changes = whole(file, ["change", "user_id"])
-    ids: list[str] = changes.filter(pc.equal(changes.column("change"), _ENABLED_WORD)).column("user_id").to_pylist()
-    return ids
-
-
-def _disabled_in(fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any]) -> list[str]:
-    with open_dataset(fs, layout, manifest, "users") as file:
-        users = whole(file, ["id", "is_enabled"])
-    ids: list[str] = users.filter(pc.equal(users.column("is_enabled"), _FALSE)).column("id").to_pylist()
-    return ids
 
 
 @dataclass(frozen=True)
@@ -162,31 +134,31 @@ class Carried:
     guards_were_set: bool = False
 
 
-def index_plan(fs: AbstractFileSystem, account_folder: str, plan_path: str, plan_sha256: str, header: Any) -> None:
+def index_plan(location: Store, account: str, plan: Plan, name: str) -> None:
     """Enter a plan where later plans look for it; entering it again changes nothing.
 
-    :param fs: the account folder's filesystem.
-    :param account_folder: the folder of the account's records.
-    :param plan_path: the plan.
-    :param plan_sha256: hash of its bytes.
-    :param header: the plan's header.
+    :param location: the base path.
+    :param account: the account.
+    :param plan: the plan.
+    :param name: its name below the base path.
     :raises AhaStorageError: when it can't be entered.
     """
-    moment = recorded_moment(header["as_of"])
+    header, folder = plan.header, account_path(account)
     entry = {
         "as_of": header["as_of"],
-        "plan": plan_path.removeprefix(f"{account_folder}/"),
-        "plan_sha256": plan_sha256,
+        "plan": name.removeprefix(f"{folder}/"),
+        "plan_sha256": plan.sha256,
+        "dag_id": header["dag_id"],
+        "created_at": header["created_at"],
         "unused_rules": [rule["name"] for rule in header["policy"]["rules"] if rule["class"] == "unused"],
         "rosters": [roster["name"] for roster in header["rosters"]],
         "guards_set": bool(header["policy"].get("guards_set")),
     }
-    path = f"{account_folder}/plans/{moment:%Y%m%dT%H%M%S%f}-{plan_sha256[:16]}.json"
-    create_once(fs, path, to_json(entry))
+    location.create(f"{folder}/plans/{plan.as_of:%Y%m%dT%H%M%S%f}-{plan.sha256[:16]}.json", to_json(entry))
 
 
 def carried(
-    location: Location, account: str, *, as_of: datetime, unused_rules: Sequence[str], rosters: Sequence[str]
+    location: Store, account: str, *, as_of: datetime, unused_rules: Sequence[str], rosters: Sequence[str]
 ) -> Carried:
     """Read what earlier plans carry on: flags of the same rules, and the last load of the same rosters.
 
@@ -198,13 +170,13 @@ def carried(
     :return: what the newest plans say that know of it.
     :raises AhaSnapshotError: when such a plan was changed after it was written.
     """
-    fs, folder = location.fs, account_path(location, account)
+    folder = location.within(account_path(account))
     flagged: dict[str, datetime] | None = None if unused_rules else {}
     postponed: frozenset[str] = frozenset()
     guards_were_set: bool | None = None
     loads: dict[str, Load] = {}
     known: dict[str, dict[str, Known]] = {}
-    for entry in _entries(fs, folder, as_of):
+    for entry in _entries(folder, as_of):
         if guards_were_set is None:
             guards_were_set = bool(entry.get("guards_set"))
         if flagged is None and as_of - recorded_moment(entry["as_of"]) > _FLAGGED_FOR:
@@ -215,7 +187,8 @@ def carried(
         use_loads = set(entry["rosters"]) & set(rosters) - loads.keys()
         if not (use_flags or use_loads):
             continue
-        plan = _read_plan(fs, f"{folder}/{entry['plan']}", entry["plan_sha256"])
+        place = folder.within(entry["plan"])
+        plan = _read_plan(place, entry["plan_sha256"])
         if plan is None:
             continue
         header, decisions = plan
@@ -224,13 +197,33 @@ def carried(
             postponed = _postponed(decisions)
         if use_loads:
             loads |= {load.name: load for load in _loads(header) if load.name in use_loads}
-            known |= _read_known(fs, f"{folder}/{entry['plan']}", header, use_loads)
+            known |= _read_known(place, header, use_loads)
     return Carried(flagged or {}, loads, known, postponed, bool(guards_were_set))
+
+
+def last_plan(location: Store, account: str, dag_id: str, as_of: datetime) -> dict[str, Any] | None:
+    """Read the header of the plan that a DAG made last of an account; None where there is none.
+
+    :param location: the base path.
+    :param account: the account.
+    :param dag_id: the DAG.
+    :param as_of: the moment that counts as now; plans of later snapshots are passed over.
+    :raises AhaSnapshotError: when it was changed after it was written.
+    """
+    folder, last = location.within(account_path(account)), None
+    for entry in _entries(folder, as_of):
+        if last is not None and entry["as_of"] != last["as_of"]:
+            break
+        # Of several plans that stand on one snapshot, the one that was made last.
+        if entry.get("dag_id") == dag_id and (last is None or entry["created_at"] > last["created_at"]):
+            last = entry
+    return last and _read_header(folder.within(last["plan"]), last["plan_sha256"])
 
 
 def _loads(header: Mapping[str, Any]) -> Iterator[Load]:
     for roster in header["rosters"]:
-        yield Load(**{**roster, "loaded_at": recorded_moment(roster["loaded_at"])})
+        given = {name: roster[name] for name in Load.__dataclass_fields__}
+        yield Load(**{**given, "loaded_at": recorded_moment(roster["loaded_at"])})
 
 
 def known_table(known: Mapping[str, Mapping[str, Known]]) -> pa.Table:
@@ -244,10 +237,8 @@ def known_table(known: Mapping[str, Mapping[str, Known]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=KNOWN)
 
 
-def _read_known(
-    fs: AbstractFileSystem, plan_path: str, header: Mapping[str, Any], names: Collection[str]
-) -> dict[str, dict[str, Known]]:
-    table = load_beside(fs, plan_path, header, header["roster_known"])
+def _read_known(place: Store, header: Mapping[str, Any], names: Collection[str]) -> dict[str, dict[str, Known]]:
+    table = load_beside(place, header, header["roster_known"])
     found: dict[str, dict[str, Known]] = {name: {} for name in names}
     columns = (values_of(table.column(name)) for name in KNOWN.names)
     for name, address, keys, employed_at, missing_since in zip(*columns, strict=True):
@@ -256,27 +247,31 @@ def _read_known(
     return found
 
 
-def _entries(fs: AbstractFileSystem, folder: str, as_of: datetime) -> Iterator[dict[str, Any]]:
+def _entries(folder: Store, as_of: datetime) -> Iterator[dict[str, Any]]:
     """Yield the entries of earlier plans, newest first."""
     newest = f"{as_of:%Y%m%dT%H%M%S%f}"
-    paths = [path for path in list_files(fs, f"{folder}/plans") if path.rpartition("/")[2][: len(newest)] <= newest]
-    paths.reverse()
-    for start in range(0, len(paths), _ENTRIES):
-        bodies = read_files(fs, paths[start : start + _ENTRIES])
-        yield from (parse_record(body, path) for path, body in bodies.items())
+    names = [name for name in folder.files("plans") if name.rpartition("/")[2][: len(newest)] <= newest]
+    names.reverse()
+    for start in range(0, len(names), _ENTRIES):
+        bodies = folder.read_many(names[start : start + _ENTRIES])
+        yield from (parse_record(body, folder.url_of(name)) for name, body in bodies.items())
 
 
-def _read_plan(fs: AbstractFileSystem, path: str, plan_sha256: str) -> tuple[dict[str, Any], pa.Table] | None:
-    body = read_bytes(fs, path)
+def _read_plan(place: Store, plan_sha256: str) -> tuple[dict[str, Any], pa.Table] | None:
+    header = _read_header(place, plan_sha256)
+    return None if header is None else (header, load_decisions(place, header))
+
+
+def _read_header(place: Store, plan_sha256: str) -> dict[str, Any] | None:
+    body = place.read()
     if body is None:
         return None
     if sha256(body) != plan_sha256:
         raise AhaSnapshotError(
-            f"{path} was changed after it was written, so it can't be said since when users have been flagged. No "
-            "plan was made. Run python -m airflow_provider_aha.verify, and take the changed plan away."
+            f"{place.url} was changed after it was written, so what it says of users and settings can't be "
+            "trusted. No plan was made. Run python -m airflow_provider_aha.verify, and take the changed plan away."
         )
-    header = parse_record(body, path)
-    return header, load_decisions(fs, path, header)
+    return parse_record(body, place.url)
 
 
 def _postponed(decisions: pa.Table) -> frozenset[str]:

@@ -57,7 +57,7 @@ def decide(
     :raises AhaNotFoundError: when nobody has an email.
     :raises AhaAmbiguousUserError: when an email belongs to several users.
     """
-    named = [user if "@" in user else check_user_id(user) for user in users]
+    named = [user if "@" in user else check_user_id(user, or_email=True) for user in users]
     access = access_of(changes)
     by_id: dict[str, dict[str, Any]] = {}
     if named and (access or any("@" in user for user in named)):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from airflow_provider_aha.access.decide.history import (
     enabled_again,
     index_plan,
     known_table,
+    last_plan,
 )
 from airflow_provider_aha.access.decide.population import Population, read_population
 from airflow_provider_aha.access.decide.rules import (
@@ -52,6 +53,7 @@ from airflow_provider_aha.access.operations.user_fields import (
 from airflow_provider_aha.access.operations.workspace_role import NO_ROLE, OWNER, workspace_of
 from airflow_provider_aha.access.plan.approval import FEW
 from airflow_provider_aha.access.plan.caps import Caps
+from airflow_provider_aha.access.plan.changed import changes
 from airflow_provider_aha.access.plan.plan import (
     AS_WANTED,
     BLOCKED,
@@ -74,7 +76,7 @@ from airflow_provider_aha.access.plan.plan import (
     action_of,
     load_plan,
 )
-from airflow_provider_aha.access.plan.words import summary
+from airflow_provider_aha.access.plan.words import document
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.common.moments import milliseconds_text, read_moment
@@ -83,12 +85,9 @@ from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
 from airflow_provider_aha.record.register import CAP_DAYS, changed_within, passed_by_policy
-from airflow_provider_aha.record.run import Run, RunFolder, account_path, run_path
-from airflow_provider_aha.store.store import Location, create_once, keep_once, read_bytes, to_json
+from airflow_provider_aha.record.run import Run, RunFolder, run_path
+from airflow_provider_aha.store.store import Store, to_json
 from airflow_provider_aha.version import package_version
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +135,7 @@ class Request:
     :param caps: the caps that hold when the plan is carried out; None: they aren't looked at.
     :param fit_to_caps: whether the plan is made to fit them.
     :param limits: how much may be taken by the roster.
+    :param approvers: who may approve by the Variable ``aha_guards``, for the record.
     """
 
     account: str
@@ -148,10 +148,11 @@ class Request:
     ticket: str | None = None
     asked_by: str | None = None
     roster: Callable[[], Rosters] | None = None
-    exclusions: Sequence[Location] = ()
+    exclusions: Sequence[Store] = ()
     caps: Caps | None = None
     fit_to_caps: bool = True
     limits: Limits = field(default_factory=Limits)
+    approvers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,7 @@ class Draft:
     known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict, repr=False)
 
 
-def make_plan(
-    location: Location, request: Request, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> Plan:
+def make_plan(location: Store, request: Request, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Plan:
     """Make a plan from the newest snapshot, or return the one that this run has made already.
 
     :param location: the base path.
@@ -183,34 +182,37 @@ def make_plan(
     :raises AhaSnapshotError: when snapshot or roster can't be trusted enough to take access away.
     :raises AhaStorageError: when something can't be read or written.
     """
-    folder = run_path(location, request.account, request.dag_id, request.run_id)
-    plan = _written_before(location.fs, f"{folder}/{FILE}", request)
+    folder = run_path(request.account, request.dag_id, request.run_id)
+    name = f"{folder}/{FILE}"
+    plan = _written_before(location.within(name), request)
     if plan is None:
         plan = _write(location, folder, request, now)
-    create_once(location.fs, f"{folder}/plan.md", summary(plan).encode())
-    index_plan(location.fs, account_path(location, request.account), plan.path, plan.sha256, plan.header)
+    location.create(f"{folder}/plan.md", document(plan).encode())
+    index_plan(location, request.account, plan, name)
     return plan
 
 
-def _written_before(fs: AbstractFileSystem, path: str, request: Request) -> Plan | None:
-    if read_bytes(fs, path) is None:
+def _written_before(place: Store, request: Request) -> Plan | None:
+    if place.read() is None:
         return None
-    plan = load_plan(fs, path)
+    plan = load_plan(place)
     if plan.header["policy"] != json.loads(to_json(request.as_given)):
         raise AhaConfigurationError(
-            f"This run has a plan by other rules already ({path}), and a plan is never replaced: start a new DAG "
-            "run, and give each plan of an account a DAG of its own."
+            f"This run has a plan by other rules already ({place.url}), and a plan is never replaced: start a "
+            "new DAG run, and give each plan of an account a DAG of its own."
         )
-    log.info("This run has made its plan already, which stays as it is: %s", path)
+    log.info("This run has made its plan already, which stays as it is: %s", place.url)
     return plan
 
 
-def _write(location: Location, folder: str, request: Request, now: Callable[[], datetime]) -> Plan:
+def _write(location: Store, folder: str, request: Request, now: Callable[[], datetime]) -> Plan:
     moment = now()
     policy = request.policy
     unused = policy.of_class(UNUSED)
     # First what people keep, so that a wrong file is told before a large one is read.
     exclusions = load_exclusions(*request.exclusions) if request.exclusions else None
+    if exclusions:
+        exclusions.check(moment.date())
     roster = request.roster() if request.roster else None
     population = read_population(
         location, request.account, reads=policy.reads, max_age=request.max_snapshot_age, now=moment
@@ -246,15 +248,16 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         passed=passed_by_policy(_folder(location, request), moment) if roster else (),
     )
 
-    fs = location.fs
+    place = location.within(folder)
     inputs = dict(population.files())
     for number, one in enumerate(roster.each if roster else (), 1):
         inputs[_numbered("input-roster", number, one.suffix)] = one.body
     for number, file in enumerate(exclusions.files if exclusions else (), 1):
         inputs[_numbered("input-exclusions", number, file.suffix)] = file.body
-    files = dict(keep_once(fs, folder, name, body) for name, body in inputs.items())
-    decisions = keep_once(fs, folder, "plan.parquet", _parquet(draft.decisions))
-    known = keep_once(fs, folder, KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
+    files = dict(place.keep(name, body) for name, body in inputs.items())
+    decisions = place.keep("plan.parquet", _parquet(draft.decisions))
+    known = place.keep(KNOWN_FILE, _parquet(known_table(draft.known))) if roster else None
+    settings = _settings(request, roster, exclusions)
     content = {
         "plan_version": PLAN_VERSION,
         "account": request.account,
@@ -270,6 +273,8 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
             "sha256": population.sha256,
         },
         "policy": request.as_given,
+        "settings": settings,
+        "changed": _changed(location, request, as_of, settings),
         "reason": request.reason,
         "ticket": request.ticket,
         "asked_by": request.asked_by,
@@ -282,15 +287,35 @@ def _write(location: Location, folder: str, request: Request, now: Callable[[], 
         "files": {**files, **dict(filter(None, (decisions, known)))},
         "rows": [row.to_json() for row in draft.rows],
     }
-    path = f"{folder}/{FILE}"
-    if not create_once(fs, path, to_json(content)):
+    if not place.create(FILE, to_json(content)):
         raise AhaConfigurationError(
-            f"Another task of this run wrote {path} meanwhile: one plan per run and account."
+            f"Another task of this run wrote {place.url_of(FILE)} meanwhile: one plan per run and account."
         )
-    return load_plan(fs, path)
+    return load_plan(place.within(FILE))
 
 
-def _folder(location: Location, request: Request) -> RunFolder:
+def _settings(request: Request, roster: Rosters | None, exclusions: Exclusions | None) -> dict[str, Any]:
+    """Return what decides who is planned, and who may approve it, beside the policy."""
+    return {
+        "approvers": list(request.approvers),
+        "exclusion_rows": exclusions.said() if exclusions else [],
+        "columns": {one.spec.name: list(one.columns) for one in roster.each} if roster else {},
+    }
+
+
+def _changed(
+    location: Store, request: Request, as_of: datetime, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Say what has changed since this DAG's last plan; None where there was none, or nothing has."""
+    last = last_plan(location, request.account, request.dag_id, as_of)
+    if last is None or "settings" not in last:
+        return None
+    now = json.loads(to_json({**request.as_given, **settings}))
+    found = changes({**last["policy"], **last["settings"]}, now)
+    return {"since": last["created_at"], "settings": found} if found else None
+
+
+def _folder(location: Store, request: Request) -> RunFolder:
     """Return a folder of a task that writes nothing, by which others are counted."""
     return RunFolder(location, request.account, Run(request.dag_id, request.run_id, "plan", 1, ""))
 
@@ -299,7 +324,7 @@ def _numbered(name: str, number: int, suffix: str) -> str:
     return f"{name}{f'-{number}' if number > 1 else ''}.{suffix}"
 
 
-def _budget(location: Location, request: Request, before: Carried, now: datetime) -> Budget | None:
+def _budget(location: Store, request: Request, before: Carried, now: datetime) -> Budget | None:
     """Return how many users the plan may have; None where no cap counts them."""
     access = _access(request.policy)
     if request.caps is None or access is None:
@@ -1005,6 +1030,11 @@ def _notes(
             f"{len(kept)} users left by the roster, but are protected, excluded, or look like service accounts "
             f"(blocked): {_some(kept)}. Their access stays until a person looks."
         )
+    if covered := [user_id for user_id, v in zip(ids, verdicts, strict=True) if v.is_settled]:
+        yield (
+            f"{len(covered)} users left by the roster, and keep the access as long as an exclusion holds for "
+            f"leavers: {_some(covered)}."
+        )
     for roster in on.roster.each if on.roster else ():
         yield from _notes_on(roster, on)
     if on.exclusions and (expired := on.exclusions.expired(on.as_of.date())):
@@ -1024,7 +1054,7 @@ def _some(ids: Sequence[str]) -> str:
 def _is_blocked(verdict: Verdict) -> bool:
     """Tell whether the roster says that somebody left, and something else than the roster speaks for the user."""
     by_roster = (*LISTED, "not_covered", "absent_once", "only_absent", None)
-    return verdict.user_class == LEFT and verdict.spared_by not in by_roster
+    return verdict.user_class == LEFT and verdict.spared_by not in by_roster and not verdict.is_settled
 
 
 def _notes_on(roster: Roster, on: Circumstances) -> Iterator[str]:

@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import literal, milliseconds, whole
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location, read_bytes, sha256, to_json
+from airflow_provider_aha.store.store import Store, sha256, to_json
 
 # A snapshot with fewer users than this part of the one before it has lost some.
 _KEPT = 0.8
@@ -58,7 +57,7 @@ class Population:
 
 
 def read_population(
-    location: Location, account: str, *, reads: Iterable[str], max_age: timedelta, now: datetime
+    location: Store, account: str, *, reads: Iterable[str], max_age: timedelta, now: datetime
 ) -> Population:
     """Read the newest snapshot of an account.
 
@@ -69,18 +68,15 @@ def read_population(
     :param now: this moment; UTC.
     :raises AhaSnapshotError: when there is none, or it can't be trusted enough to take access away.
     """
-    layout = Layout(location.path, account)
-    days = snapshots(location.fs, layout)
-    if not days:
-        raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
-    manifest = read_manifest(location.fs, layout, days[-1])
+    snapshot = Snapshot.newest(location, account)
+    manifest = snapshot.manifest
     _check_manifest(manifest, account, frozenset(reads))
-    bodies = {"users": _body(location, layout, manifest, "users")}
+    bodies = {"users": snapshot.body("users")}
     if _says_who_has_which_role(manifest):
-        bodies["user_roles"] = _body(location, layout, manifest, "user_roles")
+        bodies["user_roles"] = snapshot.body("user_roles")
     tables = {name: _table(body) for name, body in bodies.items()}
     synced_at = _check_users(tables["users"], max_age, now)
-    note = _check_against_earlier(location, layout, days[:-1], tables["users"])
+    note = _check_against_earlier(snapshot, tables["users"])
     notes = [note] if note else []
     if "user_roles" not in bodies:
         notes.append("The snapshot doesn't say who owns which workspace, so sole owners are not known.")
@@ -101,21 +97,6 @@ def _check_manifest(manifest: Mapping[str, Any], account: str, reads: frozenset[
 def _says_who_has_which_role(manifest: Mapping[str, Any]) -> bool:
     absent = manifest.get("absent_fields") or ()
     return "product_roles" not in absent and any(f["dataset"] == "user_roles" for f in manifest["files"])
-
-
-def _body(location: Location, layout: Layout, manifest: Mapping[str, Any], dataset: str) -> bytes:
-    """Read a file once, so that what is judged, hashed and kept are the same bytes."""
-    entry = next((file for file in manifest["files"] if file["dataset"] == dataset), None)
-    if entry is None:
-        raise AhaSnapshotError(f"The newest snapshot holds no {dataset}. Run aha_extract first.")
-    path = layout.dataset(dataset, manifest["snapshot"])
-    body = read_bytes(location.fs, path)
-    if body is None or sha256(body) != entry["sha256"]:
-        raise AhaSnapshotError(
-            f"{path} is not the file that its manifest names: an extract was replacing the snapshot, or the file "
-            "was changed. Run aha_extract again."
-        )
-    return body
 
 
 def _table(body: bytes) -> pa.Table:
@@ -145,13 +126,13 @@ def _check_users(users: pa.Table, max_age: timedelta, now: datetime) -> datetime
     return synced_at
 
 
-def _check_against_earlier(location: Location, layout: Layout, earlier: list[str], users: pa.Table) -> str | None:
+def _check_against_earlier(snapshot: Snapshot, users: pa.Table) -> str | None:
     """Compare with the newest older snapshot that can be read; return a note when there is none."""
+    location, account = snapshot.location, snapshot.account
+    earlier = [day for day in snapshot_days(location, account) if day < snapshot.day]
     for day in reversed(earlier):
         try:
-            before = read_manifest(location.fs, layout, day)
-            with open_dataset(location.fs, layout, before, "users") as file:
-                columns = whole(file, ["is_enabled", "activity_status"])
+            columns = Snapshot.of(location, account, day).table("users", ["is_enabled", "activity_status"])
         except AhaSnapshotError:
             continue
         _compare(day, columns, users)

@@ -225,6 +225,12 @@ def ask_for(
     :raises AhaConfigurationError: when nobody is named, or something is neither id nor email.
     """
     named = list(users)
+    wrong = [f"no. {place}" for place, user in enumerate(named, 1) if "@" not in user and not is_id(user)]
+    if wrong:
+        verb = "is" if len(wrong) == 1 else "are"
+        raise AhaConfigurationError(
+            f"users: {', '.join(wrong)} {verb} neither an id, which is made of digits, nor an email."
+        )
     given = {
         "class": NAMED,
         "ids": [user for user in named if "@" not in user],
@@ -351,6 +357,7 @@ class Verdict:
     :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
     :param also: what else is planned of the same user: other roles, each by a rule of its own.
     :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
+    :param is_settled: whether the user left, and an exclusion that holds for leavers speaks for the user.
     """
 
     user_class: str | None = None
@@ -363,6 +370,7 @@ class Verdict:
     asked_because: str | None = None
     listed: str | None = None
     also: tuple[Verdict, ...] = ()
+    is_settled: bool = False
 
 
 def judge(user: Subject, on: Circumstances) -> Verdict:
@@ -377,7 +385,9 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
     if any(verdict.spared_by is None for _, verdict in found):
         why = _spared_everywhere(user, on)
         for rule, verdict in found:
-            if verdict.spared_by is None and (here := _spared_by(rule, user, on, why)) is not None:
+            if verdict.spared_by is None and isinstance(rule, LeftRule) and (row := _covered(user, on)) is not None:
+                verdict.spared_by, verdict.detail, verdict.is_settled = "excluded", f"{verdict.detail}; {row}", True
+            elif verdict.spared_by is None and (here := _spared_by(rule, user, on, why)) is not None:
                 verdict.spared_by, verdict.detail = here[0], verdict.detail + here[1]
             elif verdict.spared_by is None and isinstance(rule, UnusedRule):
                 _grant_grace(verdict, user, rule, on)
@@ -585,6 +595,13 @@ def _spared_by(
         protected = on.policy.protected.match(user.user_id, user.email, user.name)
         return (protected.replace(" ", "_"), "") if protected else None
     return everywhere
+
+
+def _covered(user: Subject, on: Circumstances) -> str | None:
+    """Return the row of the exclusion files that holds for a user who left, where there is one."""
+    if on.exclusions is None:
+        return None
+    return on.exclusions.match_leaver(user.user_id, user.email, user.name, on.as_of.date())
 
 
 def _spared_everywhere(user: Subject, on: Circumstances) -> tuple[str, str] | None:

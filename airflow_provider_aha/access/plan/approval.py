@@ -119,9 +119,11 @@ def struck_out_by(record: Mapping[str, Any]) -> dict[str, str] | None:
     ids, reason = record.get("strike_out") or [], record.get("strike_reason")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         return None
-    if ids and (not isinstance(reason, str) or is_unset(legible(reason))):
+    if not ids:
+        return {}
+    if not isinstance(reason, str) or is_unset(legible(reason)):
         return None
-    return {user_id: legible(reason) for user_id in ids}
+    return dict.fromkeys(ids, legible(reason))
 
 
 def is_anonymous(record: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,10 +27,7 @@ from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import Who
 from airflow_provider_aha.record.journal import key_of
-from airflow_provider_aha.store.store import parse_record, read_bytes, sha256
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from airflow_provider_aha.store.store import Store, parse_record, sha256
 
 PLAN_VERSION = 3
 FILE = "plan.json"
@@ -259,15 +256,14 @@ class Plan:
         return {**dict.fromkeys(LAST_RIGHTS, anybody), **owners}
 
 
-def load_plan(fs: AbstractFileSystem, path: str) -> Plan:
+def load_plan(place: Store) -> Plan:
     """Read a plan, and check it and the decisions beside it.
 
-    :param fs: the path's filesystem.
-    :param path: a ``plan.json``.
+    :param place: a ``plan.json``.
     :raises AhaSnapshotError: when it is missing, cut short, changed, or no plan of this version.
     :raises AhaStorageError: when it can't be read.
     """
-    body = read_bytes(fs, path)
+    body, path = place.read(), place.url
     if body is None:
         raise AhaSnapshotError(f"There is no plan at {path}.")
     content = parse_record(body, path)
@@ -278,56 +274,53 @@ def load_plan(fs: AbstractFileSystem, path: str) -> Plan:
         raise _broken(path, "it has no list of rows")
     plan = Plan(path, sha256(body), header, tuple(_row(row, path) for row in rows))
     _check_rows(plan)
-    load_decisions(fs, path, header)
+    load_decisions(place, header)
     return plan
 
 
-def load_decisions(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> pa.Table:
+def load_decisions(place: Store, header: Mapping[str, Any]) -> pa.Table:
     """Read the decisions beside a plan.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :raises AhaSnapshotError: when they are missing, or not the ones that the plan names.
     :raises AhaStorageError: when they can't be read.
     """
-    return load_beside(fs, path, header, header["decisions"])
+    return load_beside(place, header, header["decisions"])
 
 
-def load_users(fs: AbstractFileSystem, path: str, header: Mapping[str, Any]) -> list[Who]:
+def load_users(place: Store, header: Mapping[str, Any]) -> list[Who]:
     """Read who was in the account when a plan was made, enabled or not.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :return: id, email and name of each user.
     :raises AhaSnapshotError: when the snapshot beside the plan is missing, or not the one that the plan names.
     :raises AhaStorageError: when it can't be read.
     """
     name = next((name for name in header["files"] if name.startswith("input-users")), "input-users.parquet")
-    table = load_beside(fs, path, header, name)
+    table = load_beside(place, header, name)
     columns = (table.column(column).to_pylist() for column in ("id", "email", "name"))
     return list(zip(*columns, strict=True))
 
 
-def load_beside(fs: AbstractFileSystem, path: str, header: Mapping[str, Any], name: str) -> pa.Table:
+def load_beside(place: Store, header: Mapping[str, Any], name: str) -> pa.Table:
     """Read a Parquet file beside a plan, and check that it is the one that the plan names.
 
-    :param fs: the path's filesystem.
-    :param path: the ``plan.json``.
+    :param place: the ``plan.json``.
     :param header: what it says.
     :param name: the file's name.
     :raises AhaSnapshotError: when it is missing, or not the one that the plan names.
     :raises AhaStorageError: when it can't be read.
     """
-    beside = f"{path.rpartition('/')[0]}/{name}"
-    body = read_bytes(fs, beside)
+    file = place.beside(name)
+    body = file.read()
     if body is None:
-        raise AhaSnapshotError(f"{beside} is missing, though {path} names it.")
+        raise AhaSnapshotError(f"{file.url} is missing, though {place.url} names it.")
     if sha256(body) != header["files"].get(name):
-        raise AhaSnapshotError(f"{beside} is not the file that {path} names: it was cut short or changed.")
-    with pq.ParquetFile(pa.BufferReader(body)) as file:
-        return whole(file)
+        raise AhaSnapshotError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
+    with pq.ParquetFile(pa.BufferReader(body)) as parquet:
+        return whole(parquet)
 
 
 _TEXT, _NUMBER, _LIST, _OBJECT, _MAYBE = (str,), (int,), (list,), (dict,), (str, type(None))
@@ -339,7 +332,8 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "action": _TEXT,
     **dict.fromkeys(("reason", "ticket", "asked_by"), _MAYBE),
     "snapshot": _OBJECT,
-    "policy": _OBJECT,
+    **dict.fromkeys(("policy", "settings"), _OBJECT),
+    "changed": (dict, type(None)),
     "counts": _OBJECT,
     "enabled_users": _NUMBER,
     "policy_max": _NUMBER,
@@ -357,6 +351,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "protects_nobody": _LIST,
     "caps": (dict, type(None)),
 }
+_CHANGED = {"since": _TEXT, "settings": _LIST}
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("user_id", "class", "rule", "detail", "operation", "object"), _TEXT),
@@ -387,6 +382,10 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
             moment_of(header[name], needs_offset=True)
         except ValueError:
             raise _broken(path, f"its {name} is no moment") from None
+    if header["changed"] is not None:
+        _check_types(header["changed"], _CHANGED, path, "changed settings")
+        for entry in header["changed"]["settings"]:
+            _check_types(entry, dict.fromkeys(("setting", "text"), _TEXT), path, "changed settings")
     for entry in header["administrators"]:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
     for entry in header["unresolved"]:

@@ -67,7 +67,7 @@ def question(plan: Plan, requested_by: str) -> str:
     of_roster = f" No owner of the roster may: {owners}." if owners else ""
     what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
-        f"**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
+        f"{''.join(_changed(plan))}**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
         f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{summary(plan)}"
     )
 
@@ -79,6 +79,23 @@ def _who_answers(plan: Plan, requested_by: str) -> str:
     if plan.sandbox:
         return "This is the sandbox: where Airflow has no logins, the same person may approve it."
     return "A person whom Airflow knows by name has to approve it."
+
+
+def document(plan: Plan) -> str:
+    """Describe a plan for a file beside it.
+
+    :param plan: the plan.
+    :return: Markdown with names and emails in it.
+    """
+    return f"{''.join(_changed(plan))}{summary(plan)}"
+
+
+def _changed(plan: Plan) -> Iterator[str]:
+    """Say what has changed since the last plan, where anything has."""
+    if changed := plan.header["changed"]:
+        yield f"**Changed since the last plan, of {changed['since']}:**\n\n"
+        yield from (f"- {_plain(one['setting'])}: {_plain(one['text'])}\n" for one in changed["settings"])
+        yield "\n"
 
 
 def subject(plan: Plan) -> str:

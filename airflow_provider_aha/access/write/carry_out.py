@@ -58,7 +58,7 @@ from airflow_provider_aha.record.register import (
     under_way,
 )
 from airflow_provider_aha.record.run import START, Run, RunFolder
-from airflow_provider_aha.store.store import create_once, read_record, to_json
+from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def carry_out(
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
         # Reads may lag, so nobody from whom access was taken lately, or is being taken, counts as one who stays.
-        taken = _taken_lately(folder, now()) if decision.access == TAKEN else set()
+        taken = _leaving(folder, now()) if decision.access == TAKEN else set()
         holders = {right: [one for one in ids if one not in taken] for right, ids in decision.holders.items()}
         _Task(client, journal, run, decision, protection, dry_run=dry_run).work_off(journal.histories(), holders)
     finally:
@@ -127,10 +127,6 @@ def carry_out(
 
 def _users(targets: Iterable[Target]) -> list[str]:
     return list(dict.fromkeys(target.user_id for target in targets))
-
-
-def _taken_lately(folder: RunFolder, now: datetime) -> set[str]:
-    return under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> str:
@@ -203,6 +199,14 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
 
 
+def _leaving(folder: RunFolder, now: datetime) -> set[str]:
+    """Return who counts for nobody who keeps a right: a read that lags still shows what they had.
+
+    These are the users from whom other tasks took access within seven days, or may be taking it now.
+    """
+    return under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
+
+
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
     """Refuse to take access without a person's yes from more users than policy may within 24 hours."""
     passed = passed_by_policy(folder, now)
@@ -219,9 +223,10 @@ def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
     if plan_sha256 is None:
         return
     path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
-    if not create_once(folder.fs, path, to_json(mine)) and read_record(folder.fs, path) != mine:
+    if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
-            f"This plan was carried out before, by another task ({path} says which): nothing was done. Make a new "
+            f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
+            "nothing was done. Make a new "
             "plan."
         )
 
@@ -233,7 +238,7 @@ def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dic
     while names != (names := journal.names()):
         histories = journal.histories()
         found = evidence.rows(histories)
-        evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", found)
+        evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", found)
     if entry and not any(history.open_intents for history in histories.values()):
         sign_off(folder, entry)
     return found

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,9 +20,9 @@ from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, State
 from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import may_have_disabled, may_have_done, may_have_enabled
 from airflow_provider_aha.access.operations.workspace_role import NO_ROLE, workspace_of
-from airflow_provider_aha.common.arrow import json_array, whole
+from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.moments import timestamp
-from airflow_provider_aha.datasets.snapshot import open_dataset, read_manifest, snapshots
+from airflow_provider_aha.datasets.snapshot import Snapshot
 from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
@@ -44,12 +44,8 @@ from airflow_provider_aha.record.register import (
     written_rows,
 )
 from airflow_provider_aha.record.run import Run, RunFolder
-from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version import package_version
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +94,7 @@ class _Known:
     answers: set[tuple[str, str]] = field(default_factory=set)
 
 
-def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
+def confirm(location: Store, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
     """Look up in the newest snapshot the access that was taken before it was read, and record what it says.
 
     Access that is gone, perhaps with its user, is ``confirmed``. Access that is there, though this package hasn't
@@ -114,39 +110,33 @@ def confirm(location: Location, account: str, run: Run, *, now: datetime) -> dic
     :raises AhaSnapshotError: when there is no snapshot, or it isn't whole.
     :raises AhaStorageError: when the records can't be read or written.
     """
-    fs, layout = location.fs, Layout(location.path, account)
-    days = snapshots(fs, layout)
-    if not days:
-        raise AhaSnapshotError(f"There is no snapshot of {account} below {location.url}: run aha_extract first.")
-    manifest = read_manifest(fs, layout, days[-1])
-    entry = next((file for file in manifest["files"] if file["dataset"] == "users"), None) or {}
-    read_at = evidence.recorded_moment(entry.get("started_at") or manifest["started_at"])
+    snapshot = Snapshot.newest(location, account)
+    read_at = snapshot.read_at("users")
     folder = RunFolder(location, account, run)
-    known = _read(fs, folder.account_path, now)
+    known = _read(location, account, now)
     waiting = {key: taken for key, taken in known.taken.items() if _is_watched(key, taken, known, read_at)}
     if waiting:
-        shown = _shown(fs, layout, manifest, waiting)
-        _record(folder, run, waiting, shown, known, snapshot_sha256=entry.get("sha256"), now=now)
-    rows = evidence.rows(histories(fs, f"{folder.path}/events"))
+        digest = snapshot.sha256.get("users")
+        _record(folder, run, waiting, _shown(snapshot, waiting), known, snapshot_sha256=digest, now=now)
+    rows = evidence.rows(histories(location, f"{folder.path}/events"))
     named = {word: [row["user_id"] for row in rows if row["outcome"] == word] for word in (CAME_BACK, NOT_DONE)}
     result = {
         "account": account,
-        "snapshot": manifest["snapshot"],
+        "snapshot": snapshot.day,
         "looked_up": len(waiting),
         CONFIRMED: sum(row["outcome"] == CONFIRMED for row in rows),
         **named,
     }
     if waiting or rows:
-        about = {"action": "confirm", "ended": "completed", "sandbox": bool(manifest.get("sandbox")), **result}
-        path, digest = close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, now))
-        log.info("Manifest %s, SHA-256 %s", path, digest)
+        about = {"action": "confirm", "ended": "completed", "sandbox": snapshot.sandbox, **result}
+        close_try(folder, {**about, **asdict(run)}, files_elsewhere(folder, now))
     return result
 
 
-def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
+def _read(location: Store, account: str, now: datetime) -> _Known:
     known = _Known()
-    for folder in recent_folders(fs, account_path, now, WATCHED_DAYS):
-        for row in written_rows(fs, folder):
+    for folder in recent_folders(location, account, now, WATCHED_DAYS):
+        for row in written_rows(location, folder):
             if row["outcome"] in (CONFIRMED, CAME_BACK, NOT_DONE):
                 known.answers.add((row["event_id"], row["outcome"]))
                 continue
@@ -154,7 +144,7 @@ def _read(fs: AbstractFileSystem, account_path: str, now: datetime) -> _Known:
                 took, gave = _effect(row)
             except (AttributeError, TypeError, ValueError):
                 raise AhaSnapshotError(
-                    f"{folder} holds a record that was changed: a column of JSON is none."
+                    f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
             if not (took or gave):
                 continue
@@ -181,17 +171,15 @@ def _is_watched(key: str, taken: _Taken, known: _Known, read_at: datetime) -> bo
     return taken.moment < read_at and not ours and (taken.event_id, CAME_BACK) not in known.answers
 
 
-def _shown(
-    fs: AbstractFileSystem, layout: Layout, manifest: Mapping[str, Any], waiting: Mapping[str, _Taken]
-) -> dict[str, State | None]:
+def _shown(snapshot: Snapshot, waiting: Mapping[str, _Taken]) -> dict[str, State | None]:
     """Return what the snapshot shows, by key; None: the user is gone."""
     ids = list({taken.user_id for taken in waiting.values()})
-    users = _of_users(fs, layout, manifest, "users", ["id", "is_enabled", "workspace_count"], ids)
+    users = _of_users(snapshot, "users", ["id", "is_enabled", "workspace_count"], ids)
     flags = {row["id"]: row for row in users.to_pylist()}
     roles: dict[tuple[str, str], str] = {}
     if any(taken.is_role for taken in waiting.values()):
         columns = ["user_id", "role_kind", "workspace_id", "role"]
-        found = _of_users(fs, layout, manifest, "user_roles", columns, ids).to_pylist()
+        found = _of_users(snapshot, "user_roles", columns, ids).to_pylist()
         roles = {
             (row["user_id"], row["workspace_id"]): row["role"] for row in found if row["role_kind"] == "workspace"
         }
@@ -211,16 +199,8 @@ def _shown(
     return shown
 
 
-def _of_users(
-    fs: AbstractFileSystem,
-    layout: Layout,
-    manifest: Mapping[str, Any],
-    name: str,
-    columns: list[str],
-    ids: list[str],
-) -> pa.Table:
-    with open_dataset(fs, layout, manifest, name) as file:
-        table = whole(file, columns)
+def _of_users(snapshot: Snapshot, name: str, columns: list[str], ids: list[str]) -> pa.Table:
+    table = snapshot.table(name, columns)
     return table.filter(pc.is_valid(pc.index_in(table.column(columns[0]), value_set=json_array(ids, pa.string()))))
 
 
@@ -256,7 +236,7 @@ def _record(
     journal = Journal(folder, run.try_number)
     for key, event in new:
         journal.outcome(key, {**event, "answered_at": timestamp()})
-    evidence.write_evidence(folder.fs, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
+    evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
     sign_off(folder, entry)
 
 

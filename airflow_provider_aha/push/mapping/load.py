@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
 from airflow_provider_aha.push.mapping.spec import MappingSpec, read_spec
-from airflow_provider_aha.store.store import Location, read_limited
+from airflow_provider_aha.store.store import Store
 
 _LARGEST = 1024 * 1024
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
@@ -23,13 +23,13 @@ def ready_mappings() -> list[str]:
 
 
 def load_spec(
-    value: Mapping[str, Any] | str, params: Mapping[str, Any] | None, resolve: Callable[[str], Location]
+    value: Mapping[str, Any] | str, params: Mapping[str, Any] | None, resolve: Callable[[str], Store]
 ) -> MappingSpec:
     """Load a mapping.
 
     :param value: a dict, YAML or JSON text, the path of a file with it, or the name of a ready mapping.
     :param params: values for the fields that ask for one by ``param``.
-    :param resolve: finds the filesystem of a path.
+    :param resolve: finds the place of a path.
     :raises AhaMappingError: when anything in it is wrong; all of it is listed.
     :raises AhaConfigurationError: when there is no such mapping.
     """
@@ -52,8 +52,8 @@ def _ready(name: str) -> str:
     return files("airflow_provider_aha.push.mapping").joinpath("ready", f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _file(location: Location) -> str:
+def _file(location: Store) -> str:
     try:
-        return read_limited(location, "The mapping", _LARGEST).decode("utf-8-sig")
+        return location.read_limited("The mapping", _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise AhaStorageError(f"{location.url} is not UTF-8 text.") from None

@@ -17,7 +17,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.push.mapping.spec import UPSERT, MappingSpec
 from airflow_provider_aha.push.mapping.transforms import iso_utc
 from airflow_provider_aha.push.targets.base import SENT, Answer, Batch, Target
-from airflow_provider_aha.store.store import Location, publish_all, staging, storage_errors
+from airflow_provider_aha.store.store import Store, staging, storage_errors
 
 FORMATS = ("parquet", "csv", "jsonl")
 # A spreadsheet runs a cell that begins with one of these; a quote in front makes it text.
@@ -36,7 +36,7 @@ class FileTarget(Target):
     takes_all = True
     batch_size = 8192
 
-    def __init__(self, location: Location, format: str) -> None:  # noqa: A002 - what users call it
+    def __init__(self, location: Store, format: str) -> None:  # noqa: A002 - what users call it
         self._location = location
         self._format = format
         self._stack = ExitStack()
@@ -76,7 +76,7 @@ class FileTarget(Target):
         """Put the file in its place."""
         with storage_errors(str(self._staged)):
             self._writer.close()
-        publish_all(self._location.fs, {self._location.path: self._staged})
+        self._location.publish({"": self._staged})
 
     def close(self) -> None:
         """Throw away what is staged."""

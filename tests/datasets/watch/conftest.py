@@ -12,7 +12,7 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.watch import Account
 from airflow_provider_aha.sandbox.testing import SandboxServer
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.triggers.shared import Time
 
 
@@ -67,8 +67,8 @@ def client_of(server: SandboxServer, *, name: str = "127.0.0.1") -> AhaClient:
     return AhaClient(ClientConfig(base_url=server.url, account=name, api_key=server.key, max_retries=0))
 
 
-def place(path: Path) -> Location:
-    return Location(LocalFileSystem(), str(path), str(path))
+def place(path: Path) -> Store:
+    return Store(LocalFileSystem(), str(path), str(path))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from airflow_provider_aha.datasets.names import CHANGES
 from airflow_provider_aha.datasets.watch import SeatCondition, user_condition
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.sandbox.testing import SandboxServer
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.triggers import shared, watcher
 from airflow_provider_aha.triggers.shared import GIVE_UP_SECONDS, LONGEST_PAUSE, Pauses
 from airflow_provider_aha.triggers.users import AhaConditionTrigger
@@ -280,6 +281,7 @@ def test_nothing_heavy_is_imported_on_the_event_loop(set_connection, tmp_path):
 import asyncio, sys, threading
 from airflow_provider_aha.triggers.users import AhaConditionTrigger
 from airflow_provider_aha.triggers.watcher import AhaUsersChangedTrigger
+from airflow_provider_aha.store.store import Store
 on_the_loop = []
 def hook(event, arguments):
     if event == "import" and threading.current_thread() is threading.main_thread():
@@ -399,7 +401,7 @@ def test_a_state_that_can_not_be_used_is_complained_of_and_kept(sandbox, state, 
 def test_a_state_that_can_not_be_written_does_not_repeat_the_event(sandbox, user, state, monkeypatch):
     disable = lambda: sandbox.account.edit_user(user, enabled=False)  # noqa: E731
     trigger = watch(state, disable, changes=["disabled"])
-    monkeypatch.setattr("airflow_provider_aha.datasets.watch.publish_all", failing_after(1))
+    monkeypatch.setattr(Store, "publish", failing_after(1))
     trigger.clock.steps += [nothing] * 6
     with pytest.raises(AssertionError, match="went on to sleep"):
         first_payloads(trigger, 2)
@@ -408,15 +410,15 @@ def test_a_state_that_can_not_be_written_does_not_repeat_the_event(sandbox, user
 def failing_after(good: int) -> Any:
     """Stand in for a storage that is full after so many writes."""
     from airflow_provider_aha.exceptions import AhaStorageError
-    from airflow_provider_aha.store.store import publish_all
 
+    original = Store.publish
     left = [None] * good
 
     def publish(*arguments: Any) -> None:
         if not left:
             raise AhaStorageError("The disk is full.")
         left.pop()
-        publish_all(*arguments)
+        original(*arguments)
 
     return publish
 

@@ -34,7 +34,7 @@ from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
 from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, Role
 from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
 from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
-from airflow_provider_aha.store.store import Location
+from airflow_provider_aha.store.store import Store
 
 given = json.loads(sys.argv[1])
 left = given["passes"]
@@ -56,7 +56,7 @@ client = OomnitzaClient(config)
 roles = {user_id: [Role(*role) for role in roles] for user_id, roles in given["roles"].items()}
 target = OomnitzaPeople(client) if given["people"] else OomnitzaSaasUsers(client, "Aha!", roles=roles)
 push(Request(
-    location=Location(LocalFileSystem(), given["base"], given["base"]),
+    location=Store(LocalFileSystem(), given["base"], given["base"]),
     account=given["account"],
     snapshot=given["day"],
     spec=read_spec(given["spec"], {"role": 25}),
