@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History, named
 from airflow_provider_aha.store.store import Store, staging, storage_errors
 
 FILE = "evidence.parquet"
@@ -81,6 +81,7 @@ def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
         if (event := history.strongest) is not None:
             row = {
                 **event,
+                **named(key),
                 "outcome": history.word,
                 "proof": history.proof,
                 "reason": _reason(history),

@@ -201,7 +201,7 @@ class Journal:
         return self._create(key, OUTCOME, unique, {"event_id": unique, "intent": None, "proof": NONE, **facts})
 
     def _create(self, key: str, kind: str, unique: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        event: dict[str, Any] = {**facts, **_named(key), "try_number": self._try_number, "n": next(self._numbers)}
+        event: dict[str, Any] = {**facts, **named(key), "try_number": self._try_number, "n": next(self._numbers)}
         path = f"{self._path}/{key}/{self._try_number}-{kind}-{unique}.json"
         if not self._location.create(path, to_json(event)):
             where, user = self._location.url_of(path), event["user_id"]
@@ -252,7 +252,7 @@ def read_events(location: Store, path: str) -> Iterator[tuple[str, str, dict[str
             continue
         if event is None or "intent_at" not in event:
             written_at = timestamp(location.modified(name))
-            event = {"event_id": match["unique"], **_named(match["key"]), "intent_at": written_at, "n": 0}
+            event = {"event_id": match["unique"], **named(match["key"]), "intent_at": written_at, "n": 0}
         unique = match["unique"]
         yield (
             match["key"],
@@ -261,8 +261,11 @@ def read_events(location: Store, path: str) -> Iterator[tuple[str, str, dict[str
         )
 
 
-def _named(key: str) -> dict[str, str]:
-    """Return the columns of the evidence that a key holds."""
+def named(key: str) -> dict[str, str]:
+    """Return the columns of the evidence that a key holds: ``user_id`` and ``object``.
+
+    :param key: what :func:`key_of` returned.
+    """
     match = _KEY.fullmatch(key)
     return match.groupdict() if match else {}
 

@@ -935,10 +935,10 @@ def test_a_log_says_what_became_of_whom_and_where_it_is_written(admin, now, capl
     with pytest.raises(AirflowFailException):
         admin.deactivate(plan=planned.path, **protected)
     text = logged(caplog, capfd)
-    assert f"User {admin.people[3]}: blocked: protected id" in text
-    assert f"User {admin.people[0]}: deactivated" in text
+    assert f"User {admin.people[3]}, disable: blocked: protected id" in text
+    assert f"User {admin.people[0]}, disable: changed" in text
     # Airflow 2 logs each line in two places.
-    assert len(set(re.findall(r"User (\d+): (?:deactivated|blocked: protected id)", text))) == 20
+    assert len(set(re.findall(r"User (\d+), disable: (?:changed|blocked: protected id)", text))) == 20
     assert "and 5 more" in text
     assert f"Evidence: {admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet" in text
     assert f"Approved by 7 at {now}" in text

@@ -169,7 +169,8 @@ ROW = {
     "created_at": "2026-01-01T00:00:00Z", "is_administrator": False, "is_paid_seat": True, "first_flagged_at": None,
     "leave_date": "2026-11-01", "left_at": None, "seen_after_leave": False, "rights": [],
     "roles": [{"role": "Owner", "workspaces": ["W1"]}], "sole_owner_of": ["W1"], "updated_at": None,
-    "reviewer": None, "note": None, "asked_because": None,
+    "reviewer": None, "note": None, "asked_because": None, "operation": "user_fields", "object": "account",
+    "object_name": None,
 }  # fmt: skip
 
 
@@ -196,7 +197,9 @@ PLAN = {
     "roster_known": None,
     "policy_max": 5,
     "blocked": [],
-    "unresolved": [{"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True}],
+    "unresolved": [
+        {"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True, "detail": None}
+    ],
     "notes": [],
     "protects_nobody": [],
     "caps": None,
@@ -204,6 +207,10 @@ PLAN = {
     "exclusions_sha256": None,
     "enabled_users": 50,
     "administrators": [{"user_id": "12", "administers_account": True, "administers_billing": True}],
+    "workspace_owners": {},
+    "owners": [],
+    "settings": {},
+    "changed": None,
     "counts": {"planned": {"unused": 1, "left": 0, "named": 0}},
     "decisions": "decisions.parquet",
     "files": {"decisions.parquet": sha256(DECISIONS.getvalue())},
