@@ -131,7 +131,7 @@ class Store:
 
     def _at(self, name: str) -> str:
         if name.startswith("/") or ".." in name.split("/"):
-            raise AhaStorageError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
+            raise AhaRecordError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
     def _name(self, path: str) -> str:

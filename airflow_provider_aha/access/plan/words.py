@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_aha.access.operations.registry import WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
-from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
+from airflow_provider_aha.access.operations.workspace_role import workspace_of
+from airflow_provider_aha.access.plan.plan import CHANGE_ROLES, CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
 from airflow_provider_aha.common.persons import names_nobody
 from airflow_provider_aha.common.text import visible
 
@@ -14,12 +16,15 @@ _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": 
 _TITLES = {
     DEACTIVATE: "planned to lose access",
     REACTIVATE: "planned to get access again",
+    CHANGE_ROLES: "planned to get another role in a workspace",
 }
 _EFFECTS = {
     DEACTIVATE: "disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and they "
     "can be enabled again",
     REACTIVATE: "enables these users in Aha! again: they can log in, with the roles and rights that the table "
     "shows. Aha! may bill for each paid seat at once",
+    CHANGE_ROLES: "changes the roles of these users in Aha! as the table says. Whether a smaller role frees a paid "
+    "seat depends on the contract with Aha!; the next extracts show it",
 }
 _UPDATE = "changes these users in Aha! as the table says"
 _COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last seen", "Loses its owner")
@@ -27,6 +32,11 @@ _COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last se
 _PLACES, _ROLES = 5, 4
 _REASONS = {
     "unknown": "no user of the account",
+    "unknown_workspace": "nobody has a role in this workspace: is its id right?",
+    "roles_not_known": "the snapshot doesn't say which roles the user has",
+    "not_undoable": "a developer can't be given back by Aha!'s API: change this role in Aha! itself",
+    "last_owner": "the workspace has no other owner",
+    "disabled": "is disabled, so roles are left alone",
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
@@ -256,6 +266,10 @@ def effect(row: PlanRow) -> str:
 
 def _effects(row: PlanRow) -> Iterator[str]:
     wanted, before = row.wanted, row.before
+    if row.operation == WORKSPACE_ROLE:
+        place = workspace_of(row.object)
+        where = f"{row.object_name} ({place})" if row.object_name else place
+        yield f"role from {before.get('role')} to {wanted['role']} in {where}"
     if wanted.get("enabled") is False:
         yield "disable: no login any more"
     if wanted.get("enabled") is True:
@@ -312,7 +326,8 @@ def _role(role: Mapping[str, Any]) -> str:
 
 def _owned(row: PlanRow) -> str:
     """Name the workspaces that nobody would own any more."""
-    if row.wanted.get("enabled") is not False:
+    if row.operation == WORKSPACE_ROLE or row.wanted.get("enabled") is not False:
+        # The last owner of a workspace keeps the role.
         return ""
     if row.sole_owner_of is None:
         return "not known"
