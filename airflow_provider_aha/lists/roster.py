@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,14 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, look, read_addresses
+from airflow_provider_aha.common.addresses import (
+    ascii_domain,
+    domain_of,
+    fold,
+    look,
+    read_addresses,
+    without_hidden,
+)
 from airflow_provider_aha.common.values import (
     date_of,
     marks_no_date,
@@ -31,6 +39,8 @@ _KEPT = 0.95
 # A roster that knows fewer of the users it should cover is another company's, or has its emails elsewhere.
 _LEAST_MATCHED = 0.5
 _AHEAD = timedelta(minutes=10)
+# A number as a text, as an integer and as a float.
+_NUMBER = re.compile(r"0*([0-9]+)(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -341,7 +351,11 @@ class Roster:
 
         :param known: what earlier loads said of the address.
         """
-        return any(key in self.keys for key in known.keys)
+        return any(_as_compared(key) in self._compared_keys for key in known.keys)
+
+    @cached_property
+    def _compared_keys(self) -> frozenset[str]:
+        return frozenset(map(_as_compared, self.keys))
 
     def markers(self) -> int:
         """Count rows that have no last day, but what systems write where there is none."""
@@ -456,6 +470,13 @@ def load_roster(spec: RosterSpec, location: Store) -> Roster:
     # Asked first: a file that is replaced meanwhile counts as the older one.
     loaded_at = location.modified()
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
+
+
+def _as_compared(key: str) -> str:
+    """Return a key as it is held to those of other loads: systems make ``0003``, ``3`` and ``3.0`` of one."""
+    text = without_hidden(key).strip().casefold()
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text
 
 
 def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roster:
