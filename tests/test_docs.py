@@ -196,13 +196,13 @@ def test_layout_is_documented_as_it_is():
     from airflow_provider_aha.datasets.names import DATASETS
     from airflow_provider_aha.store.layout import Layout
 
-    layout = Layout("<base path>", "mycompany")
+    layout = Layout("mycompany")
     day = "2026-08-01"
     paths = [*(layout.dataset(name, day) for name in DATASETS), layout.manifest(day)]
     (tree,) = (match[2] for match in FENCE.finditer(section("docs/datasets.md", "Layout")))
     head, *rest = tree.replace("<subdomain>", "mycompany").replace("<YYYY-MM-DD>", day).split()[1:]
     assert head == "path>/"
-    assert [f"<base path>/{path}" for path in rest] == paths
+    assert rest == paths
 
 
 @pytest.fixture(scope="module")

@@ -48,18 +48,25 @@ class People:
         self._by_word: dict[str, set[str]] = defaultdict(set)
         self._by_name: dict[Words, set[str]] = defaultdict(set)
         self._meanings: dict[str, tuple[set[str], str | None]] = {}
-        for row in rows:
-            if row["user_id"] not in self._names:
-                self._add(row["user_id"], row["user_name"], row["user_email"])
+        for person in dict.fromkeys((row["user_id"], row["user_name"], row["user_email"]) for row in rows):
+            self._add(*person)
 
     def _add(self, user_id: str, name: str | None, email: str | None) -> None:
-        self._names[user_id] = _spellings(name or "")
+        self._names[user_id] = (*self._names.get(user_id, ()), *_spellings(name or ""))
         self._by_word[user_id].add(user_id)
         for words in self._names[user_id]:
             self._by_name[tuple(sorted(words))].add(user_id)
+            self._by_word["".join(words)].add(user_id)
         if address := look(email):
             self._by_address[address].add(user_id)
             self._by_word[_joined(address.rpartition("@")[0] or address)].add(user_id)
+
+    def exactly(self, text: str) -> set[str]:
+        """Return whom a text names, without short forms: by name, address, login or id, however it is spelled.
+
+        :param text: what Airflow or a person says.
+        """
+        return set().union(*(self._meanings_of(part)[0] for part in _parts(text)))
 
     def decides(self, written: str, user_id: str) -> bool:
         """Tell whether a reviewer, as a file names them, may be one of the people.
@@ -78,9 +85,7 @@ class People:
         return not names_nobody(login) and any(self._may_be(part, user_id, alone=False) for part in _parts(login))
 
     def _may_be(self, part: str, user_id: str, *, alone: bool) -> bool:
-        if part not in self._meanings:
-            self._meanings[part] = self._meaning(part)
-        meant, open_text = self._meanings[part]
+        meant, open_text = self._meanings_of(part)
         if user_id in meant or open_text is None:
             return user_id in meant
         return any(
@@ -88,6 +93,11 @@ class People:
             for given in _spellings(open_text)
             for name in self._names[user_id] or ((),)
         )
+
+    def _meanings_of(self, part: str) -> tuple[set[str], str | None]:
+        if part not in self._meanings:
+            self._meanings[part] = self._meaning(part)
+        return self._meanings[part]
 
     def _meaning(self, part: str) -> tuple[set[str], str | None]:
         """Return whom a text names exactly, and what of it may be a short or a longer form of any name."""

@@ -56,6 +56,14 @@ class OomnitzaHook(BaseHook):
         """
         return self._client
 
+    def role_number(self, role: str) -> int:
+        """Return the number of a role of the instance.
+
+        :param role: the role's name at Oomnitza, in any case, or its number.
+        :raises AhaConfigurationError: when the instance has no such role; the sentence names those that it has.
+        """
+        return self.get_conn().role_number(role)
+
     @cached_property
     def _client(self) -> OomnitzaClient:
         client = self._new_client()

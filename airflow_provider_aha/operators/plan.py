@@ -186,7 +186,8 @@ class AhaPlanAccessOperator(GuardedOperator):
                 why = entry["detail"] or entry["reason"].replace("_", " ")
                 self.log.warning("User %s is not on the plan: %s", ids, why)
         if later := plan.counts["postponed"]:
-            self.log.warning("%d more are postponed, since the caps leave no room for them", later)
+            again = f" before {caps['room_from']}" if (caps := plan.header["caps"]) and caps["room_from"] else ""
+            self.log.warning("%d more are postponed, since the caps leave no room for them%s", later, again)
         for note in [*plan.header["protects_nobody"], *plan.header["notes"]]:
             self.log.warning(note)
         self.log.info("Plan: %s, SHA-256 %s", plan.path, plan.sha256)

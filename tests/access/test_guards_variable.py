@@ -20,6 +20,7 @@ from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOpera
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.guards import GuardedOperator, approvers_of
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 
 Guards = Callable[..., None]
@@ -104,6 +105,12 @@ def test_reactivating_and_updating_are_guarded_too(account, guards):
     with pytest.raises(AirflowFailException, match="blocked"):
         account.run(AhaUpdateUserOperator, "u", user=user_id, enabled=True, **written)
     assert account.puts == []
+
+
+def test_the_access_review_knows_the_protected_lists(account, guards):
+    guards(protected_ids=account.ids[:1], protected_domains=["board.example.com"])
+    page = account.run(AhaAccessReportOperator)["page"]
+    assert "2 entries of the protected lists." in Path(page).read_text("utf-8")
 
 
 def test_an_exclusion_file_of_the_variable_excludes(account, guards, tmp_path):

@@ -60,6 +60,17 @@ def test_a_record_that_cannot_be_read_fails_alone(world: Any, name: str, value: 
     assert unfinished(rows.values()) == [ids[1]]
 
 
+def test_an_email_that_is_null_fails_alone(world: Any) -> None:
+    """Whether it is the same person can't be said."""
+    ids = world.people[:3]
+    decision = world.decide(ids)
+    spoil(world, ids[1], email=None)
+    rows = world.carry_out(decision)
+    assert [rows[one]["outcome"] for one in ids] == ["deactivated", "blocked", "deactivated"]
+    assert rows[ids[1]]["reason"].endswith(": another email")
+    assert world.is_enabled(ids[1])
+
+
 @pytest.mark.parametrize(("name", "value"), ODD)
 def test_an_odd_record_of_somebody_else_holds_nobody_up(world: Any, name: str, value: Any) -> None:
     spoil(world, world.people[5], **{name: value})

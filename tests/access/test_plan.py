@@ -29,6 +29,7 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract, read_tables
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
 from airflow_provider_aha.record.journal import Journal
@@ -862,7 +863,7 @@ def test_a_plan_that_was_changed_is_refused(ten, change):
     path = Path(ten.plan([UNUSED]).path)
     rewrite(path, CHANGES[change])
     with pytest.raises(AhaSnapshotError):
-        load_plan(LocalFileSystem(), str(path))
+        load_plan(resolve_path(str(path)))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"plan_version": 2, "rows": ['])
@@ -870,7 +871,7 @@ def test_a_plan_that_was_cut_short_is_refused(ten, body):
     path = Path(ten.plan([UNUSED]).path)
     path.write_bytes(body)
     with pytest.raises(AhaSnapshotError):
-        load_plan(LocalFileSystem(), str(path))
+        load_plan(resolve_path(str(path)))
 
 
 def test_every_cut_of_a_plan_is_refused(ten):
@@ -879,24 +880,24 @@ def test_every_cut_of_a_plan_is_refused(ten):
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         with pytest.raises(AhaSnapshotError):
-            load_plan(LocalFileSystem(), str(path))
+            load_plan(resolve_path(str(path)))
 
 
 def test_missing_decisions_are_refused(ten):
     plan = ten.plan([UNUSED])
     (ten.folder(plan) / "plan.parquet").unlink()
     with pytest.raises(AhaSnapshotError, match="missing"):
-        load_plan(LocalFileSystem(), plan.path)
+        load_plan(resolve_path(plan.path))
 
 
 def test_a_missing_plan_is_refused(tmp_path):
     with pytest.raises(AhaSnapshotError, match="There is no plan"):
-        load_plan(LocalFileSystem(), str(tmp_path / "plan.json"))
+        load_plan(resolve_path(str(tmp_path / "plan.json")))
 
 
 def test_a_plan_that_is_read_again_is_the_same(ten):
     plan = ten.plan([UNUSED])
-    assert load_plan(LocalFileSystem(), plan.path) == plan
+    assert load_plan(resolve_path(plan.path)) == plan
     assert plan.sha256 == sha256(Path(plan.path).read_bytes())
 
 

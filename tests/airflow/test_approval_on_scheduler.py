@@ -443,7 +443,7 @@ def test_an_undo_is_asked_about_too(world):
     evidence = str(done.folder / "task=carry_out" / "evidence.parquet")
     run = world.start("undo", "aha_reactivate_users", done.ids, {"evidence": evidence, **why})
     question = run.wait_for_question()
-    assert "enables these users in Aha! again" in question["body"]
+    assert "gives back to these users what a run took" in question["body"]
     assert run.answer(world.people["bob"]).ok
     assert run.wait()["carry_out"] == "success"
     assert world.server.account.user(done.ids[0])["enabled"] is True

@@ -47,7 +47,7 @@ def test_people_are_compared_and_not_what_they_write(case):
 
 @pytest.mark.parametrize("review_id", PROMISES["review_ids"]["accepted"])
 def test_an_id_that_spreadsheets_leave_alone_is_taken(review_id):
-    assert Layout("/base", "acme").review(review_id)
+    assert Layout("acme").review(review_id)
     check_new_id(review_id)
 
 

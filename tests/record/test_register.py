@@ -43,7 +43,7 @@ def intent(where: RunFolder, user_id: str, at: datetime, monkeypatch: pytest.Mon
 
 
 def changed(location: Store, access: str = "taken") -> set[str]:
-    return changed_within(folder(location, "mine"), NOW, 7, access)
+    return set(changed_within(folder(location, "mine"), NOW, 7, access))
 
 
 def ended(where: RunFolder, at: datetime, access: str | None = "taken", ids: tuple[str, ...] = ()) -> None:
@@ -102,9 +102,9 @@ def test_who_left_is_counted_apart(local: Store) -> None:
         facts: dict[str, Any] = {"class": user_class}
         outcome(folder(local, run_id), user_id, NOW - DAY, **facts)
     mine = folder(local, "mine")
-    assert changed_within(mine, NOW, 7, "taken", left=True) == {"1", "3"}
-    assert changed_within(mine, NOW, 7, "taken", left=False) == {"2", "4", "5"}
-    assert changed_within(mine, NOW, 7, "taken") == {"1", "2", "3", "4", "5"}
+    assert set(changed_within(mine, NOW, 7, "taken", left=True)) == {"1", "3"}
+    assert set(changed_within(mine, NOW, 7, "taken", left=False)) == {"2", "4", "5"}
+    assert set(changed_within(mine, NOW, 7, "taken")) == {"1", "2", "3", "4", "5"}
 
 
 # --- records that are gone -----------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_whatever_is_lost_of_register_events_and_evidence_the_rest_is_counted(lo
         with pytest.raises(AhaSnapshotError, match=r"can't be counted.*run=r.*Nothing was done"):
             changed_within(folder(location, "mine"), now, 10**3, "taken")
     else:
-        assert changed_within(folder(location, "mine"), now, 10**3, "taken") == {"1", "2"}
+        assert set(changed_within(folder(location, "mine"), now, 10**3, "taken")) == {"1", "2"}
 
 
 def test_a_lost_run_of_which_its_manifest_tells_is_not_counted_as_nothing(location: Store) -> None:
@@ -149,7 +149,7 @@ def test_a_lost_run_of_which_its_manifest_tells_is_not_counted_as_nothing(locati
         changed_within(folder(location, "mine"), datetime.now(UTC), 7, "taken")
     # After seven days it counts for nothing any more.
     later = datetime.now(UTC) + 8 * DAY
-    assert changed_within(folder(location, "mine"), later, 7, "taken") == set()
+    assert changed_within(folder(location, "mine"), later, 7, "taken") == {}
 
 
 def test_events_count_without_register_evidence_and_manifest(location: Store) -> None:

@@ -250,7 +250,8 @@ def _write(location: Store, folder: str, request: Request, now: Callable[[], dat
     place = location.within(folder)
     inputs = dict(population.files())
     for number, one in enumerate(roster.each if roster else (), 1):
-        inputs[_numbered("input-roster", number, one.suffix)] = one.body
+        keys = {key for known in draft.known[one.spec.name].values() for key in known.keys}
+        inputs[_numbered("input-roster", number, "csv")] = one.kept(_addresses_of(population), keys)
     for number, file in enumerate(exclusions.files if exclusions else (), 1):
         inputs[_numbered("input-exclusions", number, file.suffix)] = file.body
     files = dict(place.keep(name, body) for name, body in inputs.items())
@@ -444,11 +445,15 @@ def _remembered(population: Population, roster: Rosters | None, before: Carried)
     """Return what is known of the addresses of all users, disabled ones included, after these loads."""
     if roster is None:
         return {}
-    addresses = {spelled(email) for email in population.users.column("email").to_pylist() if email}
+    addresses = _addresses_of(population)
     return {
         one.spec.name: one.remember(addresses, before.known.get(one.spec.name, {}), population.synced_at)
         for one in roster.each
     }
+
+
+def _addresses_of(population: Population) -> set[str]:
+    return {spelled(email) for email in population.users.column("email").to_pylist() if email}
 
 
 def judge_users(

@@ -182,14 +182,22 @@ def _caps(plan: Plan) -> Iterator[str]:
     )
     if more:
         yield (
-            f"**{more} more are postponed.** {held}. Who hasn't been seen for longest goes first; those who are "
-            "postponed come first in the next plan, and those who were named have to be named again.\n"
+            f"**{more} more are postponed.** {held}.{_room(caps)} Who hasn't been seen for longest goes first. "
+            "Those who are postponed come first in the next plan; those who were named have to be named again.\n"
         )
     if caps["over"]:
         yield (
             f"**{caps['over']} users too many to be carried out.** {held}. The writing task does nothing unless "
             "the DAG's code passes the SHA-256 of this plan as `approved_plan_sha256`.\n"
         )
+
+
+def _room(caps: Mapping[str, Any]) -> str:
+    """Say from when on there is room again, where there is none."""
+    if not caps["room_from"]:
+        return ""
+    first, all_of_it = caps["room_from"], caps["all_room_from"]
+    return f" There is room again from {first} on, and for as many as allowed from {all_of_it} on."
 
 
 def _table(rows: Sequence[PlanRow], limit: int) -> Iterator[str]:

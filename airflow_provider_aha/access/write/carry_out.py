@@ -187,7 +187,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         for left in (True, False):
             wanted = {one.user_id for one in decision.targets if (one.user_class == LEFT) is left}
             if wanted:
-                counted = changed_within(folder, now, CAP_DAYS, decision.access, left=left)
+                counted = set(changed_within(folder, now, CAP_DAYS, decision.access, left=left))
                 caps.check(len(wanted), len(counted - set(ids)), decision.enabled_users, decision.plan_sha256)
                 recent |= counted
     if decision.policy_max is not None and not dry_run:
@@ -219,7 +219,7 @@ def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime)
     or may be taking it now.
     """
     mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
-    return mine | under_way(folder, now) | changed_within(folder, now, CAP_DAYS, TAKEN)
+    return mine | under_way(folder, now) | set(changed_within(folder, now, CAP_DAYS, TAKEN))
 
 
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
