@@ -138,7 +138,8 @@ def test_only_the_store_knows_filesystems():
 def test_nobody_but_the_store_makes_addresses_of_places():
     """A place's own path is its store's; an address comes from `url_of`, a name from `name_of`."""
     pattern = re.compile(
-        r"location\.path\b|location\.url \+ |\{location\.url\}[{/]|\.removeprefix\(\w*\.?(?:location|base)\.(?:path|url)"
+        r"location\.path\b|location\.url \+ |\{location\.url\}[{/]"
+        r"|\.removeprefix\(\w*\.?(?:location|base)\.(?:path|url)"
     )
     found = {module for module, path in modules() if pattern.search(path.read_text(encoding="utf-8"))}
     assert {module for module in found if room_of(module) not in ("sandbox", "store")} == set()
