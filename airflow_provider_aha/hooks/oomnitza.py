@@ -33,6 +33,14 @@ class OomnitzaHook(ClientHook["OomnitzaClient"]):
     def __init__(self, oomnitza_conn_id: str = default_conn_name) -> None:
         super().__init__(oomnitza_conn_id)
 
+    def role_number(self, role: str) -> int:
+        """Return the number of a role of the instance.
+
+        :param role: the role's name at Oomnitza, in any case, or its number.
+        :raises AhaConfigurationError: when the instance has no such role; the sentence names those that it has.
+        """
+        return self.get_conn().role_number(role)
+
     def _new_client(self, **changes: Any) -> OomnitzaClient:
         from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
         from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
@@ -131,6 +133,11 @@ class RosterSpec:
                 f"roster.timezone {self.timezone!r} is not a time zone, such as Europe/Berlin."
             ) from None
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read, the key first."""
+        return list(dict.fromkeys([self.key, *self.emails, *filter(None, (self.status, self.end_date))]))
+
     def as_given(self) -> dict[str, Any]:
         """Return the settings for the record."""
         return asdict(self)
@@ -246,8 +253,7 @@ class Roster:
     :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
     :param columns: names of its columns.
-    :param body: its bytes.
-    :param suffix: ``csv`` or ``parquet``.
+    :param cells: of each row the cells of the configured columns, the key first.
     """
 
     spec: RosterSpec
@@ -258,8 +264,7 @@ class Roster:
     keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
     columns: tuple[str, ...]
-    body: bytes = field(repr=False)
-    suffix: str
+    cells: Sequence[Sequence[Any]] = field(repr=False)
 
     @cached_property
     def _covered(self) -> Callable[[str], bool]:
@@ -342,6 +347,24 @@ class Roster:
         :param known: what earlier loads said of the address.
         """
         return any(key in self.keys for key in known.keys)
+
+    def kept(self, addresses: Iterable[str], keys: Collection[str]) -> bytes:
+        """Return what a plan keeps of the roster: the configured columns of the rows that are about some people.
+
+        :param addresses: addresses of the account's users, as :func:`spelled`; a row with one that only looks like
+            it counts, too.
+        :param keys: keys of the rows that had these addresses in earlier loads.
+        :return: CSV.
+        """
+        looks = {look(address) for address in addresses}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.spec.columns)
+        for row in self.cells:
+            key = text_of(row[0])
+            if key in keys or any(look(address) in looks for address in self.keys[key]):
+                writer.writerow(row)
+        return text.getvalue().encode()
 
     def markers(self) -> int:
         """Count rows that have no last day, but what systems write where there is none."""
@@ -467,10 +490,10 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
     :raises AhaConfigurationError: when a column is missing.
     :raises AhaSnapshotError: when a key is empty or comes twice, or an end date or address can't be read.
     """
-    wanted = [spec.key, *spec.emails, *filter(None, (spec.status, spec.end_date))]
-    if missing := [name for name in wanted if name not in table.columns]:
+    if missing := [name for name in spec.columns if name not in table.columns]:
         raise AhaConfigurationError(f"{table.what} has no column {', '.join(missing)}.")
-    key = table.columns.index(spec.key)
+    places = [table.columns.index(name) for name in spec.columns]
+    key = places[0]
     people: dict[str, tuple[Person, ...]] = {}
     keys: dict[str, list[str]] = {}
     states: Counter[Person] = Counter()
@@ -491,8 +514,7 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
         keys=keys,
         states=states,
         columns=table.columns,
-        body=table.body,
-        suffix=table.suffix,
+        cells=[[row[place] for place in places] for row in table.rows],
     )
 
 
@@ -517,7 +539,8 @@ def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequenc
             day = None if marked else date_of(cell, zone)
         except ValueError:
             raise _refused(
-                f"has an end date in row {number} that is no day; days are written as 2026-01-31"
+                f"has an end date in row {number} of the column {spec.end_date} that is no day; days are written "
+                "as 2026-01-31"
             ) from None
         text = "" if status is None else fold(text_of(row[status]))
         return Person(day, text in left if text else None, marked)

@@ -181,6 +181,15 @@ def exclusions_of(own: str | None) -> tuple[str, ...]:
     return _paths(read_guards_variable() or {}, own)
 
 
+def protected_by_variable() -> UserMatcher:
+    """Return who is never touched, by the Variable.
+
+    :raises AhaConfigurationError: when the Variable can't be right.
+    """
+    given = read_guards_variable() or {}
+    return _matcher({name: given.get(key, []) for name, key in _PROTECTED.items()}, f" in {_VARIABLE}")
+
+
 def _paths(given: Mapping[str, Any], own: str | None) -> tuple[str, ...]:
     mine = to_text(own, "exclusions")
     return tuple(dict.fromkeys([*given.get("exclusions", []), *([mine] if mine else [])]))

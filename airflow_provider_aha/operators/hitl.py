@@ -24,7 +24,7 @@ from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import Plan
+    from airflow_provider_aha.access.plan.plan import Plan, PlanRow
     from airflow_provider_aha.store.store import Store
 
 _APPROVE, _REJECT = "Approve", "Reject"
@@ -62,15 +62,16 @@ class AhaApprovePlanOperator(HITLOperator):
     answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
-    :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
-        passes by policy is let through: give the writing task the same value. Not templated on purpose.
+    :param require_approval: whether a person is asked about every row. Without it, only about those that policy
+        doesn't let pass; a task that carries out by policy takes the others. Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody. The answer of who asked for the
         change or triggered the run, is on the plan, or owns its roster never counts. (templated)
     :param dry_run: nobody is asked, since nothing is to be changed: give the writing task the same value.
         (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
-    :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
+    :raises AirflowSkipException: when the plan was rejected or nobody answered, or when policy lets everybody on
+        it pass, so that what follows is skipped.
     :raises AirflowFailException: when such a plan has users who left, since their access stays; when it was
         answered before, or the answer can't be right: start a new run.
     """
@@ -124,7 +125,7 @@ class AhaApprovePlanOperator(HITLOperator):
             REQUEST_FILE,
             check_approvers,
             may_answer,
-            policy_allows,
+            passes,
         )
         from airflow_provider_aha.access.plan.words import question, subject
         from airflow_provider_aha.store.store import to_json
@@ -134,15 +135,20 @@ class AhaApprovePlanOperator(HITLOperator):
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
-        if to_bool(self.dry_run, "dry_run", default=False):
+        dry_run = to_bool(self.dry_run, "dry_run", default=False)
+        # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
+        by_policy = self.require_approval is False
+        rows = [row for row in plan.rows if not (by_policy and passes(row))]
+        if by_policy and (dry_run or not rows):
+            # The task that carries out by policy has it all.
+            why = "this stays a dry run" if dry_run else "nobody on the plan needs an approval"
+            raise AirflowSkipException(f"Nobody is asked: {why}.")
+        if dry_run:
             self.log.info("This stays a dry run: nobody is asked.")
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if not plan.decides_access:
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)
-            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
-        if not self.require_approval and policy_allows(plan.rows):
-            self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if location.beside(FILE).read_record() is not None:
             self._refuse(context, location, plan, _ANSWERED)
@@ -150,13 +156,13 @@ class AhaApprovePlanOperator(HITLOperator):
         asked = [approver for approver in approvers if may_answer(approver, plan, requested_by)]
         if approvers and not asked:
             self._refuse(context, location, plan, _NOBODY_LEFT)
-        shown = {"plan_sha256": plan.sha256}
+        shown = {"plan_sha256": plan.sha256, "asked": [row.user_id for row in rows]}
         folder = location.folder
         if not folder.create(REQUEST_FILE, to_json(shown)) and folder.read_record(REQUEST_FILE) != shown:
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
-        self.subject, self.body = subject(plan), question(plan, requested_by)
+        self.subject, self.body = subject(plan, len(rows)), question(plan, requested_by, rows)
         if asked:
             self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
@@ -189,17 +195,17 @@ class AhaApprovePlanOperator(HITLOperator):
         if fault is not None:
             raise AirflowFailException(f"{fault}: nothing is changed. Start a new run.")
         if record["choice"] != _APPROVE:
-            self._reject(plan)
+            self._reject([row for row in plan.rows if row.user_id in record["asked"]])
         return {
             "choice": record["choice"],
             "plan_sha256": record["plan_sha256"],
             "struck_out": len(record["strike_out"]),
         }
 
-    def _reject(self, plan: Plan) -> NoReturn:
-        """End a run that may change nothing: red where somebody who left keeps the access."""
+    def _reject(self, asked: Sequence[PlanRow]) -> NoReturn:
+        """End a run that may change none of those asked about: red where somebody who left keeps the access."""
         sentence = "The plan was rejected, or nobody answered in time: nothing is changed."
-        if leavers := [row for row in plan.rows if row.user_class == "left"]:
+        if leavers := [row for row in asked if row.user_class == "left"]:
             named = ", ".join(
                 f"{row.user_id} (last day {row.leave_date or 'not known'})" for row in leavers[:_NAMED]
             )
@@ -228,12 +234,13 @@ class AhaApprovePlanOperator(HITLOperator):
         self, context: Any, event: dict[str, Any], location: Store, plan: Plan
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
-        from airflow_provider_aha.access.plan.approval import REQUEST_FILE
+        from airflow_provider_aha.access.plan.approval import REQUEST_FILE, asked_about
         from airflow_provider_aha.common.moments import timestamp
 
         request = location.beside(REQUEST_FILE).read_record()
         if request is None:
             raise AhaRecordError(f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown.")
+        asked = asked_about(request, plan)
         answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
         moment = answer.get("responded_at")
@@ -241,11 +248,12 @@ class AhaApprovePlanOperator(HITLOperator):
         strike_out: list[str] = []
         reason: str | None = None
         if approved:
-            strike_out, reason, fault = _struck_out(event, plan)
+            strike_out, reason, fault = _struck_out(event, asked)
         return {
             "choice": _APPROVE if approved and fault is None else _REJECT,
             # What was shown, not what lies there now.
             "plan_sha256": request["plan_sha256"],
+            "asked": asked,
             "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
             "responded_by_id": person.get("id"),
             "responded_by_name": person.get("name"),
@@ -280,14 +288,14 @@ class AhaApprovePlanOperator(HITLOperator):
         return location, plan
 
 
-def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None, str | None]:
-    """Read the form: ids of the plan, why they are struck out, and what is wrong with it."""
+def _struck_out(event: Mapping[str, Any], asked: Sequence[str]) -> tuple[list[str], str | None, str | None]:
+    """Read the form: ids of those asked about, why they are struck out, and what is wrong with it."""
     given = event.get("params_input") or {}
     try:
         found = to_list(given.get("strike_out") or [], "strike_out") or []
     except AhaError:
         return [], None, "strike_out is not a list of ids"
-    if unknown := len(set(found) - {row.user_id for row in plan.rows}):
+    if unknown := len(set(found) - set(asked)):
         return found, None, f"strike_out has {unknown} entries that are not ids of the plan's users"
     try:
         reason = to_words(given.get("strike_reason"), "strike_reason")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ON_MISSING = ("fail", "skip", "none")
 # At most this many roles are named in the log.
 _NAMED = 20
+_FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class AhaGetUserOperator(AhaOperator):
@@ -126,7 +128,8 @@ class AhaUpdateUserOperator(AhaWriteOperator):
     :param enabled: whether the user may log in. (templated)
     :param administrator: gives or takes all administrator rights. (templated)
     :param administrator_roles: single rights, as ``{"administer_billing": false}``. (templated)
-    :param extra_fields: further fields of the ``user`` object, as a dict. (templated)
+    :param extra_fields: further fields of the ``user`` object, as a dict; what they do isn't known, so they need
+        ``allow_privileged``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param allow_privileged: lets it change what decides over access without asking a person. Not templated on
         purpose.
@@ -206,6 +209,9 @@ class AhaUpdateUserOperator(AhaWriteOperator):
             # Aha! might be less strict about a name than Python is.
             if name.strip().casefold() in (*FIELDS, *ADMINISTRATOR_ROLES):
                 raise AhaConfigurationError(f"extra_fields has {name}, which has an argument of its own.")
+            # Rails reads user[enabled] as a field within a field.
+            if not _FIELD.fullmatch(name) or name == "user":
+                raise AhaConfigurationError("extra_fields has a name that is no field's.")
             changes[name] = value
         if not changes:
             raise AhaConfigurationError("Nothing to change was given.")

@@ -35,7 +35,7 @@ _NAMED = 20
 class Done(NamedTuple):
     """What a writing task has done.
 
-    :param rows: its evidence, one row per user.
+    :param rows: its evidence, one row per object.
     :param evidence: where that is kept.
     """
 
@@ -84,12 +84,12 @@ class AhaWriteOperator(GuardedOperator):
         :param dry_run: whether nothing is changed.
         :raises AhaConfigurationError: when it may not.
         """
-        from airflow_provider_aha.access.operations.user_fields import PRIVILEGED
+        from airflow_provider_aha.access.operations.user_fields import HARMLESS
 
-        privileged = [name for name in changes if name in PRIVILEGED]
+        privileged = [name for name in changes if name not in HARMLESS]
         if privileged and not dry_run and allowed is not True:
             raise AhaConfigurationError(
-                f"{', '.join(privileged)} decides over access: make a plan that a second person approves "
+                f"{', '.join(privileged)} may decide over access: make a plan that a second person approves "
                 "(AhaPlanAccessOperator), or say allow_privileged=True in the DAG's code. Nothing was done."
             )
 
@@ -184,7 +184,7 @@ class AhaWriteOperator(GuardedOperator):
         first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
         for row in first[:_NAMED]:
             reason = f": {_loggable(row['reason'])}" if row["reason"] else ""
-            self.log.info("User %s: %s%s", row["user_id"], row["outcome"], reason)
+            self.log.info("User %s, %s: %s%s", row["user_id"], _what(row), row["outcome"], reason)
         if len(rows) > _NAMED:
             self.log.info("and %d more", len(rows) - _NAMED)
         self.log.info("Evidence: %s", evidence)
@@ -209,6 +209,16 @@ class AhaWriteOperator(GuardedOperator):
         if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """Say what was to be done, in words without a name."""
+    from airflow_provider_aha.access.operations.registry import OPERATIONS
+
+    if row["operation"] not in OPERATIONS:
+        return "unreadable"
+    words = OPERATIONS[row["operation"]].words(json.loads(row["wanted_json"] or "{}"))
+    return words if row["object"] == "account" else f"{words} in workspace {row['object'][1:]}"
 
 
 def _loggable(reason: str) -> str:
@@ -260,9 +270,10 @@ def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
 
     :param rows: evidence rows of a reactivation.
     """
-    counted = ("reactivated", "enabled_after_crash", "dry_run")
-    found = [json.loads(row["before_json"] or "{}") for row in rows if row["outcome"] in counted]
-    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in found)
+    counted = ("changed", "changed_after_crash", "dry_run")
+    found = [row for row in rows if row["outcome"] in counted and json.loads(row["wanted_json"]).get("enabled")]
+    befores = [json.loads(row["before_json"] or "{}") for row in found]
+    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in befores)
 
 
 def evidence_at(path: str, base: Store, account: str) -> Store:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, effects
+from airflow_provider_aha.access.operations.base import PRIVILEGED
+from airflow_provider_aha.access.operations.user_fields import effects
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, CAME_BACK, CONFIRMED, NOT_DONE

@@ -136,12 +136,16 @@ class AhaPushOperator(AhaOperator):
         """Return the base path."""
         return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
 
+    def params_of_mapping(self) -> dict[str, Any] | None:
+        """Return the values for fields of the mapping that ask for one."""
+        return to_dict(self.mapping_params, "mapping_params")
+
     def _spec(self) -> MappingSpec:
         from airflow_provider_aha.push.mapping.load import load_spec
 
         if is_unset(self.mapping):
             raise AhaConfigurationError("mapping is not set.")
-        spec = load_spec(self.mapping, to_dict(self.mapping_params, "mapping_params"), resolve_path)
+        spec = load_spec(self.mapping, self.params_of_mapping(), resolve_path)
         dataset = to_text(self.dataset, "dataset")
         if dataset and dataset != spec.dataset:
             raise AhaConfigurationError(f"The mapping {spec.name} is of the dataset {spec.dataset}, not {dataset}.")

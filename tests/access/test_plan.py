@@ -235,6 +235,9 @@ def test_a_row_holds_the_facts_as_aha_writes_them(ten):
         "reviewer": None,
         "note": None,
         "asked_because": "policy lets only people pass who left",
+        "operation": "user_fields",
+        "object": "account",
+        "object_name": None,
     }
 
 
@@ -539,12 +542,12 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
         "proof": 4,
         "answered_at": at,
     }
-    journal.outcome("1001", {**enable, "outcome": "reactivated"})
-    journal.outcome("1002", {**enable, "outcome": "updated"})
-    journal.outcome("1003", {**enable, "outcome": "deactivated", "wanted_json": '{"enabled": false}'})
-    journal.outcome("1004", {**enable, "outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
-    journal.outcome("1005", {**enable, "outcome": "failed", "proof": 1})
-    journal.outcome("1006", {**enable, "outcome": "failed", "proof": 0})
+    journal.outcome("u1001.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1002.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1003.account", {**enable, "outcome": "changed", "wanted_json": '{"enabled": false}'})
+    journal.outcome("u1004.account", {**enable, "outcome": "changed", "answered_at": iso(NOW - 61 * DAY)})
+    journal.outcome("u1005.account", {**enable, "outcome": "failed", "proof": 1})
+    journal.outcome("u1006.account", {**enable, "outcome": "failed", "proof": 0})
     decisions = world.decisions(world.plan([UNUSED]))
     spared = {user for user, row in decisions.items() if row["spared_by"] == "enabled_again"}
     assert spared == {"1001", "1002", "1005"}
@@ -558,7 +561,7 @@ def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
     folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
     register(folder, NOW - 5 * DAY, access="taken")
     folder.create("start.json", {"action": "update"})
-    Journal(folder, 1).outcome("1001", {"outcome": "updated", "answered_at": at, **shown})
+    Journal(folder, 1).outcome("u1001.account", {"outcome": "changed", "answered_at": at, **shown})
     assert world.decisions(world.plan([UNUSED]))["1001"]["spared_by"] == "enabled_again"
 
 
@@ -829,7 +832,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another version": lambda c: c.update(plan_version=3),
+    "another version": lambda c: c.update(plan_version=2),
     "no version": lambda c: c.pop("plan_version"),
     "no account": lambda c: c.pop("account"),
     "account of another type": lambda c: c.update(account=7),
