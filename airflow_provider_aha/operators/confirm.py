@@ -8,9 +8,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_text
 from airflow_provider_aha.hooks.common import without_useless_retries
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.writes import run_of
 
@@ -59,7 +58,7 @@ class AhaConfirmDeactivationsOperator(AhaOperator):
         from airflow_provider_aha.access.write.confirm import confirm
 
         with without_useless_retries(self.aha_conn_id):
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             account = self.hook.get_conn().config.account
             self.link_to(context)
             found = confirm(location, account, run_of(context), now=datetime.now(UTC))

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_number, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.common import without_useless_retries
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import evidence_at, names_to_fix, run_of
 
@@ -137,7 +137,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         :return: where it is, and what is in it.
         """
         with without_useless_retries(self.aha_conn_id):
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             run = run_of(context)
             self.link_to(context)
             plan = self._recorded(location, run, self._request(run, location))

@@ -17,7 +17,7 @@ from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
 )
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
@@ -74,7 +74,7 @@ class AhaWriteOperator(GuardedOperator):
 
     def location(self) -> Store:
         """Return the base path."""
-        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        return resolve_base_path(self.base_path)
 
     def check_privileged(self, allowed: object, changes: Mapping[str, Any], *, dry_run: bool) -> None:
         """Refuse to change access without a plan, unless DAG code says that it may.

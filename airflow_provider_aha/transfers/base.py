@@ -11,7 +11,7 @@ from airflow_provider_aha.assets import dataset_of, manifests
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.hooks.common import without_useless_retries
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.lineage import target_of
 from airflow_provider_aha.operators.writes import run_of
@@ -134,7 +134,7 @@ class AhaPushOperator(AhaOperator):
 
     def location(self) -> Store:
         """Return the base path."""
-        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        return resolve_base_path(self.base_path)
 
     def params_of_mapping(self) -> dict[str, Any] | None:
         """Return the values for fields of the mapping that ask for one."""
