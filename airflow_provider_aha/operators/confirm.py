@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -12,6 +12,9 @@ from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_base_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.writes import run_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 # So many ids a log line may name.
 _NAMED = 20
@@ -49,7 +52,7 @@ class AhaConfirmDeactivationsOperator(AhaOperator):
         super().__init__(**kwargs)
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Look everybody up.
 
         :param context: the task's context.

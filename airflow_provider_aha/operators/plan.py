@@ -17,6 +17,8 @@ from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import evidence_at, names_to_fix, run_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.decide.planning import Request
     from airflow_provider_aha.access.decide.rules import NamedRule, Rule
     from airflow_provider_aha.access.plan.plan import Plan
@@ -130,7 +132,7 @@ class AhaPlanAccessOperator(GuardedOperator):
         self.max_left_percent = max_left_percent
         self.fit_to_caps = fit_to_caps
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the plan.
 
         :param context: the task's context.

@@ -22,6 +22,8 @@ _PAGE = ("title", "sections", "columns", "filters")
 _LARGEST_DECISIONS = 64 * 1024 * 1024
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.report.build import Asked
 
 
@@ -111,7 +113,7 @@ class AhaAccessReportOperator(AhaOperator):
         self.roster = roster
         self.exclusions = exclusions
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the report.
 
         :param context: the task's context.
@@ -128,7 +130,7 @@ class AhaAccessReportOperator(AhaOperator):
         leave_report(context, summary)
         return summary
 
-    def _asked(self, context: Any) -> Asked:
+    def _asked(self, context: Context) -> Asked:
         from airflow_provider_aha.lists.roster import RosterSpec
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
@@ -185,7 +187,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         self.text = text
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Record the decisions.
 
         :param context: the task's context.

@@ -18,6 +18,8 @@ from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.store.layout import Layout
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.push.mapping.spec import MappingSpec
     from airflow_provider_aha.push.targets.base import Target
     from airflow_provider_aha.store.store import Store
@@ -80,7 +82,7 @@ class AhaPushOperator(AhaOperator):
         :param snapshot: the day of the snapshot.
         """
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[dict[str, Any]]:
         """Push.
 
         :param context: the task's context.
@@ -151,7 +153,7 @@ class AhaPushOperator(AhaOperator):
             raise AhaConfigurationError(f"The mapping {spec.name} is of the dataset {spec.dataset}, not {dataset}.")
         return spec
 
-    def _snapshots(self, context: Any, spec: MappingSpec, location: Store) -> Iterator[tuple[str, str]]:
+    def _snapshots(self, context: Context, spec: MappingSpec, location: Store) -> Iterator[tuple[str, str]]:
         """Yield account and day of each snapshot that is to be pushed."""
         inlet = next((inlet for inlet in self.inlets if dataset_of(inlet) == spec.dataset), None)
         if inlet is not None:

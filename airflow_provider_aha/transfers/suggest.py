@@ -17,6 +17,8 @@ from airflow_provider_aha.transfers.to_oomnitza import PEOPLE, SAAS_USERS
 from airflow_provider_aha.transfers.to_sql import sql_target
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.push.targets.base import Target
 
 # Those that a mapping can be of.
@@ -73,7 +75,7 @@ class AhaSuggestMappingOperator(BaseOperator):
         self.allowed_conn_ids = allowed_conn_ids
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Draft a mapping.
 
         :param context: the task's context.
