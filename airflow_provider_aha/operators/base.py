@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.operators.lineage import ReportsLineage
 from airflow_provider_aha.operators.links import AhaLink, address_of, leave_link
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 class AhaOperator(ReportsLineage, BaseOperator):
@@ -30,7 +33,7 @@ class AhaOperator(ReportsLineage, BaseOperator):
         """The hook of this task, made when it is first needed."""
         return AhaHook(aha_conn_id=self.aha_conn_id)
 
-    def link_to(self, context: Any, user_id: str | None = None) -> None:
+    def link_to(self, context: Context, user_id: str | None = None) -> None:
         """Have the task's page lead to a user in Aha!, or to the account.
 
         :param context: the task's context.

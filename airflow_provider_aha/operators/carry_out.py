@@ -23,6 +23,8 @@ from airflow_provider_aha.operators.writes import (
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
@@ -83,7 +85,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         self.require_approval = require_approval
         self.approvers = approvers
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Carry the plan out.
 
         :param context: the task's context.
@@ -116,7 +118,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
-        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Any, *, dry_run: bool
+        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Context, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
         from airflow_provider_aha.access.plan.plan import decision_of, load_users
@@ -139,7 +141,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             among=given.among,
         )
 
-    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Any) -> _Ground:
+    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Context) -> _Ground:
         """Return on what ground which rows are carried out: an approval, or policy."""
         from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
 

@@ -16,6 +16,8 @@ from airflow_provider_aha.operators.writes import (
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision
 
 _DISABLE, _ENABLE = {"enabled": False}, {"enabled": True}
@@ -53,7 +55,7 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Disable the users.
 
         :param context: the task's context.
@@ -104,7 +106,7 @@ class AhaReactivateUsersOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Enable the users.
 
         :param context: the task's context.

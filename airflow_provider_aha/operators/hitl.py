@@ -24,6 +24,8 @@ from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Plan, PlanRow
     from airflow_provider_aha.store.store import Store
 
@@ -115,7 +117,7 @@ class AhaApprovePlanOperator(HITLOperator):
         return {name: fields[name] for name in _FORM}
 
     @without_useless_retries()
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: Context) -> Any:
         """Show the plan and wait.
 
         :param context: the task's context.
@@ -168,7 +170,7 @@ class AhaApprovePlanOperator(HITLOperator):
         return super().execute(context)
 
     @without_useless_retries()
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Write the answer down.
 
         :param context: the task's context.
@@ -215,11 +217,11 @@ class AhaApprovePlanOperator(HITLOperator):
             )
         raise AirflowSkipException(sentence)
 
-    def _refuse(self, context: Any, location: Store, plan: Plan, why: str) -> NoReturn:
+    def _refuse(self, context: Context, location: Store, plan: Plan, why: str) -> NoReturn:
         self._close(context, location, plan, "failed", reason=why)
         raise AirflowFailException(why)
 
-    def _close(self, context: Any, location: Store, plan: Plan, ended: str, **facts: str) -> None:
+    def _close(self, context: Context, location: Store, plan: Plan, ended: str, **facts: str) -> None:
         """Leave a manifest: the control ran, whatever the answer was."""
         from airflow_provider_aha.record.chain import close_try
         from airflow_provider_aha.record.run import RunFolder
@@ -231,7 +233,7 @@ class AhaApprovePlanOperator(HITLOperator):
         close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
 
     def _record(
-        self, context: Any, event: dict[str, Any], location: Store, plan: Plan
+        self, context: Context, event: dict[str, Any], location: Store, plan: Plan
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
         from airflow_provider_aha.access.plan.approval import REQUEST_FILE, asked_about
@@ -264,7 +266,7 @@ class AhaApprovePlanOperator(HITLOperator):
             "run_id": context["ti"].run_id,
         }, fault
 
-    def _answer(self, context: Any, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def _answer(self, context: Context, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the answer, empty when nobody gave one, and what is wrong with it."""
         try:
             # Airflow would refuse an answer without, or with other fields than the form's; only one is read here.
@@ -274,7 +276,7 @@ class AhaApprovePlanOperator(HITLOperator):
         except (HITLTriggerEventError, ValueError):
             return {}, "The answer doesn't fit the form"
 
-    def _load(self, context: Any) -> tuple[Store, Plan]:
+    def _load(self, context: Context) -> tuple[Store, Plan]:
         from airflow_provider_aha.access.plan.plan import load_plan
 
         path = to_text(self.plan, "plan")

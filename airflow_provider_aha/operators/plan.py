@@ -12,11 +12,13 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_number, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.common import without_useless_retries
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import evidence_at, names_to_fix, run_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.decide.planning import Request
     from airflow_provider_aha.access.decide.rules import NamedRule, Rule
     from airflow_provider_aha.access.plan.plan import Plan
@@ -130,14 +132,14 @@ class AhaPlanAccessOperator(GuardedOperator):
         self.max_left_percent = max_left_percent
         self.fit_to_caps = fit_to_caps
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the plan.
 
         :param context: the task's context.
         :return: where it is, and what is in it.
         """
         with without_useless_retries(self.aha_conn_id):
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             run = run_of(context)
             self.link_to(context)
             plan = self._recorded(location, run, self._request(run, location))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.values import to_bool, to_int, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
@@ -12,6 +12,9 @@ from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.writes import run_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 SNAPSHOT_DAYS = 400
 EVIDENCE_DAYS = 7 * 365 + 2
@@ -55,7 +58,7 @@ class AhaPruneOperator(AhaOperator):
         # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Delete what is too old.
 
         :param context: the task's context.

@@ -15,6 +15,8 @@ from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.api.client import AhaClient
 
 ON_MISSING = ("fail", "skip", "none")
@@ -48,7 +50,7 @@ class AhaGetUserOperator(AhaOperator):
         self.fields = fields
         self.on_missing = on_missing
 
-    def execute(self, context: Any) -> dict[str, Any] | None:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Look the user up.
 
         :param context: the task's context.
@@ -181,7 +183,7 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Change the user.
 
         :param context: the task's context.

@@ -17,12 +17,14 @@ from airflow_provider_aha.exceptions import (
     AhaError,
     AhaGuardError,
 )
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
@@ -74,7 +76,7 @@ class AhaWriteOperator(GuardedOperator):
 
     def location(self) -> Store:
         """Return the base path."""
-        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        return resolve_base_path(self.base_path)
 
     def check_privileged(self, allowed: object, changes: Mapping[str, Any], *, dry_run: bool) -> None:
         """Refuse to change access without a plan, unless DAG code says that it may.
@@ -94,7 +96,7 @@ class AhaWriteOperator(GuardedOperator):
             )
 
     def change_users(
-        self, context: Any, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
+        self, context: Context, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
     ) -> Done:
         """Change users who were named by id or email.
 
@@ -117,7 +119,7 @@ class AhaWriteOperator(GuardedOperator):
         return self.carry_out(context, action, named, dry_run=dry_run)
 
     def carry_out(
-        self, context: Any, action: str, make_decision: Callable[[RunFolder], Decision], *, dry_run: bool
+        self, context: Context, action: str, make_decision: Callable[[RunFolder], Decision], *, dry_run: bool
     ) -> Done:
         """Make a decision and carry it out, and leave a manifest whatever happens.
 
@@ -311,7 +313,7 @@ def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def run_of(context: Any) -> Run:
+def run_of(context: Context) -> Run:
     """Say on whose behalf a task runs.
 
     :param context: the task's context.

@@ -36,7 +36,7 @@ from airflow_provider_aha.record.register import register
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.store import Store, local_store, sha256
-from tests.raw import at
+from tests.raw import place_of
 
 NOW = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -132,7 +132,7 @@ class World:
         return lambda: Rosters((load_roster(spec, Store(LocalFileSystem(), str(path), str(path))),))
 
     def decisions(self, plan: Plan) -> dict[str, dict[str, Any]]:
-        table = load_decisions(at(self.location, plan.path), plan.header)
+        table = load_decisions(place_of(self.location, plan.path), plan.header)
         return {row["user_id"]: row for row in table.to_pylist()}
 
     def folder(self, plan: Plan) -> Path:
@@ -807,7 +807,7 @@ def test_a_try_that_died_before_the_plan_was_written_does_not_spoil_the_next(ten
     assert len(second.rows) == 8
     assert second.header["decisions"] == "plan-2.parquet"
     assert {name: (folder / name).read_bytes() for name in left} == left
-    assert len(load_decisions(at(ten.location, second.path), second.header)) == 9
+    assert len(load_decisions(place_of(ten.location, second.path), second.header)) == 9
 
 
 def test_a_try_that_died_after_the_plan_was_written_is_finished_by_the_next(world):
@@ -1061,7 +1061,7 @@ def test_a_leaver_whose_address_only_looks_like_a_users_is_another_person(world,
     world.extract(people(4, **LOOKS))
     roster = world.roster("\n".join(["nr,mail,end", *OTHERS, row]))
     plan = world.plan([LEFT], roster=roster)
-    decisions = load_decisions(at(world.location, plan.path), plan.header).to_pylist()
+    decisions = load_decisions(place_of(world.location, plan.path), plan.header).to_pylist()
     assert {one["user_id"]: one["spared_by"] for one in decisions}["1003"] == outcome
     assert ("1003" in {one.user_id for one in plan.rows}) is (outcome is None)
     assert any("(look_alike)" in note for note in plan.header["notes"]) is (outcome == "look_alike")

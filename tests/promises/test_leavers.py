@@ -43,7 +43,7 @@ from airflow_provider_aha.sandbox.account import ADMIN_KEY
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Store, to_json
-from tests.raw import at as place_at
+from tests.raw import place_of
 
 FILE = yaml.safe_load((Path(__file__).parent / "leavers.yaml").read_text())
 DEFAULTS = FILE["defaults"]
@@ -376,7 +376,7 @@ class Case:
             plan = self.plan(by_time[last], self.now, last=True)
         except AhaError:
             return "refused"
-        table = load_decisions(place_at(self.location, plan.path), plan.header)
+        table = load_decisions(place_of(self.location, plan.path), plan.header)
         return plan, {row["user_id"]: row for row in table.to_pylist()}
 
 
