@@ -89,10 +89,17 @@ def uploaded(fs: AbstractFileSystem, local: Path, target: str) -> Generator[Any]
     try:
         fs.makedirs(folder, exist_ok=True)
         fs.put_file(str(local), beside)
-        yield lambda: Path(beside).replace(target) if is_local(fs) else fs.mv(beside, target)
+        yield lambda: _rename(fs, beside, target)
     finally:
         with suppress(OSError):
             fs.rm_file(beside)
+
+
+def _rename(fs: AbstractFileSystem, source: str, target: str) -> None:
+    if is_local(fs):
+        Path(source).replace(target)
+    else:
+        fs.mv(source, target)
 
 
 def create(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
