@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,14 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, look, read_addresses
+from airflow_provider_aha.common.addresses import (
+    ascii_domain,
+    domain_of,
+    fold,
+    look,
+    read_addresses,
+    without_hidden,
+)
 from airflow_provider_aha.common.values import (
     date_of,
     marks_no_date,
@@ -33,6 +41,8 @@ _KEPT = 0.95
 # A roster that knows fewer of the users it should cover is another company's, or has its emails elsewhere.
 _LEAST_MATCHED = 0.5
 _AHEAD = timedelta(minutes=10)
+# A number as a text, as an integer and as a float.
+_NUMBER = re.compile(r"0*([0-9]+)(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -346,7 +356,11 @@ class Roster:
 
         :param known: what earlier loads said of the address.
         """
-        return any(key in self.keys for key in known.keys)
+        return any(_as_compared(key) in self._compared_keys for key in known.keys)
+
+    @cached_property
+    def _compared_keys(self) -> frozenset[str]:
+        return frozenset(map(_as_compared, self.keys))
 
     def kept(self, addresses: Iterable[str], keys: Collection[str]) -> bytes:
         """Return what a plan keeps of the roster: the configured columns of the rows that are about some people.
@@ -356,13 +370,13 @@ class Roster:
         :param keys: keys of the rows that had these addresses in earlier loads.
         :return: CSV.
         """
-        looks = {look(address) for address in addresses}
+        looks, compared = {look(address) for address in addresses}, set(map(_as_compared, keys))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.spec.columns)
         for row in self.cells:
             key = text_of(row[0])
-            if key in keys or any(look(address) in looks for address in self.keys[key]):
+            if _as_compared(key) in compared or any(look(address) in looks for address in self.keys[key]):
                 writer.writerow(row)
         return text.getvalue().encode()
 
@@ -479,6 +493,13 @@ def load_roster(spec: RosterSpec, location: Store) -> Roster:
     # Asked first: a file that is replaced meanwhile counts as the older one.
     loaded_at = location.modified()
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
+
+
+def _as_compared(key: str) -> str:
+    """Return a key as it is held to those of other loads: systems make ``0003``, ``3`` and ``3.0`` of one."""
+    text = without_hidden(key).strip().casefold()
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text
 
 
 def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roster:

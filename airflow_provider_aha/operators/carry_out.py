@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_aha.access.plan.plan import Decision, Plan
-    from airflow_provider_aha.record.run import RunFolder
+    from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
 
 
@@ -177,8 +177,22 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         # In a run that somebody else started, the one who asked could be the one who approved.
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
+        self._check_origin(location.beside(FILE), plan, folder, run)
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
         return _Ground(facts, asked, struck_out_by(record) or {})
+
+    def _check_origin(self, approval: Store, plan: Plan, folder: RunFolder, run: Run) -> None:
+        """Refuse an approval that the approval task didn't write: whoever may write beside the plan forges one."""
+        from airflow_provider_aha.access.plan.approval import APPROVE
+        from airflow_provider_aha.record.chain import is_vouched
+
+        said = {"action": "approve", "ended": APPROVE, "dag_id": run.dag_id, "run_id": run.run_id}
+        path = folder.location.name_of(approval) or ""
+        if not is_vouched(folder, path, approval.read() or b"", {**said, "plan_sha256": plan.sha256}):
+            raise AhaApprovalError(
+                f"{approval.url} is in no manifest of an approval task: somebody else wrote it, or changed it. "
+                "Nothing was done."
+            )
 
     def _without_asking(
         self, location: Store, plan: Plan, folder: RunFolder, asked: frozenset[str]

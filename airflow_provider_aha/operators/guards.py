@@ -237,6 +237,8 @@ def _checked(key: str, value: Any) -> Any:
     items = [value] if key == "exclusions" and isinstance(value, str) else value
     if not isinstance(items, list):
         raise _wrong(f'has a {key} that is no list, such as ["a", "b"]')
+    if key == "approvers" and not items:
+        raise _wrong("has approvers that name nobody: name somebody, or leave the key out")
     for number, item in enumerate(items, 1):
         # Python reads a whole number exactly, however long it is.
         is_text = isinstance(item, str) or (key == "protected_ids" and type(item) is int)

@@ -6,12 +6,14 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha import verify as command
 from airflow_provider_aha.access.plan.plan import Plan
@@ -23,7 +25,10 @@ from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator, AhaReactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import read_evidence
+from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.raw import raw
 
@@ -350,6 +355,14 @@ def test_an_undo_names_those_that_were_changed_since(admin):
     assert not admin.is_enabled(admin.people[0])
 
 
+def vouch(plan: Path, record: dict[str, Any]) -> None:
+    """Leave the manifest of an approval task for an answer that a test has written in its place."""
+    account, base = (plan.parents[2].name.partition("=")[2], str(plan.parents[4]))
+    run = Run(record["dag_id"], record["run_id"], "approve", 1, "ann")
+    facts = {"action": "approve", "ended": record["choice"], "plan_sha256": record["plan_sha256"], **asdict(run)}
+    close_try(RunFolder(Store(LocalFileSystem(), base, base), account, run), facts)
+
+
 # --- plans and approvals -------------------------------------------------------------------------
 
 
@@ -372,7 +385,7 @@ class Planned:
         found: list[dict[str, Any]] = json.loads(Path(self.path).read_text())["rows"]
         return found
 
-    def approve(self, **changes: Any) -> None:
+    def approve(self, *, vouched: bool = True, **changes: Any) -> None:
         record = {
             "choice": "Approve",
             "plan_sha256": self.sha256,
@@ -385,6 +398,8 @@ class Planned:
             **changes,
         }
         (Path(self.path).parent / "approval.json").write_text(json.dumps(record))
+        if vouched:
+            vouch(Path(self.path), record)
 
     def answer(self, context: dict[str, Any], **event: Any) -> Any:
         """Answer the question as a person, Approve unless given."""
@@ -453,6 +468,30 @@ def test_without_a_valid_approval_nothing_is_done_and_a_manifest_says_so(admin, 
     manifest = admin.manifests()[-1]
     assert (manifest["action"], manifest["ended"], manifest["outcomes"]) == ("deactivate", "failed", {})
     assert "Nothing was done" in manifest["reason"]
+
+
+def test_an_approval_that_no_approval_task_has_recorded_is_none_at_no_try(admin, now):
+    """The manifest of the first, refused try names the file, too: that vouches for nothing."""
+    planned = Planned(admin)
+    planned.approve(responded_at=now, vouched=False)
+    for try_number in (1, 2):
+        with pytest.raises(AirflowFailException, match="in no manifest of an approval task"):
+            admin.deactivate(plan=planned.path, require_approval=True, try_number=try_number)
+    assert admin.puts == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"choice": "Reject"}, {"plan_sha256": "0" * 64}, {"run_id": "r2"}, {"responded_by_name": "carl"}],
+    ids=["rejected", "another plan", "another run", "changed since"],
+)
+def test_an_answer_of_which_an_approval_task_has_recorded_another_is_none(admin, now, other):
+    planned = Planned(admin)
+    planned.approve(responded_at=now, **other)
+    planned.approve(responded_at=now, vouched=False)
+    with pytest.raises(AirflowFailException, match="in no manifest of an approval task"):
+        admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
 
 
 def test_an_approval_is_needed_unless_the_dag_says_otherwise(admin, leavers):

@@ -250,7 +250,8 @@ def test_a_day_whose_snapshot_cannot_be_read_may_be_the_one_on_which_somebody_wa
 
 
 def test_policy_lets_nobody_pass_who_has_not_left():
-    assert decide(user(), [UNUSED]).asked_because == "policy lets only people pass who left"
+    here = roster(("ann@example.com", "", ""))
+    assert decide(user(), [UNUSED], roster=here).asked_because == "policy lets only people pass who left"
 
 
 def test_absence_does_not_count_where_the_rule_says_so_but_is_noted():

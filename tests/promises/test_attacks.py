@@ -24,7 +24,7 @@ from airflow_provider_aha.common.addresses import spelled
 from airflow_provider_aha.common.values import to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.lists.matching import UserMatcher, unmatched
-from airflow_provider_aha.lists.roster import RosterSpec, roster_of
+from airflow_provider_aha.lists.roster import Known, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import read_table, rows_of, table_of
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
@@ -246,3 +246,14 @@ def test_a_file_that_says_it_is_huge_is_named_and_not_read(case, recorded, capsy
     told = capsys.readouterr().out
     assert f"{case['file']} is too large" in told
     assert "=None" not in told
+
+
+@attacks("keys")
+def test_a_key_that_another_system_writes_otherwise_is_the_same(case, tmp_path) -> None:
+    path = tmp_path / "roster.csv"
+    path.write_text(f"emp_no,work_email\n{case['after']},new@example.com\n", encoding="utf-8")
+    (spec,) = RosterSpec.read_all(
+        {"path": str(path), "key": "emp_no", "emails": "work_email", "domains": ["example.com"], "min_rows": 1}
+    )
+    roster = roster_of(spec, read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster"), NOW)
+    assert roster.continues(Known((case["before"],))) is (case["expect"] == "renamed")
