@@ -843,8 +843,8 @@ def test_a_person_is_asked_about_those_only_who_do_not_pass(admin, leavers, monk
     operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
     operator.execute(admin.context("r1"))
     assert operator.subject.startswith("Disable 1 user of")
-    assert re.findall(r"^\| (\d+) \|", operator.body, re.MULTILINE) == [doubtful]
-    assert "Policy lets 2 more pass: they don't wait for your answer." in operator.body
+    assert re.findall(r"^\| (\d+) \|", str(operator.body), re.MULTILINE) == [doubtful]
+    assert "Policy lets 2 more pass: they don't wait for your answer." in str(operator.body)
     inputs = {"strike_out": sorted(passing)[:1], "strike_reason": "still here"}
     with pytest.raises(AirflowFailException, match="not ids of the plan's users"):
         planned.answer(admin.context("r1"), params_input=inputs)
