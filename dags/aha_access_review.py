@@ -5,7 +5,9 @@ the base path. Triggered with a *Review id*, the run also opens a review: popula
 `reviews/`; reviewers decide on the page, download their decisions, and submit them with `aha_submit_review`.
 
 What only your company knows comes from Variables: `aha_roster` and `aha_guards` (JSON), `aha_seat_price`,
-`aha_seats_purchased` and `aha_renewal_date`. A figure without its data says what to provide.
+`aha_seats_purchased` and `aha_renewal_date`. A figure without its data says what to provide. How the page looks
+stands on the form; for scheduled runs, and where the form says nothing, in the Variable `aha_review_page`, such as
+`{"title": "Access to Aha!", "columns": ["person", "role", "workspace"], "filters": {"chip": "leaver"}}`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from airflow.providers.common.compat.sdk import DAG, Param
 from airflow_provider_aha.assets import USER_ROLES, USERS
 from airflow_provider_aha.dag_parts import CONNECTION, FORM, READ, connection_field, schedule_of, settings
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
+from airflow_provider_aha.review.terms import CHIPS, COLUMNS, SECTIONS
 
 with DAG(
     dag_id="aha_access_review",
@@ -29,6 +32,36 @@ with DAG(
             description="Opens a review of this name, such as 2026-Q4. Empty: a report, nothing to decide.",
         ),
         **connection_field(),
+        "title": Param(
+            None, type=["null", "string"], title="Title", description="The page's heading.", section="The page"
+        ),
+        "sections": Param(
+            None,
+            type=["null", "array"],
+            examples=list(SECTIONS),
+            title="Sections",
+            description="What the page has below the figures. Empty: all.",
+            section="The page",
+        ),
+        "columns": Param(
+            None,
+            type=["null", "array"],
+            examples=list(COLUMNS),
+            values_display=COLUMNS,
+            title="Columns",
+            description="What the table shows. Empty: all. The CSV always has all.",
+            section="The page",
+        ),
+        "first_filter": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, *CHIPS],
+            values_display=CHIPS,
+            title="First filter",
+            description="What the table shows when the page is opened. Empty: everybody, those who need attention "
+            "first.",
+            section="The page",
+        ),
     },
     tags=["aha", READ, FORM],
     **settings(__doc__, hours=2, retries=2),
@@ -36,6 +69,10 @@ with DAG(
     AhaAccessReportOperator(
         task_id="report",
         review_id="{{ params.review_id }}",
+        title="{{ params.title }}",
+        sections="{{ params.sections or '' }}",
+        columns="{{ params.columns or '' }}",
+        filters="{{ {'chip': params.first_filter} | tojson if params.first_filter else '' }}",
         roster="{{ var.value.get('aha_roster', '') }}",
         seat_price="{{ var.value.get('aha_seat_price', '') }}",
         seats_purchased="{{ var.value.get('aha_seats_purchased', '') }}",

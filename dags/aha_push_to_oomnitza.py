@@ -8,7 +8,7 @@ Nobody is deleted or deactivated at Oomnitza.
 
 | Variable | default | meaning |
 |---|---|---|
-| `aha_oomnitza_role` | none | the number of the role that new people get at Oomnitza; needed |
+| `aha_oomnitza_role` | none | role of new people at Oomnitza, by name or number, such as `Employee`; needed |
 | `aha_output_path` | `$AIRFLOW_HOME/aha` | where snapshots and outcomes lie |
 """
 
@@ -31,9 +31,10 @@ with DAG(
     params={
         "role": Param(
             None,
-            type=["null", "integer"],
+            type=["null", "string", "integer"],
             title="Role of new people",
-            description="Its number at Oomnitza, such as 25; empty: the Variable aha_oomnitza_role.",
+            description="Its name or number at Oomnitza, such as Employee or 25; empty: the Variable "
+            "aha_oomnitza_role. The run asks Oomnitza whether it has this role.",
         ),
         **dry_run_field(
             "say what would be written, and write nothing",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from airflow_provider_aha.common.addresses import look, without_hidden
+from airflow_provider_aha.common.addresses import bare, look, without_hidden
 from airflow_provider_aha.common.values import is_unset, legible
 
 # What Airflow says where nobody in particular started a run: no logins, an older Airflow, or no person at all.
@@ -22,8 +22,7 @@ _APOSTROPHES = str.maketrans("", "", "'’`´ʼ")
 _SEVERAL = re.compile(r"[;|/&\r\n\x0b\x0c]+|\s(?:and|und|et)\s", re.IGNORECASE)
 _ADDRESS = re.compile(r"[^\s<>()\[\]\",;:|/\\]+@[^\s<>()\[\]\",;:|/\\]+")
 _WINDOWS = re.compile(r"[^\s\\]+\\+(?=[^\s\\])")
-# Letters with something through or beside them, which Unicode doesn't take apart: alone, and as two letters.
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe"})
+# Letters that are also written as two.
 _PAIRS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 
 Words = tuple[str, ...]
@@ -49,18 +48,25 @@ class People:
         self._by_word: dict[str, set[str]] = defaultdict(set)
         self._by_name: dict[Words, set[str]] = defaultdict(set)
         self._meanings: dict[str, tuple[set[str], str | None]] = {}
-        for row in rows:
-            if row["user_id"] not in self._names:
-                self._add(row["user_id"], row["user_name"], row["user_email"])
+        for person in dict.fromkeys((row["user_id"], row["user_name"], row["user_email"]) for row in rows):
+            self._add(*person)
 
     def _add(self, user_id: str, name: str | None, email: str | None) -> None:
-        self._names[user_id] = _spellings(name or "")
+        self._names[user_id] = (*self._names.get(user_id, ()), *_spellings(name or ""))
         self._by_word[user_id].add(user_id)
         for words in self._names[user_id]:
             self._by_name[tuple(sorted(words))].add(user_id)
+            self._by_word["".join(words)].add(user_id)
         if address := look(email):
             self._by_address[address].add(user_id)
             self._by_word[_joined(address.rpartition("@")[0] or address)].add(user_id)
+
+    def exactly(self, text: str) -> set[str]:
+        """Return whom a text names, without short forms: by name, address, login or id, however it is spelled.
+
+        :param text: what Airflow or a person says.
+        """
+        return set().union(*(self._meanings_of(part)[0] for part in _parts(text)))
 
     def decides(self, written: str, user_id: str) -> bool:
         """Tell whether a reviewer, as a file names them, may be one of the people.
@@ -79,9 +85,7 @@ class People:
         return not names_nobody(login) and any(self._may_be(part, user_id, alone=False) for part in _parts(login))
 
     def _may_be(self, part: str, user_id: str, *, alone: bool) -> bool:
-        if part not in self._meanings:
-            self._meanings[part] = self._meaning(part)
-        meant, open_text = self._meanings[part]
+        meant, open_text = self._meanings_of(part)
         if user_id in meant or open_text is None:
             return user_id in meant
         return any(
@@ -89,6 +93,11 @@ class People:
             for given in _spellings(open_text)
             for name in self._names[user_id] or ((),)
         )
+
+    def _meanings_of(self, part: str) -> tuple[set[str], str | None]:
+        if part not in self._meanings:
+            self._meanings[part] = self._meaning(part)
+        return self._meanings[part]
 
     def _meaning(self, part: str) -> tuple[set[str], str | None]:
         """Return whom a text names exactly, and what of it may be a short or a longer form of any name."""
@@ -137,13 +146,8 @@ def _spellings(text: str) -> tuple[Words, ...]:
     """Return the words of a name as they are compared: without accents, and with two letters for one."""
     seen = legible(without_hidden(unicodedata.normalize("NFKC", text))).casefold().translate(_APOSTROPHES)
     composed = unicodedata.normalize("NFC", seen)
-    found = (tuple(_WORD.findall(_bare(form))) for form in (composed, composed.translate(_PAIRS)))
+    found = (tuple(_WORD.findall(bare(form))) for form in (composed, composed.translate(_PAIRS)))
     return tuple(dict.fromkeys(words for words in found if words))
-
-
-def _bare(text: str) -> str:
-    parted = unicodedata.normalize("NFD", text.translate(_PLAIN))
-    return unicodedata.normalize("NFC", "".join(mark for mark in parted if not unicodedata.combining(mark)))
 
 
 def _joined(text: str) -> str:

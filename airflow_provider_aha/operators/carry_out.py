@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.common.values import to_bool, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
@@ -19,12 +20,13 @@ from airflow_provider_aha.operators.writes import (
     result,
     run_of,
     say_paid_seats,
-    without_useless_tries,
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision, Plan
-    from airflow_provider_aha.record.run import RunFolder
+    from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
 
 
@@ -83,13 +85,13 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         self.require_approval = require_approval
         self.approvers = approvers
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Carry the plan out.
 
         :param context: the task's context.
         :return: what became of its users.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             if (path := to_text(self.plan, "plan")) is None:
                 raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
@@ -116,7 +118,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
-        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Any, *, dry_run: bool
+        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Context, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
         from airflow_provider_aha.access.plan.plan import decision_of, load_users
@@ -139,7 +141,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             among=given.among,
         )
 
-    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Any) -> _Ground:
+    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Context) -> _Ground:
         """Return on what ground which rows are carried out: an approval, or policy."""
         from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
 
@@ -175,8 +177,22 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         # In a run that somebody else started, the one who asked could be the one who approved.
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
+        self._check_origin(location.beside(FILE), plan, folder, run)
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
         return _Ground(facts, asked, struck_out_by(record) or {})
+
+    def _check_origin(self, approval: Store, plan: Plan, folder: RunFolder, run: Run) -> None:
+        """Refuse an approval that the approval task didn't write: whoever may write beside the plan forges one."""
+        from airflow_provider_aha.access.plan.approval import APPROVE
+        from airflow_provider_aha.record.chain import is_vouched
+
+        said = {"action": "approve", "ended": APPROVE, "dag_id": run.dag_id, "run_id": run.run_id}
+        path = folder.location.name_of(approval) or ""
+        if not is_vouched(folder, path, approval.read() or b"", {**said, "plan_sha256": plan.sha256}):
+            raise AhaApprovalError(
+                f"{approval.url} is in no manifest of an approval task: somebody else wrote it, or changed it. "
+                "Nothing was done."
+            )
 
     def _without_asking(
         self, location: Store, plan: Plan, folder: RunFolder, asked: frozenset[str]
@@ -189,7 +205,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if own and not plan.decides_access and not asked:
             return _Ground({"approval_mode": "not needed"})
         passing = frozenset(row.user_id for row in plan.rows if passes(row))
-        if self.require_approval or asked & passing:
+        # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
+        if self.require_approval is not False or asked & passing:
             # Where a person was asked about all rows, the answer counts for all.
             return None
         if not own:

@@ -16,13 +16,16 @@ from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerE
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaRecordError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Plan, PlanRow
     from airflow_provider_aha.store.store import Store
 
@@ -113,7 +116,8 @@ class AhaApprovePlanOperator(HITLOperator):
         fields = super().serialized_params
         return {name: fields[name] for name in _FORM}
 
-    def execute(self, context: Any) -> Any:
+    @without_useless_retries()
+    def execute(self, context: Context) -> Any:
         """Show the plan and wait.
 
         :param context: the task's context.
@@ -134,8 +138,10 @@ class AhaApprovePlanOperator(HITLOperator):
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
         dry_run = to_bool(self.dry_run, "dry_run", default=False)
-        rows = [row for row in plan.rows if self.require_approval or not passes(row)]
-        if not self.require_approval and (dry_run or not rows):
+        # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
+        by_policy = self.require_approval is False
+        rows = [row for row in plan.rows if not (by_policy and passes(row))]
+        if by_policy and (dry_run or not rows):
             # The task that carries out by policy has it all.
             why = "this stays a dry run" if dry_run else "nobody on the plan needs an approval"
             raise AirflowSkipException(f"Nobody is asked: {why}.")
@@ -163,7 +169,8 @@ class AhaApprovePlanOperator(HITLOperator):
             self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+    @without_useless_retries()
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Write the answer down.
 
         :param context: the task's context.
@@ -210,11 +217,11 @@ class AhaApprovePlanOperator(HITLOperator):
             )
         raise AirflowSkipException(sentence)
 
-    def _refuse(self, context: Any, location: Store, plan: Plan, why: str) -> NoReturn:
+    def _refuse(self, context: Context, location: Store, plan: Plan, why: str) -> NoReturn:
         self._close(context, location, plan, "failed", reason=why)
         raise AirflowFailException(why)
 
-    def _close(self, context: Any, location: Store, plan: Plan, ended: str, **facts: str) -> None:
+    def _close(self, context: Context, location: Store, plan: Plan, ended: str, **facts: str) -> None:
         """Leave a manifest: the control ran, whatever the answer was."""
         from airflow_provider_aha.record.chain import close_try
         from airflow_provider_aha.record.run import RunFolder
@@ -226,7 +233,7 @@ class AhaApprovePlanOperator(HITLOperator):
         close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
 
     def _record(
-        self, context: Any, event: dict[str, Any], location: Store, plan: Plan
+        self, context: Context, event: dict[str, Any], location: Store, plan: Plan
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
         from airflow_provider_aha.access.plan.approval import REQUEST_FILE, asked_about
@@ -234,9 +241,7 @@ class AhaApprovePlanOperator(HITLOperator):
 
         request = location.beside(REQUEST_FILE).read_record()
         if request is None:
-            raise AhaSnapshotError(
-                f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown."
-            )
+            raise AhaRecordError(f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown.")
         asked = asked_about(request, plan)
         answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
@@ -261,7 +266,7 @@ class AhaApprovePlanOperator(HITLOperator):
             "run_id": context["ti"].run_id,
         }, fault
 
-    def _answer(self, context: Any, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def _answer(self, context: Context, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the answer, empty when nobody gave one, and what is wrong with it."""
         try:
             # Airflow would refuse an answer without, or with other fields than the form's; only one is read here.
@@ -271,12 +276,12 @@ class AhaApprovePlanOperator(HITLOperator):
         except (HITLTriggerEventError, ValueError):
             return {}, "The answer doesn't fit the form"
 
-    def _load(self, context: Any) -> tuple[Store, Plan]:
+    def _load(self, context: Context) -> tuple[Store, Plan]:
         from airflow_provider_aha.access.plan.plan import load_plan
 
         path = to_text(self.plan, "plan")
         if path is None:
-            raise AhaError("plan is not set.")
+            raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
         location = resolve_path(path)
         plan = load_plan(location)
         # This task has no connection; where a sandbox is, its plan doesn't say.

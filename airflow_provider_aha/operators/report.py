@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_aha.common.values import to_text
+from airflow_provider_aha.common.values import is_unset, to_dict, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.guards import exclusions_of
+from airflow_provider_aha.operators.guards import exclusions_of, protected_by_variable
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
 
+# How the page looks where nobody says otherwise, also that of a scheduled run.
+PAGE_VARIABLE = "aha_review_page"
+_PAGE = ("title", "sections", "columns", "filters")
 # Decisions about a hundred thousand rows, with a note on each.
 _LARGEST_DECISIONS = 64 * 1024 * 1024
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.report.build import Asked
 
 
@@ -28,9 +34,13 @@ class AhaAccessReportOperator(AhaOperator):
     ``reports/`` afterwards. With a ``review_id`` they are frozen below ``reviews/`` as well, so that decisions
     can be asked for and submitted.
 
+    ``title``, ``sections``, ``columns`` and ``filters`` that are left out come from the Airflow Variable
+    ``aha_review_page``, a JSON object with these keys.
+
     :param base_path: where the snapshots are; left out: the Airflow Variable ``aha_output_path``, else
         ``$AIRFLOW_HOME/aha``. (templated)
-    :param review_id: opens a review of this name, such as ``2026-Q4``; a name is used once. (templated)
+    :param review_id: opens a review of this name, such as ``2026-Q4``; a name is used once, and one that a
+        spreadsheet program would change (``2026-10``) is refused. (templated)
     :param title: the page's heading. (templated)
     :param sections: some of ``charts``, ``attention``, ``table``, ``actions``, ``worklist``, ``appendix``; left
         out: all. (templated)
@@ -103,7 +113,7 @@ class AhaAccessReportOperator(AhaOperator):
         self.roster = roster
         self.exclusions = exclusions
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the report.
 
         :param context: the task's context.
@@ -111,30 +121,42 @@ class AhaAccessReportOperator(AhaOperator):
         """
         from airflow_provider_aha.report.build import make_report
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             summary = make_report(location, self._asked(context))
         self.log.info("%s: %s", summary["account"], summary["sentence"])
         self.log.info("Page: %s", summary["page"])
         leave_report(context, summary)
         return summary
 
-    def _asked(self, context: Any) -> Asked:
+    def _asked(self, context: Context) -> Asked:
         from airflow_provider_aha.lists.roster import RosterSpec
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
 
         specs = RosterSpec.read_all(self.roster)
-        names = ("title", "sections", "columns", "thresholds", "filters", "seat_price", "seats_purchased")
+        names = ("thresholds", "seat_price", "seats_purchased", "renewal_date")
         return Asked(
             account=self.hook.get_conn().config.account,
             run=run_of(context),
-            terms=Terms.read({name: getattr(self, name) for name in (*names, "renewal_date")}),
+            terms=Terms.read({**{name: getattr(self, name) for name in names}, **self._page()}),
             roster=rosters_reader(specs) if specs else None,
             exclusions=tuple(map(resolve_path, exclusions_of(self.exclusions))),
+            protected=protected_by_variable(),
             review_id=to_text(self.review_id, "review_id"),
         )
+
+    def _page(self) -> dict[str, Any]:
+        """Return how the page looks, by the arguments and, where they say nothing, by the Variable."""
+        from airflow.providers.common.compat.sdk import Variable
+
+        what = f"The Variable {PAGE_VARIABLE}"
+        page = to_dict(Variable.get(PAGE_VARIABLE, None), what) or {}
+        if unknown := unknown_ones(page, _PAGE):
+            raise AhaConfigurationError(f"{what} has what there isn't: {unknown}. There are {', '.join(_PAGE)}.")
+        own = {name: getattr(self, name) for name in _PAGE}
+        return {name: page.get(name) if is_unset(value) else value for name, value in own.items()}
 
 
 class AhaSubmitReviewOperator(AhaOperator):
@@ -165,7 +187,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         self.text = text
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Record the decisions.
 
         :param context: the task's context.
@@ -173,9 +195,9 @@ class AhaSubmitReviewOperator(AhaOperator):
         """
         from airflow_provider_aha.review.submission import submit
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             account = self.hook.get_conn().config.account
             record = submit(location, account, self._body(), run_of(context))
         found = ", ".join(f"{count} {decision}" for decision, count in record["decisions"].items())

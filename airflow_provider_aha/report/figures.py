@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from airflow_provider_aha.common.arrow import literal
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
-from airflow_provider_aha.review.people import ATTENTION, KEEP, Person, any_right, unused_seats
+from airflow_provider_aha.review.people import KEEP, Person, any_right, unused_seats
 from airflow_provider_aha.review.population import WORKSPACE, Access
 from airflow_provider_aha.review.records import OPEN, Review, last_submitted
-from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.review.terms import ATTENTION, Terms
 from airflow_provider_aha.review.worklist import DONE, Task, oldest
 
 SEATS = ("active", "inactive_30", "inactive_60", "inactive_90", "never_seen", "unknown")

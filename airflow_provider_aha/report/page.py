@@ -19,9 +19,10 @@ from airflow_provider_aha.common.moments import day_of
 from airflow_provider_aha.common.text import script_json, visible
 from airflow_provider_aha.report.content import CSV_COLUMNS, Report
 from airflow_provider_aha.report.figures import SEATS
-from airflow_provider_aha.review.people import ATTENTION, Person
+from airflow_provider_aha.review.people import Person
 from airflow_provider_aha.review.population import Access
 from airflow_provider_aha.review.records import EXPIRED, OPEN_FOR
+from airflow_provider_aha.review.terms import ATTENTION, CHIPS, PERSON_CHIPS
 from airflow_provider_aha.review.worklist import CHOICES, DONE, Task
 from airflow_provider_aha.store.store import to_json
 
@@ -30,8 +31,7 @@ _NAMED, _TASKS = 8, 50
 # Stands for the data; no name in the page can, because it would be escaped.
 _DATA = "<!-- data -->"
 _DAY_MS = 24 * 60 * 60 * 1000
-_CHIPS = {**ATTENTION, "unused": "Unused seats", "never_seen": "Never seen", "administrator": "Administrators"}
-_FLAGS = tuple(_CHIPS)
+_FLAGS = tuple(PERSON_CHIPS)
 # Where the DAG aha_access_review takes from what a figure needs.
 _VARIABLES = {name: f"aha_{name}" for name in ("roster", "seat_price", "seats_purchased", "renewal_date")}
 STATUS = {
@@ -307,7 +307,7 @@ def _actions(report: Report) -> Iterator[tuple[str, str]]:
     yield "Disabled", number(actions.disabled)
     yield "Verified by the next extract", f"{actions.verified:,}, {actions.unverified:,} waiting for it"
     yield "Blocked", number(actions.blocked)
-    yield "Skipped, changed since the plan", number(actions.skipped)
+    yield "Skipped, changed since the plan or struck out", number(actions.skipped)
     yield "Failed or unknown", number(actions.failed)
     yield "Enabled by a run", number(actions.reactivated)
     yield "Administrator rights granted", number(actions.rights_granted)
@@ -353,7 +353,8 @@ def _data(report: Report, carried: Sequence[Access]) -> dict[str, Any]:
         "status": STATUS,
         "flags": _FLAGS,
         "attention": list(ATTENTION),
-        "chips": {name: text for name, text in _CHIPS.items() if name in flagged},
+        "chips": {name: text for name, text in PERSON_CHIPS.items() if name in flagged},
+        "otherChips": {name: text for name, text in CHIPS.items() if name not in PERSON_CHIPS},
         "total": report.figures.values["rows"],
         "hasBefore": report.compared_review is not None,
         "people": _people_data(people, words, _milliseconds(snapshot.synced_at)),

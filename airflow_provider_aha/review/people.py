@@ -21,7 +21,7 @@ from airflow_provider_aha.datasets.snapshot import Snapshot, may_have_access
 from airflow_provider_aha.lists.exclusions import Exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Rosters
-from airflow_provider_aha.review.terms import Terms
+from airflow_provider_aha.review.terms import ATTENTION, Terms
 
 # What the roster says of somebody who has left for good, whatever else speaks for the account.
 _NOT_LEFT = frozenset({"not_covered", "absent_once", "only_absent", "unowned", "renamed", "look_alike"})
@@ -31,17 +31,6 @@ _WORTH_A_LOOK = frozenset({"came_back", "new_administrator", "same_email", "leav
 # Python objects are made for so many users at a time.
 _BATCH = 10_000
 
-# What puts a user under "needs attention", in this order.
-ATTENTION = {
-    "seen_after_leave": "Seen after leaving",
-    "leaver": "Left, but still has access",
-    "came_back": "Came back after being disabled",
-    "new_administrator": "New administrator",
-    "same_email": "Same email twice",
-    "sole_owner": "Sole owner, leaving or unseen",
-    "service_account": "Possible service account",
-    "expired_exclusion": "Exclusion has expired",
-}
 # In this order people stand on the page: by the first of their reasons, then those whose account is to go.
 URGENCY = {name: place for place, name in enumerate([*ATTENTION, REVOKE_ACCOUNT])}
 NOT_URGENT = len(URGENCY)
@@ -112,6 +101,7 @@ class Background:
 
     :param roster: the roster; None without one.
     :param exclusions: the exclusion file.
+    :param protected: who is never touched by a run.
     :param carried: what earlier plans say about the roster.
     :param administrators_before: ids of the administrators of the last review, or of the snapshot before; None
         when there is neither.
@@ -120,6 +110,7 @@ class Background:
 
     roster: Rosters | None = None
     exclusions: Exclusions | None = None
+    protected: UserMatcher = field(default_factory=UserMatcher)
     carried: Carried | None = None
     administrators_before: frozenset[str] | None = None
     came_back: frozenset[str] = frozenset()
@@ -254,7 +245,7 @@ def _verdicts(users: pa.Table, snapshot: Snapshot, terms: Terms, background: Bac
         rules.append(LeftRule("left", absence=True))
     return judge_users(
         Population(snapshot.manifest, snapshot.synced_at, users, None, {}),
-        Policy(tuple(rules), protect_patterns=UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
+        Policy(tuple(rules), background.protected, UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
         roster=background.roster,
         exclusions=background.exclusions,
         before=background.carried,

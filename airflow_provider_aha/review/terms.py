@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_text
+from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 SECTIONS = ("charts", "attention", "table", "actions", "worklist", "appendix")
@@ -31,6 +31,25 @@ COLUMNS = {
     "reviewer": "Reviewer",
     "note": "Note",
 }
+# What puts a user under "needs attention", in this order.
+ATTENTION = {
+    "seen_after_leave": "Seen after leaving",
+    "leaver": "Left, but still has access",
+    "came_back": "Came back after being disabled",
+    "new_administrator": "New administrator",
+    "same_email": "Same email twice",
+    "sole_owner": "Sole owner, leaving or unseen",
+    "service_account": "Possible service account",
+    "expired_exclusion": "Exclusion has expired",
+}
+# The quick filters of the table that depend on a person, and all of them.
+PERSON_CHIPS = {
+    **ATTENTION,
+    "unused": "Unused seats",
+    "never_seen": "Never seen",
+    "administrator": "Administrators",
+}
+CHIPS = {**PERSON_CHIPS, "new": "New since last review", "undecided": "Undecided"}
 FILTERS = ("chip", "status", "seat", "workspace", "role", "sign_in", "suggestion", "decision", "search")
 _THRESHOLDS = {"inactive_days": 60, "never_seen_days": 60, "review_every_days": 90, "max_rows": 100_000}
 _PRICE = re.compile(r"(?:(?P<before>[A-Z]{3}) ?)?(?P<amount>\d+(?:\.\d{1,2})?)(?: ?(?P<after>[A-Z]{3}))?")
@@ -113,9 +132,9 @@ class Terms:
         )
 
 
-def _check_names(given: Mapping[str, Any], known: Any, what: str) -> None:
-    if unknown := sorted(set(given) - set(known)):
-        raise AhaConfigurationError(f"{what} has no {', '.join(unknown)}; there are {', '.join(known)}.")
+def _check_names(given: Mapping[str, Any], known: Collection[str], what: str) -> None:
+    if unknown := unknown_ones(given, known):
+        raise AhaConfigurationError(f"{what} has what there isn't: {unknown}. There are {', '.join(known)}.")
 
 
 def _some(value: object, what: str, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -130,7 +149,10 @@ def _filters(value: object) -> dict[str, str]:
     given = to_dict(value, "filters") or {}
     _check_names(given, FILTERS, "filters")
     texts = {name: to_text(text, f"filters.{name}") for name, text in given.items()}
-    return {name: text for name, text in texts.items() if text}
+    found = {name: text for name, text in texts.items() if text}
+    if "chip" in found:
+        _check_names({found["chip"]: None}, CHIPS, "filters.chip")
+    return found
 
 
 def _price(text: str | None) -> Price | None:

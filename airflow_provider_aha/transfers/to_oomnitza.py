@@ -30,12 +30,13 @@ class AhaToOomnitzaOperator(AhaPushOperator):
         AhaToOomnitzaOperator(
             task_id="push_people",
             mapping="oomnitza_people",
-            mapping_params={"role": 25},
+            mapping_params={"role": "Employee"},
             inlets=[USERS],
         )
 
     Everything at Oomnitza is read once and compared; only differences are written. Not verified against a live
-    instance: begin with a dry run.
+    instance: begin with a dry run. ``role`` among the ``mapping_params`` may be the name of a role at Oomnitza, or
+    its number; the instance is asked, and a role that it doesn't have stops the push.
 
     :param oomnitza_conn_id: the Airflow connection of the instance. (templated)
     :param records: ``people``, or ``saas_users`` of the application ``saas``. (templated)
@@ -91,15 +92,25 @@ class AhaToOomnitzaOperator(AhaPushOperator):
         super().on_kill()
         self.oomnitza_hook.cancel()
 
+    def params_of_mapping(self) -> dict[str, Any] | None:
+        """Return the values for fields of the mapping; a role by its number."""
+        params = super().params_of_mapping()
+        role = to_text((params or {}).get("role"), "mapping_params.role")
+        if params is None or role is None or self._records() != PEOPLE:
+            return params
+        return {**params, "role": self.oomnitza_hook.role_number(role)}
+
+    def _records(self) -> str:
+        return _one_of(self.records, "records", (PEOPLE, SAAS_USERS), PEOPLE)
+
     def make_target(self, account: str, snapshot: str) -> Target:
         """Return people or SaaS users.
 
         :param account: whose users are pushed.
         :param snapshot: the day of the snapshot.
         """
-        records = _one_of(self.records, "records", (PEOPLE, SAAS_USERS), PEOPLE)
         client = self.oomnitza_hook.get_conn()
-        if records == PEOPLE:
+        if self._records() == PEOPLE:
             from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
 
             return OomnitzaPeople(client)

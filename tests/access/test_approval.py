@@ -174,6 +174,25 @@ def test_a_person_on_the_plan_cannot_approve_it(on_the_plan):
     check(plan=plan_of(rows=[row(), row(email=None, name=None)]))
 
 
+@pytest.mark.parametrize(
+    "approver",
+    [
+        "EXAMPLE\\carl.e",
+        "carl.e@corp.local",
+        "carle",
+        "Carl Example",
+        "Example, Carl",
+        "carl.example",
+        "Cárl  Example",
+    ],
+)
+def test_a_person_on_the_plan_is_known_under_every_spelling(approver):
+    with pytest.raises(AhaApprovalError, match="is on the plan"):
+        check(RECORD | {"responded_by_name": approver}, plan=plan_of(rows=[row()]))
+    assert not may_answer(approver, plan_of(rows=[row()]), "ann")
+    assert may_answer("carl", plan_of(rows=[row()]), "ann")
+
+
 @pytest.mark.parametrize("reviewer", ["bob", "Ann; BOB ", "bob@example.com"])
 def test_a_reviewer_who_decided_it_cannot_approve_it(reviewer):
     with pytest.raises(AhaApprovalError, match="asked for the change"):

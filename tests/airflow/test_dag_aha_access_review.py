@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_aha.operators.links import REPORT_KEY, AccessReportLink
+from airflow_provider_aha.review.terms import COLUMNS, SECTIONS
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -41,6 +44,63 @@ def test_dag_makes_page_table_and_figures(dag, run_dag, tmp_path, monkeypatch, e
     emails = {row["email"] for row in rows if row["email"]}
     assert len(emails) > 100
     assert not [email for email in emails if email in said or email in json.dumps(summary)]
+
+
+PAGE = {
+    "title": "From the Variable",
+    "sections": ["table"],
+    "columns": ["person", "role"],
+    "filters": {"seat": "paid"},
+}
+
+
+def data_of(summary: Any) -> Any:
+    html = Path(summary["page"]).read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    (title,) = re.findall("<h1>(.*?)</h1>", html)
+    data = json.loads(data)
+    sections = re.findall(r'<section id="(\w+)"', html)
+    return title, sections, data["columns"], data["filters"]
+
+
+def test_how_the_page_looks_comes_from_the_form_else_from_the_variable(dag, run_dag, monkeypatch):
+    plain = data_of(run_dag(dag).xcom("report"))
+    assert plain == ("Access review", list(SECTIONS), list(COLUMNS), {})
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_REVIEW_PAGE", json.dumps(PAGE))
+    assert data_of(run_dag(dag).xcom("report")) == (
+        "From the Variable",
+        ["table"],
+        ["person", "role"],
+        {"seat": "paid"},
+    )
+    form = {"title": "It's <mine>", "columns": ["email", "person"], "first_filter": "leaver"}
+    assert data_of(run_dag(dag, form).xcom("report")) == (
+        "It&#39;s &lt;mine&gt;",
+        ["table"],
+        ["person", "email"],
+        {"chip": "leaver"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ('{"colums": []}', "The Variable aha_review_page has what there isn't: no. 1 (did you mean columns?)"),
+        ('{"columns": ["email", "persons"]}', "columns has what there isn't: no. 2 (did you mean person?)."),
+        ('{"sections": ["tabel"]}', "sections has what there isn't: no. 1 (did you mean table?). There are charts"),
+        ('{"filters": {"chip": "leavers"}}', "filters.chip has what there isn't: no. 1 (did you mean leaver?)"),
+        ("[]", "The Variable aha_review_page must be a JSON object."),
+        ("{", "The Variable aha_review_page must be a JSON object."),
+    ],
+)
+def test_a_page_that_cannot_be_right_fails_at_once(
+    dag, run_dag, monkeypatch, everything_logged, variable, sentence, tmp_path
+):
+    monkeypatch.setenv("AIRFLOW_VAR_AHA_REVIEW_PAGE", variable)
+    run = run_dag(dag)
+    assert run.instance("report").state == "failed"
+    assert sentence in everything_logged()
+    assert not list(tmp_path.glob("aha/reports/**/*"))
 
 
 def test_without_a_snapshot_it_fails_at_once(registered, run_dag, aha_default, tmp_path, monkeypatch):

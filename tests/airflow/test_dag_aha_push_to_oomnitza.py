@@ -131,8 +131,19 @@ def test_role_of_the_form_comes_before_the_variable(launched, run_dag, base, oom
     assert {one["role"] for one in oomnitza.instance.list_people()} == {25, 30}
 
 
+@pytest.mark.parametrize("role", ["IT administrator", "  it  ADMINISTRATOR ", "30", 30])
+def test_a_role_is_named_as_oomnitza_names_it(launched, run_dag, base, oomnitza, role):
+    assert run_dag(launched, {"role": role}).state == "success"
+    assert {one["role"] for one in oomnitza.instance.list_people()} == {25, 30}
+
+
 @pytest.mark.parametrize(
-    ("variable", "sentence"), [("", "no value was given for role"), ("Employee", "is not a whole number")]
+    ("variable", "sentence"),
+    [
+        ("", "no value was given for role"),
+        ("Chief", "has no role of this name; there are System administrator (1), Employee (25), IT admin"),
+        ("26", "has no role of the number that fields.role gives to new people; there are System admin"),
+    ],
 )
 def test_role_that_cannot_be_right_fails_at_once(
     launched, run_dag, base, oomnitza, monkeypatch, everything_logged, variable, sentence
@@ -141,8 +152,10 @@ def test_role_that_cannot_be_right_fails_at_once(
     run = run_dag(launched)
     assert run.state == "failed"
     assert run.instance("push_people").state == "failed"
-    assert sentence in everything_logged()
-    assert not oomnitza.requests
+    said = everything_logged()
+    assert sentence in said
+    assert "Chief" not in said
+    assert not writes(oomnitza)
 
 
 def test_refused_token_fails_at_once_and_names_the_connection(launched, run_dag, base, oomnitza, everything_logged):

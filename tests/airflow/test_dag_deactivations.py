@@ -156,7 +156,7 @@ def test_a_few_leavers_are_disabled_at_once(dag, run_dag, server, variables, ros
     assert run.state == "success"
     assert sorted(puts(server)) == sorted(leavers)
     result = run.xcom("by_policy")
-    assert result["users"] == dict.fromkeys(leavers, "deactivated")
+    assert result["users"] == dict.fromkeys(leavers, "changed")
     assert {(row["class"], row["approval_mode"]) for row in evidence(result)} == {("left", "policy")}
     assert 0 < result["hours_to_disable"] < 26
     assert {states(run)[name] for name in ("approve", "carry_out")} == {"skipped"}

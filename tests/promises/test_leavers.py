@@ -43,7 +43,7 @@ from airflow_provider_aha.sandbox.account import ADMIN_KEY
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Store, to_json
-from tests.raw import at
+from tests.raw import place_of
 
 FILE = yaml.safe_load((Path(__file__).parent / "leavers.yaml").read_text())
 DEFAULTS = FILE["defaults"]
@@ -335,14 +335,14 @@ class Case:
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
                 outcome: dict[str, Any] = {
                     "answered_at": iso(at),
-                    "outcome": "deactivated",
+                    "outcome": "changed",
                     "proof": 4,
                     "intent": event["event_id"],
                 }
                 for kind, more in (("intent", {"n": 1}), ("outcome", {"n": 2, **outcome})):
                     path = (
                         Path(self.location.path, folder.path, "events")
-                        / user_id
+                        / f"u{user_id}.account"
                         / f"1-{kind}-{uuid.uuid4().hex}.json"
                     )
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -376,7 +376,7 @@ class Case:
             plan = self.plan(by_time[last], self.now, last=True)
         except AhaError:
             return "refused"
-        table = load_decisions(at(self.location, plan.path), plan.header)
+        table = load_decisions(place_of(self.location, plan.path), plan.header)
         return plan, {row["user_id"]: row for row in table.to_pylist()}
 
 
@@ -532,10 +532,10 @@ class Written:
     def word(self, user_id: str) -> str:
         """Name what happened to a user, in the words of the expectations."""
         outcome = self.rows[user_id]["outcome"]
-        assert (user_id in self.puts) == (outcome == "deactivated")
+        assert (user_id in self.puts) == (outcome == "changed")
         # Somebody has to look, so the task fails and names the id; at nobody else.
         assert (outcome == "blocked") == bool(re.search(rf"\b{user_id}\b", self.error))
-        return {"deactivated": "passes", "blocked": "blocked"}.get(outcome, "nothing")
+        return {"changed": "passes", "blocked": "blocked"}.get(outcome, "nothing")
 
     def marks(self, user_id: str) -> set[str]:
         return {"seen_after_leave"} if "seen after the leave date" in self.rows[user_id]["reason"] else set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.access.plan.plan import LEFT
 from airflow_provider_aha.common.moments import read_moment
+from airflow_provider_aha.common.persons import People
 from airflow_provider_aha.common.values import is_unset, legible
 from airflow_provider_aha.exceptions import AhaApprovalError
 
@@ -186,7 +187,7 @@ def _barred(known: set[str], plan: Plan, requested_by: str) -> str | None:
     reviewers = [name for row in plan.rows for name in (row.reviewer or "").split("; ")]
     if _is_among(known, [requested_by, plan.header["asked_by"], *reviewers]):
         return "The person who approved asked for the change or triggered the run: a second person must approve it."
-    if _is_among(known, [text for row in plan.rows for text in (row.email, row.name)]):
+    if _is_among(known, [text for row in plan.rows for text in (row.email, row.name)]) or _may_be(known, plan.rows):
         return "The person who approved is on the plan: somebody else must decide about it."
     if _is_among(known, plan.roster_owners):
         return "The person who approved owns the roster that the plan is based on: somebody else must approve it."
@@ -199,9 +200,16 @@ def _is_among(known: set[str], people: Sequence[str | None]) -> bool:
     return bool(known & (named | set(map(_login, named))) or set(map(_login, known)) & named)
 
 
+def _may_be(known: set[str], rows: Sequence[PlanRow]) -> bool:
+    """Tell whether a login may be that of a user of the plan, as logins are made of names, emails and ids."""
+    people = People({"user_id": row.user_id, "user_name": row.name, "user_email": row.email} for row in rows)
+    return any(people.submits(login, row.user_id) for login in known for row in rows)
+
+
 def _login(person: str) -> str:
-    """Return what stands before the @ of an address, or all of a login."""
-    return person.partition("@")[0] or person
+    """Return what stands before the @ of an address, and behind the domain of Windows; or all of a login."""
+    login = person.rpartition("\\")[2]
+    return login.partition("@")[0] or login
 
 
 def _moment(text: object) -> datetime:

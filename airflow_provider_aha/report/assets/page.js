@@ -222,8 +222,8 @@
 
   // --- filters ------------------------------------------------------------------------------------
 
-  const CHIPS = { "": "All", ...data.chips, ...(data.hasBefore ? { new: "New since last review" } : {}),
-    ...(data.review ? { undecided: "Undecided" } : {}) };
+  const CHIPS = { "": "All", ...data.chips, ...(data.hasBefore ? { new: data.otherChips.new } : {}),
+    ...(data.review ? { undecided: data.otherChips.undecided } : {}) };
   const inChip = {
     "": () => true,
     new: (row) => words[rows.changed[row]] === "new",

@@ -189,7 +189,7 @@ class OomnitzaApp(SandboxService):
 
     def _get_meta(self, _exchange: Exchange) -> Answer:
         """GET /users/meta."""
-        return Answer.of([{"name": name, **field} for name, field in self.instance.fields.items()])
+        return Answer.of(self.instance.describe_fields())
 
     def _get_person(self, exchange: Exchange) -> Answer:
         """GET /users/:username."""

@@ -85,6 +85,8 @@ class Instance:
         self.tokens = {TOKEN: True, READ_ONLY_TOKEN: False}
         """The API tokens, and whether they may write."""
         self.fields: dict[str, Json] = {**STANDARD_FIELDS, **fields}
+        self.roles = dict(ROLES)
+        """The roles that a person can have: names by number."""
         self.people: dict[str, Json] = {}
         """People by ``user_id``."""
         self.saas: dict[str, Json] = {}
@@ -190,8 +192,15 @@ class Instance:
             if field["unique"] and value is not None and self._is_taken(name, value, person):
                 raise InvalidError(f"Field {name} must be unique: {value} is taken")
 
-    @staticmethod
-    def _check_value(name: str, field: Json, value: Any) -> None:
+    def describe_fields(self) -> list[Json]:
+        """Describe the fields of people; a role is chosen from a list."""
+        roles = [{"key": str(number), "value": name, "help_text": ""} for number, name in self.roles.items()]
+        return [
+            {"name": name, **field, **({"searchhelp": roles} if name == "role" else {})}
+            for name, field in self.fields.items()
+        ]
+
+    def _check_value(self, name: str, field: Json, value: Any) -> None:
         if value is None:
             if not field["optional"]:
                 raise InvalidError(f"Field {name} is required")
@@ -199,7 +208,7 @@ class Instance:
         number_as_flag = isinstance(value, bool) and field["data_type"] != "boolean"
         if number_as_flag or not isinstance(value, _TYPES[field["data_type"]]):
             raise InvalidError(f"Field {name} must be of type {field['data_type']}")
-        if name == "role" and value not in ROLES:
+        if name == "role" and value not in self.roles:
             raise InvalidError(f"Field role has no value {value}")
 
     def _is_taken(self, name: str, value: Any, person: Json | None) -> bool:

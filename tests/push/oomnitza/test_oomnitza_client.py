@@ -122,6 +122,42 @@ def test_fields_are_read_in_every_plausible_form(serve, reply, connect, body):
     assert set(connect(server.url).people_fields()) == {"email", "role"}
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"key": "25", "value": "Employee", "help_text": ""}, {"key": "30", "value": "Boss"}],
+        [{"key": 25, "value": "Employee"}, {"key": 30, "value": "Boss"}],
+        [{"key": "Employee", "value": "25"}, {"key": "Boss", "value": "30"}, {"key": "None", "value": None}, "x"],
+    ],
+)
+def test_a_role_is_found_by_its_name_in_every_form_that_a_list_may_have(serve, reply, connect, values):
+    server = serve(lambda _: reply(body={"role": {"searchhelp": values}, "email": {}}))
+    client = connect(server.url)
+    assert [client.role_number(role) for role in ("Employee", " boss ", "25", "99")] == [25, 30, 25, 99]
+    with pytest.raises(
+        AhaConfigurationError, match=r"no role of this name; there are Employee \(25\), Boss \(30\)"
+    ):
+        client.role_number("Secret words")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (None, "doesn't say which roles it has: give the number"),
+        ([], "doesn't say which roles it has: give the number"),
+        ("?", "doesn't say which roles it has: give the number"),
+        (
+            [{"key": "1", "value": "Boss"}, {"key": "2", "value": "BOSS"}],
+            "has 2 roles of this name; there are Boss",
+        ),
+    ],
+)
+def test_a_role_that_cannot_be_told_is_refused(serve, reply, connect, values, sentence):
+    server = serve(lambda _: reply(body={"role": {"searchhelp": values}}))
+    with pytest.raises(AhaConfigurationError, match=sentence):
+        connect(server.url).role_number("Boss")
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_fields_that_cannot_be_read_are_unknown(oomnitza_sandbox, client, status):
     oomnitza_sandbox.set_fault("error", status=status, path="/users/meta")

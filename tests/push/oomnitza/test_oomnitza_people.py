@@ -326,7 +326,16 @@ def test_no_role_at_all_is_refused():
         load_spec("oomnitza_people", {"role": ""}, _nowhere)
 
 
-def test_a_role_that_oomnitza_does_not_have_is_rejected(world, target):
+def test_a_role_that_oomnitza_does_not_have_stops_the_push_before_anything_is_sent(world, target, oomnitza_sandbox):
+    world.land(users(1))
+    with pytest.raises(AhaConfigurationError, match="has no role of the number that") as caught:
+        world.push(ready(fields=fields(role={"const": 99, "required": True})), target)
+    assert "there are System administrator (1), Employee (25), IT administrator (30)." in str(caught.value)
+    assert writes(oomnitza_sandbox) == []
+
+
+def test_a_role_is_rejected_where_oomnitza_does_not_say_which_it_has(world, target, oomnitza_sandbox):
+    oomnitza_sandbox.set_fault("error", status=403, path="/users/meta")
     world.land(users(1))
     world.push(ready(fields=fields(role={"const": 99, "required": True})), target)
     outcome = world.outcomes()[0]

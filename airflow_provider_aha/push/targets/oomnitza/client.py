@@ -33,6 +33,7 @@ Json = dict[str, Any]
 
 _PASSES = 3
 _LONGEST_REASON = 300
+_LONGEST_NUMBER, _SHOWN_ROLES = 19, 30
 _NOT_MENTIONED = "The answer doesn't mention this SaaS user."
 _PERSON_PATH = "/users/:username"
 _SAAS_USER_PATH = "/saas/:id/users/:user_id"
@@ -118,6 +119,30 @@ class OomnitzaClient(RestClient):
         except (AhaNotFoundError, AhaPermissionError, AhaProtocolError) as error:
             log.warning("The fields of people can't be read, so they aren't checked: %s", error)
             return None
+
+    def role_number(self, role: str) -> int:
+        """Return the number of a role that people can have.
+
+        :param role: the role's name, in any case, or its number.
+        :raises AhaConfigurationError: when the instance has no such role, or several, or doesn't say which it has.
+        :raises AhaError: as :meth:`list_people`.
+        """
+        number = _whole_number(role)
+        if number is not None:
+            return number
+        roles = roles_in(self.people_fields() or {})
+        if not roles:
+            raise AhaConfigurationError(
+                f"Oomnitza ({self.config.host}) doesn't say which roles it has: give the number of the role. "
+                "Nothing was sent."
+            )
+        found = [number for number, name in roles.items() if _folded(name) == _folded(role)]
+        if len(found) != 1:
+            wrong = f"{len(found)} roles of this name" if found else "no role of this name"
+            raise AhaConfigurationError(
+                f"Oomnitza ({self.config.host}) has {wrong}; there are {named_roles(roles)}. Nothing was sent."
+            )
+        return found[0]
 
     def get_person(self, username: str) -> Json:
         """Return one person (``GET /users/:username``).
@@ -356,6 +381,46 @@ def _fields(body: bytes) -> dict[str, Json]:
     if not fields:
         raise ValueError("no description of fields")
     return fields
+
+
+def roles_in(fields: Mapping[str, Json]) -> dict[int, str]:
+    """Return the roles that people can have, by number; empty where the instance doesn't say.
+
+    They are the values of the field ``role``. Oomnitza describes a value by key, value and help text; which of the
+    first two is the number, it doesn't say.
+
+    :param fields: the fields of people.
+    """
+    values = (fields.get("role") or {}).get("searchhelp")
+    found: dict[int, str] = {}
+    for one in values if isinstance(values, list) else []:
+        if isinstance(one, dict):
+            key, value = one.get("key"), one.get("value")
+            number, name = (
+                (_whole_number(key), value) if _whole_number(key) is not None else (_whole_number(value), key)
+            )
+            if number is not None:
+                found[number] = str(name)
+    return found
+
+
+def named_roles(roles: Mapping[int, str]) -> str:
+    """Name roles, for a person who is to choose one.
+
+    :param roles: their names by number.
+    """
+    shown = [f"{name} ({number})" for number, name in sorted(roles.items())]
+    more = f" and {len(shown) - _SHOWN_ROLES} more" if len(shown) > _SHOWN_ROLES else ""
+    return f"{', '.join(shown[:_SHOWN_ROLES])}{more}"
+
+
+def _whole_number(value: object) -> int | None:
+    text = str(value).strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < _LONGEST_NUMBER else None
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
 
 
 def _name_of(field: Json) -> str:

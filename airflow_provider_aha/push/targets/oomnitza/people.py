@@ -29,7 +29,7 @@ from airflow_provider_aha.push.targets.base import (
     Target,
     TargetField,
 )
-from airflow_provider_aha.push.targets.oomnitza.client import Json, OomnitzaClient
+from airflow_provider_aha.push.targets.oomnitza.client import Json, OomnitzaClient, named_roles, roles_in
 
 # Without these Oomnitza creates nobody.
 MANDATORY = ("username", "email", "role")
@@ -108,6 +108,12 @@ class OomnitzaPeople(Target):
         fixed = [one.name for one in self._spec.fields if described.get(one.name, {}).get("editable") is False]
         if fixed:
             raise AhaConfigurationError(f"Oomnitza lets nobody set {', '.join(fixed)}: take it out of the mapping.")
+        roles, role = roles_in(described), self._field.get("role")
+        if roles and role and role.source is None and role.constant not in roles:
+            raise AhaConfigurationError(
+                f"Oomnitza ({self._client.config.host}) has no role of the number that fields.role gives to new "
+                f"people; there are {named_roles(roles)}. Nothing was sent."
+            )
 
     def fields(self) -> list[TargetField] | None:
         """Return the fields of people, or None where Oomnitza doesn't say."""
