@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_aha.access.plan.plan import load_plan
+from airflow_provider_aha.access.plan.words import question
+from airflow_provider_aha.hooks.paths import resolve_path
+
 DAGS = Path(__file__).parents[2] / "dags"
 
 
@@ -44,12 +48,22 @@ def test_revoked_accounts_become_a_plan_that_a_dry_run_shows(review, submit, aha
     user_id = next(row["row_key"].split(".")[0][1:] for row in review if row["suggestion"] == "revoke account")
     for row in review:
         if row["row_key"].startswith(f"u{user_id}."):
-            row["decision"] = "revoke account"
+            row |= {"decision": "revoke account", "note": "moved to sales"}
     run = submit(review)
     assert run.state == "success"
     assert run.xcom("submit")["revoke_accounts"] == [user_id]
     plan = json.loads(Path(run.xcom("plan")["plan_path"]).read_text())
     assert [(row["user_id"], row["class"]) for row in plan["rows"]] == [(user_id, "named")]
+    loaded = load_plan(resolve_path(run.xcom("plan")["plan_path"]))
+    shown = question(loaded, "carla")
+    for words in (
+        "- Review: 2026-Q4, submitted by ",
+        "- Reason: decided by the review 2026-Q4",
+        "- Ticket: review 2026-Q4",
+        "review 2026-Q4: decided by a review",
+        "decided by Rita Reviewer; note: moved to sales |",
+    ):
+        assert words in shown, words
     assert run.xcom("preview")["users"] == {user_id: "dry_run"}
     if not airflow_2:
         assert run.instance("approve").state == run.instance("carry_out").state == "skipped"
