@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _KEPT = re.compile(r"(?:(?P<account>[^=]+)=)?(?P<hash>[0-9a-fA-F]{64})")
 
+# What the folders inside of a base path hold. There would be no records below them, and nothing to find.
+_INSIDE = ("account=", "dag=", "run=", "task=", "snapshot=", "review=")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Check every account below a base path, and print where each chain ends.
@@ -56,6 +59,12 @@ def _verify(given: str, expected: Sequence[str]) -> int:
         print(f"There is nothing at {given}: is the path right?", file=sys.stderr)
         return 1
     location, only = _split(location)
+    if only is None and any(name.startswith(_INSIDE) for name in location.names()):
+        print(
+            f"{given} lies inside of a base path: give the base path itself, or one account's folder.",
+            file=sys.stderr,
+        )
+        return 2
     accounts, beside = ([only], []) if only else accounts_of(location)
     if not accounts and not beside:
         print(f"There are no records below {given}: nothing was planned, asked or done yet.")
@@ -93,6 +102,8 @@ def _newest(account: str, chain: Chain) -> str:
     if not chain.manifests:
         return "there is no manifest."
     head = chain.manifests[-1]
+    if head.sha256 is None:
+        return f"the newest is {head.name}, which can't be read."
     return f"the newest is {head.name}. Keep its hash elsewhere: --expect {account}={head.sha256}"
 
 

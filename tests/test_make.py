@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import test_needs
+from tools.up import first_steps
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,3 +78,30 @@ def test_contributing_names_the_packages():
     page = (ROOT / "CONTRIBUTING.md").read_text()
     names = re.findall(r"`apt-get install ([\w\- ]+)`", page)
     assert {package.name for package in test_needs.PACKAGES} <= {name for found in names for name in found.split()}
+
+
+# --- make up -------------------------------------------------------------------------------------
+
+
+def test_make_up_names_what_is_there():
+    """DAGs as the list shows them, the link of the plugin, the buttons of the tasks, the fields of the form."""
+    from airflow_provider_aha.operators.links import AccessReportLink, AhaLink
+    from airflow_provider_aha.plugins import reports
+
+    text = " ".join(first_steps("http://127.0.0.1:8080", ".demo/up/aha", sandbox=True).split())
+    dags = "\n".join(path.read_text() for path in (ROOT / "dags").glob("*.py"))
+    shown = re.findall(r'Run "(Aha! – .+?)"', text)
+    assert len(shown) == 3
+    for name in shown:
+        assert f'dag_display_name="{name}"' in dags
+    assert f"button {AccessReportLink.name} " in text
+    assert f"button {AhaLink.name} " in text
+    (link,) = re.findall(r"Browse > (.+?)\. ", text)
+    assert f'"name": "{link}"' in Path(reports.__file__).read_text()
+    for task_id in ("report", "preview"):
+        assert f'task "{task_id}"' in text
+
+
+@pytest.mark.parametrize(("sandbox", "who"), [(True, "you may answer it yourself"), (False, "a second person")])
+def test_make_up_says_who_may_answer(sandbox, who):
+    assert who in first_steps("http://127.0.0.1:8080", "aha", sandbox=sandbox)

@@ -126,6 +126,8 @@ def test_port_can_be_filled_in(info):
     for connection in info["connection-types"]:
         assert connection["ui-field-behaviour"]["hidden-fields"] == ["login"]
         assert connection["ui-field-behaviour"]["placeholders"]["port"] == "443"
+        # A placeholder alone looks like a value that is there.
+        assert connection["ui-field-behaviour"]["relabeling"]["port"] == "Port (enter 443)"
 
 
 def test_installed_airflow_lists_it(info):

@@ -55,7 +55,7 @@ def up(users: int, port: int, sandbox_port: int) -> None:
         env |= {"PATH": f"{ROOT / 'tools' / 'bin'}{os.pathsep}{env['PATH']}", "REAL_AIRFLOW": str(BIN / "airflow")}
         processes.start("airflow", [str(BIN / "airflow"), "standalone"], env)
         api = Api(f"http://{LOOPBACK}:{port}")
-        processes.wait_for("Airflow", lambda: health(api), 180)
+        processes.wait_for("Airflow", lambda: health(api), 600)
         # In Airflow's database, where the UI shows them; a connection of one's own stays out of it.
         set_pool(api)
         set_once(api, "variables", "aha_output_path", {"key": "aha_output_path", "value": str(PLACE / "aha")})
@@ -71,10 +71,33 @@ def up(users: int, port: int, sandbox_port: int) -> None:
         print(f"\nAirflow:  {api.address}  (no login, this machine only)")
         print(f"Output:   {shown(PLACE / 'aha')}")
         print(f"Logs:     {shown(PLACE / 'logs')}")
+        print(first_steps(api.address, shown(PLACE / "aha"), sandbox=not own))
         print("Ctrl-C ends it all.\n", flush=True)
         while True:
             processes.check()
             time.sleep(1)
+
+
+def first_steps(address: str, output: str, *, sandbox: bool) -> str:
+    """Say what to click first, and where what comes of it is.
+
+    :param address: where Airflow is.
+    :param output: where files land.
+    :param sandbox: whether Aha! is the sandbox, in which nobody can do any harm.
+    """
+    answer = "you may answer it yourself in the sandbox" if sandbox else "a second person has to answer it"
+    return f"""
+What to do first, at {address}/dags (the arrow beside a DAG opens its form):
+
+1. Run "Aha! – Land users and roles every day".
+   Parquet files land in {output}/users, .../user_roles and so on, in half a minute.
+2. Run "Aha! – Show or open an access review".
+   The page is under Browse > Aha! access reviews. The task "report" leads to it, too: the button Access review
+   is on its tab Details, as is the button Aha! of every task.
+3. Run "Aha! – Deactivate named users" with an id from that page, a reason and a ticket.
+   It is a dry run: the log of its task "preview" says what would happen. Run it again with Dry run off, and a
+   question waits under Required Actions; {answer}.
+"""
 
 
 def sandbox_connection(port: int) -> dict[str, object]:

@@ -367,7 +367,8 @@ class RestClient:
                 headers = response.headers
                 answer = _body(response)
         except (OSError, ValueError) as error:
-            raise self._no_answer(error) from None
+            broken = isinstance(error, ValueError) and (headers is not None or _is_of_an_answer(error))
+            raise self._no_answer(requests.ConnectionError() if broken else error) from None
         finally:
             self._limiter.release(headers, number)
         self._says_sandbox.add(self.service.sandbox_header in response.headers)
@@ -507,6 +508,11 @@ def _is_lasting(error: Exception) -> bool:
     """Tell whether the settings are at fault, so that nothing was sent and the next try would end the same."""
     # What requests and urllib3 say of an unusable address is a ValueError, of an unreadable bundle an OSError.
     return isinstance(error, ValueError) or not isinstance(error, requests.RequestException)
+
+
+def _is_of_an_answer(error: ValueError) -> bool:
+    """Tell whether the headers of an answer can't be (two lengths): there the library wraps an error of its own."""
+    return isinstance(error, requests.exceptions.InvalidHeader) and isinstance(error.args[0], Exception)
 
 
 def _cause(error: Exception) -> str:

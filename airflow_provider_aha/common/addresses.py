@@ -19,6 +19,8 @@ from airflow_provider_aha.common.values import SHOWS_NOTHING
 _LONGEST_CELL = 10_000
 _MOST_IN_CELL = 500
 _LONGEST = 254
+# Letters with something through or beside them, which Unicode doesn't take apart.
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe"})
 # What Asian keyboards write for ASCII.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _NONE = frozenset({"-", "\u2013", "\u2014", "none", "null", "nil", "nan", "n/a", "#n/a", "na"})
@@ -64,12 +66,23 @@ def spelled(text: str | None) -> str:
 def look(text: str | None) -> str:
     """Return what an address looks like: addresses with the same look may be one person's, or may not.
 
-    It has no ``+`` and what follows it, and straight apostrophes.
+    It has no ``+`` and what follows it, no accents, and straight apostrophes: ``İREM@`` looks like ``irem@``.
 
     :param text: an email; None is no text.
     """
-    local, at, domain = fold(text).replace("’", "'").rpartition("@")
+    local, at, domain = fold(text).rpartition("@")
+    if not local.isascii():
+        local = bare(local.replace("’", "'"))
     return (local.partition("+")[0] or local) + at + domain
+
+
+def bare(text: str) -> str:
+    """Return a text without accents, and with the letters of which others are made.
+
+    :param text: a text in small letters.
+    """
+    parted = unicodedata.normalize("NFD", text.translate(_PLAIN))
+    return unicodedata.normalize("NFC", "".join(mark for mark in parted if not unicodedata.combining(mark)))
 
 
 def domain_of(folded: str) -> str:

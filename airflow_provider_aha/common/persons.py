@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from airflow_provider_aha.common.addresses import look, without_hidden
+from airflow_provider_aha.common.addresses import bare, look, without_hidden
 from airflow_provider_aha.common.values import is_unset, legible
 
 # What Airflow says where nobody in particular started a run: no logins, an older Airflow, or no person at all.
@@ -22,8 +22,7 @@ _APOSTROPHES = str.maketrans("", "", "'’`´ʼ")
 _SEVERAL = re.compile(r"[;|/&\r\n\x0b\x0c]+|\s(?:and|und|et)\s", re.IGNORECASE)
 _ADDRESS = re.compile(r"[^\s<>()\[\]\",;:|/\\]+@[^\s<>()\[\]\",;:|/\\]+")
 _WINDOWS = re.compile(r"[^\s\\]+\\+(?=[^\s\\])")
-# Letters with something through or beside them, which Unicode doesn't take apart: alone, and as two letters.
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe"})
+# Letters that are also written as two.
 _PAIRS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 
 Words = tuple[str, ...]
@@ -147,13 +146,8 @@ def _spellings(text: str) -> tuple[Words, ...]:
     """Return the words of a name as they are compared: without accents, and with two letters for one."""
     seen = legible(without_hidden(unicodedata.normalize("NFKC", text))).casefold().translate(_APOSTROPHES)
     composed = unicodedata.normalize("NFC", seen)
-    found = (tuple(_WORD.findall(_bare(form))) for form in (composed, composed.translate(_PAIRS)))
+    found = (tuple(_WORD.findall(bare(form))) for form in (composed, composed.translate(_PAIRS)))
     return tuple(dict.fromkeys(words for words in found if words))
-
-
-def _bare(text: str) -> str:
-    parted = unicodedata.normalize("NFD", text.translate(_PLAIN))
-    return unicodedata.normalize("NFC", "".join(mark for mark in parted if not unicodedata.combining(mark)))
 
 
 def _joined(text: str) -> str:

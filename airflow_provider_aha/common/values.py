@@ -25,6 +25,9 @@ _ISO = re.compile(
     re.ASCII,
 )
 _LONGEST_DATE = 60
+# So long may a text be that somebody has to read before an answer.
+_MOST_WORDS = 2000
+_HALF = re.compile("[\ud800-\udfff]")
 # Nobody left on these days: they are where calendars of payroll systems, databases and spreadsheets begin.
 _NO_DAYS = frozenset(
     map(
@@ -201,13 +204,17 @@ def to_text(value: object, name: str) -> str | None:
     :param value: a text or a number.
     :param name: what the value is called, for the error.
     :return: the text without blanks around it, or None when the value is not set.
-    :raises AhaConfigurationError: when it is a list, an object or a flag.
+    :raises AhaConfigurationError: when it is a list, an object or a flag, or has half a character in it.
     """
     if is_unset(value):
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise AhaConfigurationError(f"{name} must be text, not {type(value).__name__}.")
-    return str(value).strip()
+    text = str(value).strip()
+    # JSON can name half of a character (\\ud800); no file and no request can hold it.
+    if _HALF.search(text):
+        raise AhaConfigurationError(f"{name} has half a character in it: type it again.")
+    return text
 
 
 def legible(text: str) -> str:
@@ -229,11 +236,16 @@ def to_words(value: object, name: str) -> str | None:
     :param value: a text or a number.
     :param name: what the value is called, for the error.
     :return: the text, or None when the value is not set.
-    :raises AhaConfigurationError: when nobody could read anything in it.
+    :raises AhaConfigurationError: when nobody could read anything in it, or nobody would read all of it.
     """
     text = to_text(value, name)
     if text is None:
         return None
+    if len(text) > _MOST_WORDS:
+        raise AhaConfigurationError(
+            f"{name} is longer than {_MOST_WORDS:,} characters, and a person has to read it: put the rest into the "
+            "ticket."
+        )
     seen = legible(text)
     if is_unset(seen) or not any(char.isalnum() for char in seen):
         raise AhaConfigurationError(f"{name} is blank: it needs letters or digits that a person can read.")

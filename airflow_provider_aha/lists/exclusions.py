@@ -152,10 +152,10 @@ class Exclusions:
         """
         for row in self.rows:
             if row.covers_leavers_until is not None and row.covers_leavers_until - on > _LEAVERS_FOR:
-                where, last = f"{row.place[0].upper()}{row.place[1:]}", on + _LEAVERS_FOR
+                where, until = f"{row.place[0].upper()}{row.place[1:]}", row.covers_leavers_until
                 raise AhaConfigurationError(
-                    f"{where} covers leavers until {row.covers_leavers_until}, and at most {_LEAVERS_FOR.days} "
-                    f"days are allowed: write {last} or an earlier day, and look again then. Nothing was done."
+                    f"{where} covers leavers until {until}; at most {_LEAVERS_FOR.days} days are allowed. Write "
+                    f"{on + _LEAVERS_FOR} or an earlier day, and look again then. Nothing was done."
                 )
 
     def expired(self, on: date) -> list[Exclusion]:

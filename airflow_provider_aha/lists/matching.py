@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 
-from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, is_id, look, read_addresses
+from airflow_provider_aha.common.addresses import (
+    ascii_domain,
+    bare,
+    domain_of,
+    fold,
+    is_id,
+    look,
+    read_addresses,
+    without_hidden,
+)
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
 # Names that look like no person: such a user is spared until somebody lists it by id.
@@ -98,14 +108,15 @@ def _email(text: str) -> list[str]:
 
 
 def _domain(text: str) -> list[str]:
-    found = ascii_domain(fold(text).removeprefix("@").removesuffix("."))
+    # Not folded: ``straße.example`` is another domain than ``strasse.example``.
+    found = ascii_domain(without_hidden(text).strip().lower().removeprefix("@").removesuffix("."))
     if not _DOMAIN.fullmatch(found):
         raise ValueError("is no domain, which is what follows the @")
     return [found]
 
 
 def _pattern(text: str) -> list[str]:
-    found = fold(text)
+    found = _shape(text)
     if not found:
         raise ValueError("is an empty pattern")
     if _REGULAR_EXPRESSION.search(_CLASS.sub("x", found)) or _IN_CLASS.search(found):
@@ -114,6 +125,18 @@ def _pattern(text: str) -> list[str]:
             "character, [abc] for one of these; svc* is what begins with svc, [.] is a dot before one of them"
         )
     return [found]
+
+
+def _shape(text: str | None) -> str:
+    """Return a name, an email or a pattern as they are held to each other.
+
+    Any blanks are one, accents and the width of letters don't count, and apostrophes are straight.
+    """
+    if not text:
+        return ""
+    if text.isascii():
+        return " ".join(fold(text).split())
+    return " ".join(bare(fold(unicodedata.normalize("NFKC", text.replace("’", "'")))).split())
 
 
 _READERS: dict[str, Callable[[str], list[str]]] = {ID: _id, EMAIL: _email, DOMAIN: _domain, PATTERN: _pattern}
@@ -211,7 +234,7 @@ class UserMatcher:
             self._ids.get(user_id.strip())
             or self._emails.get(look(email))
             or self._domain_of(folded)
-            or self._fitting([folded, *map(fold, names)])
+            or self._fitting([_shape(folded), *map(_shape, names)])
         )
 
     def has_domain_of(self, folded: str) -> bool:
@@ -263,7 +286,7 @@ def unmatched(entries: Iterable[Entry], users: Iterable[Who]) -> list[Entry]:
         waiting[EMAIL].discard(look(email))
         waiting[DOMAIN].discard(domain)
         waiting[DOMAIN] -= {parent for parent in parents & waiting[DOMAIN] if domain.endswith(parent[1:])}
-        texts = [text for text in (folded, fold(name)) if text]
+        texts = [text for text in (_shape(folded), _shape(name)) if text]
         waiting[PATTERN] -= {one for one in waiting[PATTERN] if any(map(patterns[one].match, texts))}
         rounded |= {rounding: user_id for rounding in _roundings(user_id) if rounding in rounded}
     found = [entry for entry in entries if entry.text in waiting[entry.kind]]

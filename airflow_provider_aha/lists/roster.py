@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from airflow_provider_aha.common.addresses import ascii_domain, domain_of, fold, look, read_addresses
+from airflow_provider_aha.common.addresses import (
+    ascii_domain,
+    domain_of,
+    fold,
+    look,
+    read_addresses,
+    without_hidden,
+)
 from airflow_provider_aha.common.values import (
     date_of,
     marks_no_date,
@@ -21,7 +31,7 @@ from airflow_provider_aha.common.values import (
     to_objects,
     to_text,
 )
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRosterError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
 from airflow_provider_aha.store.store import Store, sha256
@@ -31,6 +41,8 @@ _KEPT = 0.95
 # A roster that knows fewer of the users it should cover is another company's, or has its emails elsewhere.
 _LEAST_MATCHED = 0.5
 _AHEAD = timedelta(minutes=10)
+# A number as a text, as an integer and as a float.
+_NUMBER = re.compile(r"0*([0-9]+)(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,11 @@ class RosterSpec:
             raise AhaConfigurationError(
                 f"roster.timezone {self.timezone!r} is not a time zone, such as Europe/Berlin."
             ) from None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read, the key first."""
+        return list(dict.fromkeys([self.key, *self.emails, *filter(None, (self.status, self.end_date))]))
 
     def as_given(self) -> dict[str, Any]:
         """Return the settings for the record."""
@@ -246,8 +263,7 @@ class Roster:
     :param keys: by key the addresses of its row.
     :param states: how many rows say the same.
     :param columns: names of its columns.
-    :param body: its bytes.
-    :param suffix: ``csv`` or ``parquet``.
+    :param cells: of each row the cells of the configured columns, the key first.
     """
 
     spec: RosterSpec
@@ -258,8 +274,7 @@ class Roster:
     keys: Mapping[str, Sequence[str]] = field(repr=False)
     states: Mapping[Person, int] = field(repr=False)
     columns: tuple[str, ...]
-    body: bytes = field(repr=False)
-    suffix: str
+    cells: Sequence[Sequence[Any]] = field(repr=False)
 
     @cached_property
     def _covered(self) -> Callable[[str], bool]:
@@ -341,7 +356,29 @@ class Roster:
 
         :param known: what earlier loads said of the address.
         """
-        return any(key in self.keys for key in known.keys)
+        return any(_as_compared(key) in self._compared_keys for key in known.keys)
+
+    @cached_property
+    def _compared_keys(self) -> frozenset[str]:
+        return frozenset(map(_as_compared, self.keys))
+
+    def kept(self, addresses: Iterable[str], keys: Collection[str]) -> bytes:
+        """Return what a plan keeps of the roster: the configured columns of the rows that are about some people.
+
+        :param addresses: addresses of the account's users, as :func:`spelled`; a row with one that only looks like
+            it counts, too.
+        :param keys: keys of the rows that had these addresses in earlier loads.
+        :return: CSV.
+        """
+        looks, compared = {look(address) for address in addresses}, set(map(_as_compared, keys))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.spec.columns)
+        for row in self.cells:
+            key = text_of(row[0])
+            if _as_compared(key) in compared or any(look(address) in looks for address in self.keys[key]):
+                writer.writerow(row)
+        return text.getvalue().encode()
 
     def markers(self) -> int:
         """Count rows that have no last day, but what systems write where there is none."""
@@ -458,6 +495,13 @@ def load_roster(spec: RosterSpec, location: Store) -> Roster:
     return roster_of(spec, read_table(location, "The roster"), loaded_at)
 
 
+def _as_compared(key: str) -> str:
+    """Return a key as it is held to those of other loads: systems make ``0003``, ``3`` and ``3.0`` of one."""
+    text = without_hidden(key).strip().casefold()
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text
+
+
 def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roster:
     """Make a roster of a table.
 
@@ -467,10 +511,10 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
     :raises AhaConfigurationError: when a column is missing.
     :raises AhaSnapshotError: when a key is empty or comes twice, or an end date or address can't be read.
     """
-    wanted = [spec.key, *spec.emails, *filter(None, (spec.status, spec.end_date))]
-    if missing := [name for name in wanted if name not in table.columns]:
+    if missing := [name for name in spec.columns if name not in table.columns]:
         raise AhaConfigurationError(f"{table.what} has no column {', '.join(missing)}.")
-    key = table.columns.index(spec.key)
+    places = [table.columns.index(name) for name in spec.columns]
+    key = places[0]
     people: dict[str, tuple[Person, ...]] = {}
     keys: dict[str, list[str]] = {}
     states: Counter[Person] = Counter()
@@ -491,8 +535,7 @@ def roster_of(spec: RosterSpec, table: SmallTable, loaded_at: datetime) -> Roste
         keys=keys,
         states=states,
         columns=table.columns,
-        body=table.body,
-        suffix=table.suffix,
+        cells=[[row[place] for place in places] for row in table.rows],
     )
 
 
@@ -517,7 +560,8 @@ def _state_reader(spec: RosterSpec, table: SmallTable) -> Callable[[int, Sequenc
             day = None if marked else date_of(cell, zone)
         except ValueError:
             raise _refused(
-                f"has an end date in row {number} that is no day; days are written as 2026-01-31"
+                f"has an end date in row {number} of the column {spec.end_date} that is no day; days are written "
+                "as 2026-01-31"
             ) from None
         text = "" if status is None else fold(text_of(row[status]))
         return Person(day, text in left if text else None, marked)
@@ -555,5 +599,5 @@ def _listed(value: object, name: str) -> tuple[str, ...]:
     return tuple(to_list(value, name) or ())
 
 
-def _refused(why: str) -> AhaSnapshotError:
-    return AhaSnapshotError(f"The roster {why}. No plan was made from it.")
+def _refused(why: str) -> AhaRosterError:
+    return AhaRosterError(f"The roster {why}. No plan was made from it.")

@@ -22,7 +22,7 @@ _MOST_ROWS = 1_000_000
 _MOST_COLUMNS = 1000
 _LONGEST_CELL = 100_000
 _LONGEST_LINE = 1_000_000
-# So many rows of a Parquet file are read before it is looked at how large they are.
+# So many rows of a Parquet file, or of a query's answer, are read before it is looked at how large they are.
 _ROWS_AT_ONCE = 1024
 
 
@@ -67,14 +67,32 @@ def read_table(location: Store, what: str) -> SmallTable:
     return SmallTable(what, _checked_columns(columns, what), rows, body, suffix)
 
 
+def rows_of(cursor: Any, what: str) -> list[Sequence[Any]]:
+    """Fetch a query's answer, which may have no end.
+
+    :param cursor: the cursor of a database, behind its query.
+    :param what: what it is, for sentences, beginning with a capital letter.
+    :raises AhaConfigurationError: when it is larger than such a table can be; no more of it is fetched.
+    """
+    rows: list[Sequence[Any]] = []
+    left = LARGEST_FILE
+    while batch := cursor.fetchmany(_ROWS_AT_ONCE):
+        rows += batch
+        left -= sum(len(cell) for row in batch for cell in row if isinstance(cell, (str, bytes)))
+        if left < 0 or len(rows) > _MOST_ROWS:
+            raise AhaConfigurationError(_too_large(what))
+    return rows
+
+
 def table_of(what: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> SmallTable:
     """Make a table of a query's answer; it is kept as CSV.
 
     :param what: what it is, for sentences, beginning with a capital letter.
     :param columns: the columns' names.
     :param rows: values by row.
-    :raises AhaConfigurationError: when columns have no names, or the same.
+    :raises AhaConfigurationError: when columns have no names, or the same, or a cell is too long.
     """
+    _check_size(columns, rows, what)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -181,6 +181,15 @@ def exclusions_of(own: str | None) -> tuple[str, ...]:
     return _paths(read_guards_variable() or {}, own)
 
 
+def protected_by_variable() -> UserMatcher:
+    """Return who is never touched, by the Variable.
+
+    :raises AhaConfigurationError: when the Variable can't be right.
+    """
+    given = read_guards_variable() or {}
+    return _matcher({name: given.get(key, []) for name, key in _PROTECTED.items()}, f" in {_VARIABLE}")
+
+
 def _paths(given: Mapping[str, Any], own: str | None) -> tuple[str, ...]:
     mine = to_text(own, "exclusions")
     return tuple(dict.fromkeys([*given.get("exclusions", []), *([mine] if mine else [])]))
@@ -228,6 +237,8 @@ def _checked(key: str, value: Any) -> Any:
     items = [value] if key == "exclusions" and isinstance(value, str) else value
     if not isinstance(items, list):
         raise _wrong(f'has a {key} that is no list, such as ["a", "b"]')
+    if key == "approvers" and not items:
+        raise _wrong("has approvers that name nobody: name somebody, or leave the key out")
     for number, item in enumerate(items, 1):
         # Python reads a whole number exactly, however long it is.
         is_text = isinstance(item, str) or (key == "protected_ids" and type(item) is int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,15 +10,19 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
-from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.api.client import AhaClient
 
 ON_MISSING = ("fail", "skip", "none")
 # At most this many roles are named in the log.
 _NAMED = 20
+_FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class AhaGetUserOperator(AhaOperator):
@@ -45,7 +50,7 @@ class AhaGetUserOperator(AhaOperator):
         self.fields = fields
         self.on_missing = on_missing
 
-    def execute(self, context: Any) -> dict[str, Any] | None:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Look the user up.
 
         :param context: the task's context.
@@ -125,7 +130,8 @@ class AhaUpdateUserOperator(AhaWriteOperator):
     :param enabled: whether the user may log in. (templated)
     :param administrator: gives or takes all administrator rights. (templated)
     :param administrator_roles: single rights, as ``{"administer_billing": false}``. (templated)
-    :param extra_fields: further fields of the ``user`` object, as a dict. (templated)
+    :param extra_fields: further fields of the ``user`` object, as a dict; what they do isn't known, so they need
+        ``allow_privileged``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
     :param allow_privileged: lets it change what decides over access without asking a person. Not templated on
         purpose.
@@ -177,13 +183,13 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Change the user.
 
         :param context: the task's context.
         :return: what became of it.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             changes = self._changes()
             user = to_text(self.user, "user")
@@ -205,6 +211,9 @@ class AhaUpdateUserOperator(AhaWriteOperator):
             # Aha! might be less strict about a name than Python is.
             if name.strip().casefold() in (*FIELDS, *ADMINISTRATOR_ROLES):
                 raise AhaConfigurationError(f"extra_fields has {name}, which has an argument of its own.")
+            # Rails reads user[enabled] as a field within a field.
+            if not _FIELD.fullmatch(name) or name == "user":
+                raise AhaConfigurationError("extra_fields has a name that is no field's.")
             changes[name] = value
         if not changes:
             raise AhaConfigurationError("Nothing to change was given.")

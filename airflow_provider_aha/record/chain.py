@@ -28,6 +28,8 @@ PRUNED = "pruned"
 LARGEST = 64 * 1024 * 1024
 # So often a number may be taken though no listing shows by whom.
 _UNSEEN = 20
+# So many manifests are read at once.
+_AT_ONCE = 64
 
 
 class Record:
@@ -153,6 +155,30 @@ def close_try(folder: RunFolder, facts: Mapping[str, Any], also: Iterable[str] =
         f"{record.location.url_of(path)} is taken, but no listing shows it: the storage lags behind, so the "
         "manifest of this try was not written. Try again."
     )
+
+
+def is_vouched(folder: RunFolder, path: str, body: bytes, facts: Mapping[str, Any]) -> bool:
+    """Tell whether a try that says something of itself has left a file as it is, by the manifests of the account.
+
+    :param folder: a task's folder.
+    :param path: the file, below the base path.
+    :param body: its bytes.
+    :param facts: what the manifest of that try must say.
+    :raises AhaSnapshotError: when a manifest can't be read.
+    """
+    record = Record(folder.location, folder.account)
+    name, digest = record.name_of(path), sha256(body)
+    numbers = (number_of(one.rpartition("/")[2]) for one in record.location.files(record.manifests))
+    names = [
+        f"{record.manifests}/{manifest_name(number)}" for number in sorted(filter(None, numbers), reverse=True)
+    ]
+    for start in range(0, len(names), _AT_ONCE):
+        for place, content in record.location.read_many(names[start : start + _AT_ONCE]).items():
+            manifest = parse_record(content, record.location.url_of(place))
+            files = manifest.get("files") or {}
+            if files.get(name) == digest and all(manifest.get(key) == value for key, value in facts.items()):
+                return True
+    return False
 
 
 def _files(folder: RunFolder, also: Iterable[str]) -> dict[str, bytes]:

@@ -29,6 +29,8 @@ _IS_LINK = "is a link: what lies behind it can be exchanged."
 _EVENT = re.compile(r"(?P<folder>.+)/events/[^/]+/(?P<try>\d+)-[^/]+")
 # So many manifests are read at once.
 _AT_ONCE = 64
+# Bytes: no copy of a snapshot is larger, and a file that only says so would be read for hours.
+_LARGEST = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def check(location: Store, account: str) -> Chain:
             odd.append(Finding(LINKED, name, _IS_LINK))
         elif entry.kind != FILE:
             odd.append(Finding(ADDED, name, "is no file, and was not read."))
+        elif entry.size > _LARGEST:
+            odd.append(Finding(CHANGED, name, "is too large for a record, and was not read."))
         elif _is_dead(record, entry):
             chain.notes.append(visible(f"{name} was left by a writer that died: nothing reads it."))
         elif not name.startswith("manifests/"):

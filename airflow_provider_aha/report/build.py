@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
@@ -29,6 +29,7 @@ from airflow_provider_aha.datasets.snapshot import (
 )
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
 from airflow_provider_aha.lists.exclusions import load_exclusions
+from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.record.chain import recorded
 from airflow_provider_aha.record.run import Run, RunFolder
@@ -68,6 +69,7 @@ class Asked:
     :param terms: thresholds, prices, what is shown.
     :param roster: reads the roster; None when there is none.
     :param exclusions: the exclusion files.
+    :param protected: who is never touched by a run.
     :param review_id: the review that the report opens; None: it opens none.
     """
 
@@ -76,6 +78,7 @@ class Asked:
     terms: Terms
     roster: Callable[[], Rosters] | None = None
     exclusions: Sequence[Store] = ()
+    protected: UserMatcher = field(default_factory=UserMatcher)
     review_id: str | None = None
 
 
@@ -185,6 +188,7 @@ def gather(
     background = Background(
         roster=roster,
         exclusions=exclusions,
+        protected=asked.protected,
         carried=before,
         administrators_before=administrators_before,
         came_back=actions.came_back,
@@ -228,6 +232,7 @@ def gather(
         trend=trend(_points(location, snapshot, days), terms),
         heat_map=heat_map.result(set(sole_owned)),
         exclusions=exclusions,
+        protected_entries=len(asked.protected.entries),
         made_at=now,
         rosters=[
             {"name": one.spec.name, "rows": one.rows, "sha256": one.sha256}

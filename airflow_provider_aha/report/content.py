@@ -61,6 +61,7 @@ class Report:
     :param exclusions: the exclusion file.
     :param made_at: when it was made; UTC.
     :param rosters: what is known of each roster.
+    :param protected_entries: how many entries the protected lists have.
     """
 
     snapshot: Snapshot
@@ -79,6 +80,7 @@ class Report:
     exclusions: Exclusions | None
     made_at: datetime
     rosters: Sequence[Mapping[str, Any]] = ()
+    protected_entries: int = 0
 
     @property
     def account_mark(self) -> str:

@@ -101,6 +101,7 @@ class Background:
 
     :param roster: the roster; None without one.
     :param exclusions: the exclusion file.
+    :param protected: who is never touched by a run.
     :param carried: what earlier plans say about the roster.
     :param administrators_before: ids of the administrators of the last review, or of the snapshot before; None
         when there is neither.
@@ -109,6 +110,7 @@ class Background:
 
     roster: Rosters | None = None
     exclusions: Exclusions | None = None
+    protected: UserMatcher = field(default_factory=UserMatcher)
     carried: Carried | None = None
     administrators_before: frozenset[str] | None = None
     came_back: frozenset[str] = frozenset()
@@ -243,7 +245,7 @@ def _verdicts(users: pa.Table, snapshot: Snapshot, terms: Terms, background: Bac
         rules.append(LeftRule("left", absence=True))
     return judge_users(
         Population(snapshot.manifest, snapshot.synced_at, users, None, {}),
-        Policy(tuple(rules), protect_patterns=UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
+        Policy(tuple(rules), background.protected, UserMatcher(patterns=SERVICE_ACCOUNT_PATTERNS)),
         roster=background.roster,
         exclusions=background.exclusions,
         before=background.carried,

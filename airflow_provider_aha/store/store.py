@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_aha.common.moments import read_moment
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.exceptions import (
+    AhaConfigurationError,
+    AhaError,
+    AhaRecordError,
+    AhaStorageError,
+)
 from airflow_provider_aha.store import backends
 from airflow_provider_aha.store.backends import FILE, LINK, OTHER, Entry
 from airflow_provider_aha.store.layout import base_of_record
@@ -126,7 +131,7 @@ class Store:
 
     def _at(self, name: str) -> str:
         if name.startswith("/") or ".." in name.split("/"):
-            raise AhaStorageError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
+            raise AhaRecordError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
     def _name(self, path: str) -> str:
@@ -164,14 +169,22 @@ class Store:
 
         :param what: what it is, for the sentence, beginning with a capital letter.
         :param most: how many bytes it may have.
-        :raises AhaConfigurationError: when it has more; nothing of it was read.
-        :raises AhaStorageError: when it is missing or can't be read.
+        :raises AhaConfigurationError: when it has more, or is a device or a pipe; nothing of it was kept.
+        :raises AhaStorageError: when it is missing, can't be read, or grows meanwhile.
         """
+        body = b""
         with self._errors(""):
             self.fs.invalidate_cache()
-            size = self.fs.info(self.path)["size"]
-            body: bytes = self.fs.cat_file(self.path) if size <= most else b""
-        if max(size, len(body)) > most:
+            about = self.fs.info(self.path)
+            if about["type"] != "other" and about["size"] <= most:
+                with self.fs.open(self.path, "rb") as file:
+                    body = file.read(about["size"] + 1)
+        if about["type"] == "other":
+            raise AhaConfigurationError(f"{what} {self.url} is a device or a pipe, and no file: it was not read.")
+        if about["size"] < len(body):
+            # What the system makes up while it is read (/proc) says that it has no bytes.
+            raise AhaStorageError(f"{self.url} is larger than its system says: it is being written. Try again.")
+        if about["size"] > most:
             raise AhaConfigurationError(
                 f"{what} {self.url} is larger than {most // 1024**2 or 1} MB, and nothing of it was read."
             )
@@ -587,7 +600,7 @@ def parse_record(body: bytes, path: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise AhaSnapshotError(f"{path} is not a readable record: it was cut short or changed.")
+        raise AhaRecordError(f"{path} is not a readable record: it was cut short or changed.")
     return content
 
 

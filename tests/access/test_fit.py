@@ -1,7 +1,8 @@
 """A plan fits the caps: who is left to the next one, and that nobody approves what can't be carried out."""
 
 import shutil
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_aha.access.decide.fit import Budget, postponed
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import Plan, PlanRow
 from airflow_provider_aha.access.plan.words import question, summary
+from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaGuardError
 from airflow_provider_aha.record.journal import PROVEN, Journal
 from airflow_provider_aha.record.register import register, sign_off
@@ -23,7 +25,8 @@ from tests.access.test_plan import DAY, LEFT, NOW, UNUSED, World, api_user, ever
 def row(user_id: str, user_class: str = "unused", seen: str | None = None, created: str = "2020") -> PlanRow:
     known: dict[str, Any] = {"user_id": user_id, "user_class": user_class, "accessed_at": seen}
     known |= {"created_at": created, "wanted": {"enabled": False}, "before": {"enabled": True}}
-    return PlanRow(**{**dict.fromkeys(field.name for field in fields(PlanRow)), **known})
+    unknown = dict.fromkeys(field.name for field in fields(PlanRow) if field.default is MISSING)
+    return PlanRow(**{**unknown, **known})
 
 
 def later(rows: list[PlanRow], enabled: int = 1000, **budget: Any) -> set[str]:
@@ -82,7 +85,7 @@ def test_a_plan_can_be_carried_out_and_nobody_is_postponed_without_need(
     rows, recent, recent_left, waiting, most, enabled
 ):
     caps = Caps(most, 20)
-    budget = Budget(caps, recent, recent_left, waiting)
+    budget = Budget(caps, dict.fromkeys(recent, NOW), recent_left, waiting)
     found = postponed(rows, budget, enabled)
     left = {one.user_id for one in rows if one.user_class == "left"}
     planned = {one.user_id for one in rows} - found - left
@@ -142,7 +145,10 @@ def test_of_66_unused_seats_25_are_planned_and_41_are_postponed(world):
     assert numbers(plan) == set(range(42, 67))
     assert plan.counts["planned"]["unused"] == 25
     assert plan.counts["postponed"] == 41
-    assert plan.header["caps"] == {"max_users": 25, "max_percent": 100.0, "allowed": 25, "recent": 0, "over": 0}
+    assert plan.header["caps"] == {"max_users": 25, "max_percent": 100.0, "allowed": 25, "recent": 0, "over": 0} | {
+        "room_from": None,
+        "all_room_from": None,
+    }
     decisions = world.decisions(plan)
     later = [row for row in decisions.values() if row["decision"] == "postponed"]
     assert {int(row["user_id"]) - 1000 for row in later} == set(range(1, 42))
@@ -183,11 +189,33 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
     sign_off(folder, register(folder, at, ["1", "2", "3", "4"], "taken"))
     journal = Journal(folder, 1)
     for user_id in ("1", "2", "3", "4"):
-        facts = {"outcome": "deactivated", "access": "taken", "class": "unused", "answered_at": iso(at)}
-        journal.outcome(user_id, {**facts, "proof": PROVEN})
+        facts = {"outcome": "changed", "access": "taken", "class": "unused", "answered_at": iso(at)}
+        journal.outcome(f"u{user_id}.account", {**facts, "proof": PROVEN})
     plan = world.plan([UNUSED], caps=CAPS)
     assert len(plan.rows) == planned
     assert plan.header["caps"]["recent"] == 25 - planned
+
+
+def test_a_weekly_plan_without_room_says_from_when_on_there_is_some(world):
+    """After a full plan of last Monday that was approved at noon, this Monday at six has no room yet."""
+    written = NOW - 7 * DAY + timedelta(hours=1)
+    folder = RunFolder(world.location, "acme", Run("aha_reclaim_seats", "r", "carry_out", 1, "ann"))
+    ids = [str(number) for number in range(1, 6)]
+    sign_off(folder, register(folder, written, ids, "taken"))
+    journal = Journal(folder, 1)
+    for minutes, user_id in enumerate(ids):
+        at = iso(written + timedelta(minutes=minutes))
+        facts = {"outcome": "changed", "access": "taken", "class": "unused", "answered_at": at}
+        journal.outcome(f"u{user_id}.account", {**facts, "proof": PROVEN})
+    plan = world.plan([UNUSED], caps=Caps(4, 100.0))
+    assert (len(plan.rows), plan.counts["postponed"]) == (0, 66)
+    caps = plan.header["caps"]
+    # Two must have passed out of the seven days until a fifth one may be changed.
+    assert (caps["room_from"], caps["all_room_from"]) == (
+        timestamp(NOW + timedelta(minutes=61)),
+        timestamp(NOW + timedelta(minutes=64)),
+    )
+    assert f"There is room again from {caps['room_from']} on" in summary(plan)
 
 
 def test_people_who_left_are_not_postponed_and_the_plan_says_that_it_is_too_large(world):

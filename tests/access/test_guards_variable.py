@@ -20,6 +20,7 @@ from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOpera
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
 from airflow_provider_aha.operators.guards import GuardedOperator, approvers_of
 from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
+from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 
 Guards = Callable[..., None]
@@ -106,6 +107,12 @@ def test_reactivating_and_updating_are_guarded_too(account, guards):
     assert account.puts == []
 
 
+def test_the_access_review_knows_the_protected_lists(account, guards):
+    guards(protected_ids=account.ids[:1], protected_domains=["board.example.com"])
+    page = account.run(AhaAccessReportOperator)["page"]
+    assert "2 entries of the protected lists." in Path(page).read_text("utf-8")
+
+
 def test_an_exclusion_file_of_the_variable_excludes(account, guards, tmp_path):
     path = tmp_path / "exclusions.csv"
     path.write_text(f"id,reason,owner,expires_on\n{account.ids[0]},legal hold,Legal,\n")
@@ -148,7 +155,7 @@ def test_a_dag_that_passes_another_list_takes_nobody_off(account, guards, given)
 def test_lists_of_both_are_united(account, guards):
     guards(protected_ids=account.ids[:1])
     assert account.plan(account.ids[:3], protected_ids=account.ids[1:2]) == account.ids[2:3]
-    with pytest.raises(AirflowFailException, match="2 blocked, 1 deactivated"):
+    with pytest.raises(AirflowFailException, match="2 blocked, 1 changed"):
         account.deactivate(account.ids[:3], protected_ids=account.ids[1:2])
 
 
@@ -188,7 +195,7 @@ def test_of_two_caps_the_smaller_one_holds(account, guards, variable, dag, allow
     assert account.puts == []
     if allowed:
         done = account.deactivate(account.ids[:allowed], "again", **dag)
-        assert done["outcomes"] == {"deactivated": allowed}
+        assert done["outcomes"] == {"changed": allowed}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The planning operator: text as arguments, a roster by SQL, plans on S3, and nothing asked of Aha!."""
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -8,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseHook
 
@@ -427,7 +430,7 @@ def planned_with(base: Path, patch: pytest.MonkeyPatch, run_id: str, dag_id: str
     where["ti"].dag_id = dag_id
     options = {"rules": given["rules"], **given.get("options", {})}
     task = AhaPlanAccessOperator(task_id="plan", base_path=str(base), **options)
-    return load_plan(resolve_path(str(base)).fs, task.execute(where)["plan_path"])
+    return load_plan(resolve_path(task.execute(where)["plan_path"]))
 
 
 @pytest.mark.parametrize(
@@ -496,6 +499,50 @@ def test_a_roster_with_another_column_heads_the_question(base, aha_default, tmp_
     ]
 
 
+# --- what is kept of a roster ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_plan_keeps_of_a_roster_only_what_concerns_the_users_of_the_account(
+    base, aha_default, tmp_path, monkeypatch, kind
+):
+    roster = tmp_path / f"roster.{kind}"
+    described = {"path": str(roster), "key": "nr", "emails": ["mail"], "domains": ["example.com"], "min_rows": 2}
+    described |= {"end_date": "left_on", "status": "state", "left_statuses": ["gone"]}
+    users = [user["email"] for user in aha_default.account.users() if user["email"].endswith("@example.com")]
+    renamed, alike, *others = users
+
+    def write(*people: tuple[str, str]) -> None:
+        rows = [(nr, "50000", mail, "1984-05-17", "here", None) for nr, mail in people]
+        names = ["nr", "salary", "mail", "born", "state", "left_on"]
+        table = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+        if kind == "parquet":
+            pq.write_table(table, roster)
+        else:
+            lines = [",".join(cell or "" for cell in row) for row in [names, *rows]]
+            roster.write_text("\n".join(lines))
+
+    known = [(f"K{number}", mail) for number, mail in enumerate(others)]
+    twin = alike.replace("@", "+x@")
+    write(("R1", renamed), ("A1", twin), *known, ("S1", "stranger@example.com"))
+    planned_with(base, monkeypatch, "r1", rules=[{"class": "left"}], options={"roster": described})
+    write(("R1", "other.name@example.com"), ("A1", twin), *known, ("S1", "stranger@example.com"))
+    made = planned_with(base, monkeypatch, "r2", rules=[{"class": "left"}], options={"roster": described})
+    kept = (Path(made.path).parent / "input-roster.csv").read_text().splitlines()
+    assert kept[0] == "nr,mail,state,left_on"
+    assert set(kept[1:]) == {
+        "R1,other.name@example.com,here,",
+        f"A1,{twin},here,",
+        *(f"{nr},{mail},here," for nr, mail in known),
+    }
+    (header,) = made.header["rosters"]
+    whole = roster.read_bytes()
+    assert (header["rows"], header["sha256"]) == (len(users) + 1, hashlib.sha256(whole).hexdigest())
+    everything = b"".join(path.read_bytes() for path in Path(made.path).parent.rglob("*") if path.is_file())
+    assert b"stranger" not in everything
+    assert verify(resolve_path(str(base)), "127.0.0.1") == []
+
+
 # --- a roster by SQL -----------------------------------------------------------------------------
 
 ROSTER = {
@@ -549,7 +596,7 @@ def test_a_roster_comes_from_a_database(base, people, aha_default):
     assert {row.email.lower() for row in written.rows if row.email} == {leaver["email"].lower()}
     assert written.header["rosters"][0]["rows"] == len(aha_default.account)
     kept = Path(written.path).parent / "input-roster.csv"
-    assert kept.read_text().startswith("NR,mail,ends\n0,")
+    assert kept.read_text().startswith("nr,mail,ends\n0,")
 
 
 def test_a_connection_of_no_database_is_refused(base, monkeypatch):
@@ -576,7 +623,7 @@ def test_plans_are_made_and_found_again_on_s3(s3_url, aha_default):
     result = plan(base_path=s3_url, rules=rules)
     assert result["plan_path"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
     location = resolve_path(result["plan_path"])
-    assert load_plan(location, location.path).sha256 == result["plan_sha256"]
+    assert load_plan(location).sha256 == result["plan_sha256"]
     assert plan(base_path=s3_url, rules=rules) == result
     operator = AhaPlanAccessOperator(task_id="plan", base_path=s3_url, rules=rules)
     next_run = operator.execute(context("scheduled__2026-03-11"))

@@ -179,11 +179,11 @@ def test_the_question_says_who_may_approve(sandbox, started_by, sentence):
 
 
 def test_unresolved_names_stand_above_everything_else():
-    wrong = [
+    named: list[dict[str, Any]] = [
         {"rule": "r", "asked": "amn@example.com", "reason": "unknown", "ids": []},
         {"rule": "r", "asked": "twin@example.com", "reason": "ambiguous", "ids": ["11", "12"]},
     ]
-    wrong = [{"must_fix": True, "detail": None, **one} for one in wrong]
+    wrong = [{"must_fix": True, "detail": None, **one} for one in named]
     text = question(plan(row(), unresolved=wrong), "ann")
     head = text.partition("| Class |")[0]
     assert "**2 of those who were named are not on the plan:**" in head

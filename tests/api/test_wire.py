@@ -13,6 +13,7 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -255,6 +256,32 @@ def test_an_answer_without_end_has_one(connect, head, part, method):
 
     assert isinstance(error, AhaConnectionError)
     assert "it did not answer in time" in str(error)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"Content-Length: 5\r\nContent-Length: 9\r\n\r\n{}", id="two lengths"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", id="a negative chunk"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", id="a chunk without a length"),
+    ],
+)
+def test_a_broken_answer_is_no_wrong_setting(connect, answer):
+    """The library names it like an address that can't be used, which no other try would cure."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def reply() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        error = failure(connect(f"http://127.0.0.1:{server.getsockname()[1]}", max_retries=0).me)
+        thread.join()
+    assert isinstance(error, AhaConnectionError)
+    assert "the connection broke off" in str(error)
 
 
 def test_a_request_may_take_five_times_the_read_timeout(serve, connect):

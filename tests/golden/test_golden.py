@@ -54,6 +54,7 @@ from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.transfers.to_file import AhaToFileOperator
+from tests.access.test_deactivate_operators import vouch
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = Path(__file__).parent / "files"
@@ -184,6 +185,7 @@ class Days:
             "run_id": "day2",
         }
         (Path(plan["plan_path"]).parent / "approval.json").write_text(json.dumps(record))
+        vouch(Path(plan["plan_path"]), record)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import gzip
 import json
@@ -9,6 +10,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from airflow_provider_aha.common.values import to_dict
 from airflow_provider_aha.datasets.users import UsersPage
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.paths import resolve_path
+from airflow_provider_aha.lists.exclusions import load_exclusions
+from airflow_provider_aha.lists.matching import UserMatcher
+from airflow_provider_aha.lists.roster import RosterSpec, load_roster
 from airflow_provider_aha.lists.tables import read_table
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.store.store import Store
@@ -38,37 +43,37 @@ KEY = "3f9c2ab17d04e6588b1f0c9d2e7a46f53f9c2ab17d04e6588b1f0c9d2e7a46f5"
 MB = 1024 * 1024
 SECRETS = (KEY, base64.b64encode(KEY.encode()).decode(), "Ann Smith", "ann@example.com", "secret@")
 
-# What other tests hold: another room decides, or the whole of Airflow is needed.
-WIRE, HTTP, LIMITS = "tests/api/test_wire.py", "tests/push/test_http.py", "tests/lists/test_limits.py"
+# What other tests hold, since another room decides, or the whole of Airflow is needed; each is named.
+WIRE, HTTP = "tests/api/test_wire.py::test_", "tests/push/test_http.py::test_"
+WRITES, ODD = "tests/access/test_writes.py::test_", "tests/access/test_odd_records.py::test_"
+WITHOUT_END = f"{WIRE}an_answer_without_end_has_one"
+BUSY = f"{HTTP}a_busy_endpoint_is_waited_for"
+NULL = f"{WRITES}a_null_where_null_means_nothing_stops_the_write"
 ELSEWHERE = {
-    "a body dripped byte by byte": WIRE,
-    "headers dripped byte by byte": WIRE,
-    "an answer without end": WIRE,
-    "a million empty chunks": WIRE,
-    "a hundred 1xx answers before the answer": WIRE,
-    "execution_timeout in the middle of a page": WIRE,
-    "an example DAG without execution_timeout": "tests/airflow/test_dag_files.py",
-    "an answer of a target of 1 GB": HTTP,
-    "520 of a target": HTTP,
-    "408 of a target": HTTP,
-    "425 of a target": HTTP,
-    "529 of a target": HTTP,
-    "520 to a POST of a target without an idempotency key": HTTP,
-    "administrator_roles as null": "tests/access/test_writes.py",
-    "email as null": "tests/access/test_writes.py",
-    "enabled as null": "tests/access/test_writes.py",
-    "403 for one user": "tests/access/test_writes.py",
-    "404 for one user": "tests/access/test_writes.py",
-    "an odd record among the remaining administrators": "tests/access/test_guards.py",
-    "a body that echoes a name": "tests/api/test_errors.py",
-    "a roster that begins with sep=;": "tests/lists/test_roster.py",
-    "a roster with semicolons": "tests/lists/test_roster.py",
-    "a roster that is HTML": "tests/lists/test_roster.py",
-    "a name typed as a date": "tests/lists/test_roster.py",
-    "an email as a column's name": "tests/lists/test_roster.py",
-    "a name typed as an expiry": "tests/lists/test_exclusions.py",
-    "an exclusion file of 1 GB": LIMITS,
-    "an email in an id list of a Variable": "tests/lists/test_exclusions.py",
+    "a body dripped byte by byte": WITHOUT_END,
+    "headers dripped byte by byte": WITHOUT_END,
+    "an answer without end": WITHOUT_END,
+    "a million empty chunks": WITHOUT_END,
+    "a hundred 1xx answers before the answer": WITHOUT_END,
+    "execution_timeout in the middle of a page": f"{WIRE}a_process_does_not_live_on_for_a_page_that_hangs",
+    "an example DAG without execution_timeout": "tests/airflow/test_dag_files.py::test_airflow_imports_every_file",
+    "an answer of a target of 1 GB": f"{HTTP}a_success_that_is_too_large_is_not_believed",
+    "520 of a target": BUSY,
+    "408 of a target": BUSY,
+    "425 of a target": BUSY,
+    "529 of a target": BUSY,
+    "520 to a POST of a target without an idempotency key": (
+        f"{HTTP}a_record_on_which_the_endpoint_fails_holds_up_nobody"
+    ),
+    "administrator_roles as null": NULL,
+    "email as null": f"{ODD}an_email_that_is_null_fails_alone",
+    "enabled as null": NULL,
+    "403 for one user": f"{WRITES}a_failed_read_of_one_user_is_recorded_and_the_others_are_done",
+    "404 for one user": f"{WRITES}an_unknown_id_is_recorded_and_the_others_are_done",
+    "an odd record among the remaining administrators": (
+        f"{ODD}an_administrator_who_cannot_be_read_stays_for_nobody_and_the_next_try_asks_again"
+    ),
+    "an exclusion file of 1 GB": "tests/lists/test_limits.py::test_a_file_of_gigabytes_is_not_read",
 }
 
 
@@ -97,15 +102,19 @@ def described(error: AhaError) -> str:
 
 def test_every_case_is_walked_here_or_elsewhere():
     here = {
-        param.id for found in (LISTS, SINGLE, MAPPINGS, ROSTERS, CONNECTIONS, VARIABLES, FORMS) for param in found
+        param.id
+        for found in (LISTS, SINGLE, MAPPINGS, ROSTERS, PEOPLE, CONNECTIONS, VARIABLES, FORMS)
+        for param in found
     }
     assert here | ELSEWHERE.keys() == CASES.keys()
     assert not here & ELSEWHERE.keys()
 
 
-def test_the_tests_elsewhere_are_there():
-    root = Path(__file__).parents[2]
-    assert all((root / path).exists() for path in ELSEWHERE.values())
+@pytest.mark.parametrize("named", sorted(set(ELSEWHERE.values())))
+def test_the_tests_elsewhere_are_there(named):
+    path, _, name = named.partition("::")
+    text = (Path(__file__).parents[2] / path).read_text("utf-8")
+    assert name in {one.name for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)}
 
 
 # --- answers of the API --------------------------------------------------------------------------
@@ -294,7 +303,23 @@ def parquet(path: Path, end: bytes = b"") -> None:
         path.write_bytes(body[: -len(end)] + end)
 
 
-ROSTERS = cases("roster")
+LOGIN_PAGE = b"<!DOCTYPE html>\n<html><body><form>Log in, please</form></body></html>\n"
+# Files that are whole tables, or look so: what refuses them is what reads the roster or the exclusions.
+LISTED: dict[str, bytes] = {
+    "a roster that begins with sep=;": b"sep=;\nnr;work_email;last_day\n1;ann@example.com;\n",
+    "a roster with semicolons": b"nr;work_email;last_day\n1;ann@example.com;\n",
+    "a roster that is HTML": LOGIN_PAGE,
+    "a name typed as a date": b"nr,work_email,last_day\n1,bob@example.com,\n2,ann@example.com,Ann Smith\n",
+    "an email as a column's name": b"1,ann@example.com,Ann Smith\n2,bob@example.com,Bob\n",
+    "a name typed as an expiry": b"id,reason,owner,expires_on\n7,hold,Legal,\n8,hold,Legal,Ann Smith\n",
+}
+# What the sentence must name.
+NAMED = {
+    "a name typed as a date": ("row 2", "last_day"),
+    "a name typed as an expiry": ("Row 2", "expires_on"),
+    "an email as a column's name": ("nr, work_email, last_day",),
+}
+ROSTERS = [param for param in cases("roster") if param.id not in LISTED]
 
 
 @pytest.mark.parametrize("case", ROSTERS)
@@ -314,14 +339,34 @@ def test_a_roster(tmp_path, case):
         check(case, "read")
 
 
+PEOPLE = [param for param in cases("roster", "exclusion") if param.id in LISTED]
+
+
+@pytest.mark.parametrize("case", PEOPLE)
+def test_a_list_of_people(tmp_path, case):
+    path = tmp_path / "list.csv"
+    path.write_bytes(LISTED[case["name"]])
+    place = resolve_path(str(path))
+    spec = {"path": str(path), "key": "nr", "emails": ["work_email"], "domains": ["example.com"], "min_rows": 1}
+    (roster,) = RosterSpec.read_all({**spec, "end_date": "last_day"})
+    read = partial(load_exclusions) if case["where"] == "exclusion" else partial(load_roster, roster)
+    with pytest.raises(AhaError) as caught:
+        read(place)
+    check(case, "refused", described(caught.value))
+    assert all(text in str(caught.value) for text in NAMED.get(case["name"], ()))
+
+
 VARIABLES = cases("guards")
 
 
 @pytest.mark.parametrize("case", VARIABLES)
 def test_a_variable(case):
     text = "[" * 100_000 if "deep" in case["name"] else f"[{'1' * 1_000_000}]"
-    with pytest.raises(AhaConfigurationError) as caught:
-        to_dict(text, "The Variable aha_guards")
+    read: Callable[[], Any] = partial(to_dict, text, "The Variable aha_guards")
+    if "id list" in case["name"]:
+        read = partial(UserMatcher, ids=["7", "ann@example.com"], where=" in the Variable aha_guards")
+    with pytest.raises(AhaConfigurationError, match=r"(Entry 2 of .*)?Variable aha_guards") as caught:
+        read()
     check(case, "refused", described(caught.value))
 
 

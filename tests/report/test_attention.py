@@ -10,6 +10,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.roster import Rosters
 from airflow_provider_aha.review.terms import ATTENTION
 from airflow_provider_aha.sandbox.account import Account
@@ -76,6 +77,22 @@ def test_a_roster_from_which_nobody_would_plan_makes_no_page(desk, change, sente
     with pytest.raises(AhaSnapshotError, match=sentence):
         desk.report()
     assert not list(desk.folder.glob("aha/reports/**/*.html"))
+
+
+def test_who_is_on_a_protected_list_is_marked_and_not_suggested(look, someone):
+    protected = UserMatcher(ids=["6200000000000000010"], emails=["u11@example.com"])
+    _, rows, html = look(
+        someone(10, "By id", **UNSEEN, **shared(20)),
+        someone(11, "By email", **UNSEEN, **shared(20)),
+        someone(12, "Nobody", **UNSEEN, **shared(20)),
+        protected=protected,
+    )
+    assert rows["Nobody"]["suggestion"] == "revoke account"
+    for name, mark in (("By id", "protected id"), ("By email", "protected email")):
+        assert rows[name]["suggestion"] == "keep"
+        assert rows[name]["why"].endswith(f"; {mark}") or rows[name]["why"].endswith(f", {mark}")
+    assert "2 entries of the protected lists." in html
+    assert "Nobody by name" not in html
 
 
 def test_an_exclusion_that_has_expired_is_named_and_protects_nobody(look, someone):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, PlanRow, users_afterwards
+from airflow_provider_aha.common.moments import timestamp
+from airflow_provider_aha.record.register import CAP_DAYS
 
 
 @dataclass(frozen=True)
@@ -15,14 +18,15 @@ class Budget:
     """How many users a plan may have.
 
     :param caps: the caps that hold when it is carried out.
-    :param recent: ids of users who hadn't left, and whose access was changed within the last seven days.
+    :param recent: by id of users who hadn't left, and whose access was changed within the last seven days, when
+        that was.
     :param recent_left: ids of users who had left, likewise. People who left have a budget of their own.
     :param waiting: ids of users whom the plan before has postponed: they come first.
     :param fits: whether the plan is made to fit; a plan that isn't can be carried out by its SHA-256 only.
     """
 
     caps: Caps
-    recent: Collection[str] = field(default=(), repr=False)
+    recent: Mapping[str, datetime] = field(default_factory=dict, repr=False)
     recent_left: Collection[str] = field(default=(), repr=False)
     waiting: Collection[str] = field(default=(), repr=False)
     fits: bool = True
@@ -42,7 +46,9 @@ class Budget:
 
         :param rows: users to act on.
         :param enabled: enabled users of the account.
-        :return: caps and counts; ``over`` is by how many users the plan is too large to be carried out.
+        :return: caps and counts; ``over`` is by how many users the plan is too large to be carried out,
+            ``room_from`` and ``all_room_from`` when there is room again, and for as many as the caps allow, where
+            there is none now.
         """
         enabled = users_afterwards(enabled, rows)
         over = 0
@@ -56,7 +62,16 @@ class Budget:
             "allowed": self.caps.allowed(enabled),
             "recent": len({*self.recent, *self.recent_left}),
             "over": over,
+            **self._room_again(enabled),
         }
+
+    def _room_again(self, enabled: int) -> dict[str, str | None]:
+        """Say from when on somebody may be changed who hasn't left, where nobody may now."""
+        ends = sorted(moment + timedelta(days=CAP_DAYS) for moment in self.recent.values())
+        too_many = 1 - self.room(enabled)
+        if not 1 <= too_many <= len(ends):
+            return {"room_from": None, "all_room_from": None}
+        return {"room_from": timestamp(ends[too_many - 1]), "all_room_from": timestamp(ends[-1])}
 
 
 def postponed(rows: Sequence[PlanRow], budget: Budget, enabled: int) -> frozenset[str]:

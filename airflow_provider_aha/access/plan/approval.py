@@ -26,14 +26,29 @@ _CLOCKS_DIFFER = timedelta(minutes=5)
 _ANONYMOUS = "anonymous"
 
 
-def policy_allows(rows: Sequence[PlanRow]) -> bool:
-    """Tell whether a plan may be carried out without asking a person: every row of it passes.
+def passes(row: PlanRow) -> bool:
+    """Tell whether policy lets a row of a plan pass, so that it is carried out without asking a person.
 
-    :param rows: all rows of a plan.
+    :param row: the row.
     """
-    return all(
-        row.asked_because is None and row.user_class == LEFT and row.leave_date and row.left_at for row in rows
-    )
+    return bool(row.asked_because is None and row.user_class == LEFT and row.leave_date and row.left_at)
+
+
+def asked_about(record: Mapping[str, Any] | None, plan: Plan) -> list[str]:
+    """Return the ids of those whom a person was asked about.
+
+    :param record: ``approval_request.json`` or ``approval.json``; None: nobody was asked.
+    :param plan: the plan beside it.
+    :return: everybody on the plan, where the record doesn't say.
+    :raises AhaApprovalError: when it names somebody who isn't on the plan.
+    """
+    if record is None:
+        return []
+    everybody = [row.user_id for row in plan.rows]
+    asked = record.get("asked", everybody)
+    if not isinstance(asked, list) or any(user_id not in everybody for user_id in asked):
+        raise AhaApprovalError("The approval doesn't say who was asked about: it was changed. Nothing was done.")
+    return asked
 
 
 def person_of(value: object) -> str:
@@ -172,8 +187,7 @@ def _barred(known: set[str], plan: Plan, requested_by: str) -> str | None:
     reviewers = [name for row in plan.rows for name in (row.reviewer or "").split("; ")]
     if _is_among(known, [requested_by, plan.header["asked_by"], *reviewers]):
         return "The person who approved asked for the change or triggered the run: a second person must approve it."
-    on_plan = People({"user_id": row.user_id, "user_name": row.name, "user_email": row.email} for row in plan.rows)
-    if any(map(on_plan.exactly, known)):
+    if _is_among(known, [text for row in plan.rows for text in (row.email, row.name)]) or _may_be(known, plan.rows):
         return "The person who approved is on the plan: somebody else must decide about it."
     if _is_among(known, plan.roster_owners):
         return "The person who approved owns the roster that the plan is based on: somebody else must approve it."
@@ -186,9 +200,16 @@ def _is_among(known: set[str], people: Sequence[str | None]) -> bool:
     return bool(known & (named | set(map(_login, named))) or set(map(_login, known)) & named)
 
 
+def _may_be(known: set[str], rows: Sequence[PlanRow]) -> bool:
+    """Tell whether a login may be that of a user of the plan, as logins are made of names, emails and ids."""
+    people = People({"user_id": row.user_id, "user_name": row.name, "user_email": row.email} for row in rows)
+    return any(people.submits(login, row.user_id) for login in known for row in rows)
+
+
 def _login(person: str) -> str:
-    """Return what stands before the @ of an address, or all of a login."""
-    return person.partition("@")[0] or person
+    """Return what stands before the @ of an address, and behind the domain of Windows; or all of a login."""
+    login = person.rpartition("\\")[2]
+    return login.partition("@")[0] or login
 
 
 def _moment(text: object) -> datetime:

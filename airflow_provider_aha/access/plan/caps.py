@@ -50,5 +50,5 @@ class Caps:
             )
 
     def _by_percent(self, enabled: int) -> int:
-        # In the smallest accounts a fifth is less than one person, and one must be possible.
-        return max(int(enabled * self.max_percent / 100), 1)
+        # In the smallest accounts a fifth is less than one person, and one must be possible; none means none.
+        return max(int(enabled * self.max_percent / 100), 1) if self.max_percent else 0
