@@ -77,6 +77,22 @@ def test_without_revoked_accounts_nothing_is_planned(review, submit, everything_
     assert not [row["email"] for row in review if row["email"] and row["email"] in everything_logged()]
 
 
+def test_the_same_decisions_by_path_and_pasted_into_the_form_are_one_submission(
+    review, submit, registered, run_dag
+):
+    first = submit(review).xcom("submit")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(review[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(review)
+    dag = registered(DAGS / "aha_submit_review.py")["aha_submit_review"]
+    again = run_dag(dag, {"text": f"\n{text.getvalue()}\n\n"})
+    assert again.state == "success"
+    assert again.xcom("submit") == first
+    other = run_dag(dag, {"text": text.getvalue().replace("Rita Reviewer", "Rita Other")})
+    assert other.instance("submit").state == "failed"
+
+
 def test_a_refused_file_fails_at_once(review, submit, tmp_path):
     run = submit(review[1:])
     assert run.state == "failed"
