@@ -62,10 +62,6 @@ test: $(ENV)/.test ## Run every test on the newest Airflow, on all cores (ARGS="
 chaos: $(ENV)/.test ## Play thousands of seeded runs under faults (RUNS=2400 SEED=0)
 	@CHAOS_RUNS=$(RUNS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -n auto -q tests/chaos $(ARGS)
 
-.PHONY: year
-year: $(ENV)/.test ## Play a year of one company day by day; some ten minutes
-	@COMPANY_YEAR=1 $(BIN)/python -m pytest -q tests/promises/test_company_year.py $(ARGS)
-
 .PHONY: test-matrix
 test-matrix: ## Run the same tests on each Airflow, with the lowest versions, and check the wheel
 	@for v in $(MATRIX); do $(MAKE) --no-print-directory test-airflow-$$v; done

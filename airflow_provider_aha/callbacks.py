@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 # A logger of Airflow's tasks, so that the sentence stands in the task's own log.
 log = logging.getLogger("airflow.task")
 
 
-def log_failure(context: Any) -> None:
+def log_failure(context: Context) -> None:
     """Log which task of which run failed, and what to look at.
 
     ::

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
-def watcher_events(context: Any) -> list[dict[str, Any]]:
+
+def watcher_events(context: Context) -> list[dict[str, Any]]:
     """Return what the events of an asset watcher that started this run tell, each once.
 
     ::

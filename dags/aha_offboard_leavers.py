@@ -1,8 +1,8 @@
 """Take access from people who left, by the company's roster. It never deletes anybody, and asks when in doubt.
 
 The account is read anew and compared with the roster. Up to 5 users a day whose end date has just passed, and whom
-an earlier load of the roster showed as employed, are disabled without asking anybody. Everything else is shown to a
-person first, who may strike users out, approve or reject it: more than 5, people who are merely absent from the
+an earlier load of the roster showed as employed, are disabled without asking anybody. Everybody else is shown to a
+person meanwhile, who may strike users out, approve or reject: more than 5, people who are merely absent from the
 roster, people with a status but no date, an old date, a visit after it. The first load asks about everybody. No
 answer within 20 hours is a no; the next day asks again. Each user is read again before, verified after, and
 recorded in the evidence, with the hours from the end of the last day until access was gone. A day without leavers
@@ -65,16 +65,17 @@ with DAG(
         roster="{{ var.value.get('aha_roster', '') }}",
         aha_conn_id=CONNECTION,
     )
-    # The writing task holds the policy: a few with an end date pass, anything else needs the approval.
-    carry_out = AhaCarryOutPlanOperator(
-        task_id="carry_out",
+    # Two routes side by side, so that one doubtful row holds nobody up: a few with an end date pass at once, and
+    # anybody else needs the approval. A dry run reports on all of them here.
+    by_policy = AhaCarryOutPlanOperator(
+        task_id="by_policy",
         plan=PLAN_PATH,
         require_approval=False,
         dry_run=DRY_RUN,
         pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
         aha_conn_id=CONNECTION,
     )
-    extract >> plan
+    extract >> plan >> by_policy
 
     if AIRFLOW_V_3_1_PLUS:
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
@@ -87,6 +88,11 @@ with DAG(
             # The next day's run waits for this one.
             response_timeout=timedelta(hours=20),
         )
+        carry_out = AhaCarryOutPlanOperator(
+            task_id="carry_out",
+            plan=PLAN_PATH,
+            dry_run=DRY_RUN,
+            pool=os.environ.get("AHA_WRITE_POOL", "default_pool"),
+            aha_conn_id=CONNECTION,
+        )
         plan >> approve >> carry_out
-    else:
-        plan >> carry_out

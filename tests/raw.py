@@ -37,7 +37,7 @@ def raw(store: Store) -> Raw:
     return Raw(store)
 
 
-def at(store: Store, url: str) -> Store:
+def place_of(store: Store, url: str) -> Store:
     """Return the place below a store that has an address.
 
     :param store: the store.

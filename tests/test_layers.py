@@ -114,3 +114,48 @@ def test_nothing_below_the_hooks_imports_airflow():
             continue
         names = re.findall(r"^\s*(?:from|import) (airflow(?:\.|\b)\S*)", path.read_text(encoding="utf-8"), re.M)
         assert names == [], module
+
+
+def knows_filesystems(path: Path) -> set[str]:
+    """Return what a file says of filesystems, which only the store may know."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            found |= {name for name in names if name.split(".")[0] in ("fsspec", "s3fs", "gcsfs", "adlfs")}
+        elif isinstance(node, ast.Attribute) and node.attr in ("fs", "invalidate_cache", "unstrip_protocol"):
+            found.add(f".{node.attr}")
+        elif isinstance(node, ast.arg) and node.arg == "fs":
+            found.add("a parameter fs")
+    return found
+
+
+def test_only_the_store_knows_filesystems():
+    found = {module: said for module, path in modules() if (said := knows_filesystems(path))}
+    assert {module for module in found if room_of(module) != "sandbox"} == {"store/store", "store/backends"}
+
+
+def test_nobody_but_the_store_makes_addresses_of_places():
+    """A place's own path is its store's; an address comes from `url_of`, a name from `name_of`."""
+    pattern = re.compile(
+        r"location\.path\b|location\.url \+ |\{location\.url\}[{/]"
+        r"|\.removeprefix\(\w*\.?(?:location|base)\.(?:path|url)"
+    )
+    found = {module for module, path in modules() if pattern.search(path.read_text(encoding="utf-8"))}
+    assert {module for module in found if room_of(module) not in ("sandbox", "store")} == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from fsspec import filesystem",
+        "def f():\n    import s3fs",
+        "location.fs.ls('/')",
+        "def read(fs, path): ...",
+        "store.invalidate_cache()",
+    ],
+)
+def test_knowledge_of_filesystems_is_seen(tmp_path: Path, line: str):
+    path = tmp_path / "m.py"
+    path.write_text(line)
+    assert knows_filesystems(path)

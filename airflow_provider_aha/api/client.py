@@ -43,7 +43,7 @@ _LOOK_SECONDS = 0.1
 _DECODED_TOGETHER = 10
 # What a write may be answered with: it was done, or taken on.
 _ACKNOWLEDGED = range(200, 300)
-_USER_ID = re.compile(r"[0-9]{1,20}")
+_ID = re.compile(r"[0-9]{1,20}")
 
 T = TypeVar("T")
 
@@ -178,6 +178,50 @@ class AhaClient(RestClient):
             f"/users/{checked_id}",
             body={"user": dict(changes)},
             decode=partial(_shown, user_id=checked_id),
+            receipt=receipt,
+            successes=_ACKNOWLEDGED,
+        )
+
+    def set_role(
+        self, user_id: str, workspace_id: str, role: str, receipt: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Give a user a role in a workspace, in place of the one there (``POST /users/:id/product_roles``).
+
+        It is sent once: between two attempts somebody else may have given another role.
+
+        :param user_id: the user's id, decimal digits.
+        :param workspace_id: the workspace's id, decimal digits.
+        :param role: ``product_owner``, ``contributor``, ``reviewer``, ``viewer`` or ``none``.
+        :param receipt: as of :meth:`update_user`.
+        :return: the role as the answer shows it; nothing where it shows none of this workspace.
+        :raises AhaError: as :meth:`update_user`.
+        """
+        checked_id, place = check_user_id(user_id), _check_id(workspace_id, "workspace")
+        return self._call(
+            "POST",
+            f"/users/{checked_id}/product_roles",
+            body={"product_role": {"role": role, "product_id": place}},
+            decode=partial(_shown_role, workspace_id=place),
+            receipt=receipt,
+            successes=_ACKNOWLEDGED,
+        )
+
+    def remove_role(self, user_id: str, workspace_id: str, receipt: dict[str, Any] | None = None) -> None:
+        """Take a user's role in a workspace away (``DELETE /users/:id/product_roles/:product_id``); sent once.
+
+        The answer has no body, so only a later read shows what became of it.
+
+        :param user_id: the user's id, decimal digits.
+        :param workspace_id: the workspace's id, decimal digits.
+        :param receipt: as of :meth:`update_user`.
+        :raises AhaNotFoundError: when there is no such user or workspace, or no role there.
+        :raises AhaError: as :meth:`update_user`.
+        """
+        checked_id, place = check_user_id(user_id), _check_id(workspace_id, "workspace")
+        self._call(
+            "DELETE",
+            f"/users/{checked_id}/product_roles/{place}",
+            decode=len,
             receipt=receipt,
             successes=_ACKNOWLEDGED,
         )
@@ -371,14 +415,20 @@ def check_user_id(user_id: str, *, or_email: bool = False) -> str:
     :param or_email: whether an email could have been given as well, for the error.
     :raises AhaConfigurationError: when it is empty or anything else than digits.
     """
-    text = str(user_id).strip()
-    if not _USER_ID.fullmatch(text):
-        given = kind_of(user_id).capitalize()
-        if or_email:
-            raise AhaConfigurationError(
-                f"{given} names no Aha! user: it is neither an id, which is made of digits, nor an email."
-            )
-        raise AhaConfigurationError(f"{given} is not the id of an Aha! user: an id is made of digits.")
+    if or_email and not _ID.fullmatch(str(user_id).strip()):
+        raise AhaConfigurationError(
+            f"{kind_of(user_id).capitalize()} names no Aha! user: it is neither an id, which is made of digits, "
+            "nor an email."
+        )
+    return _check_id(user_id, "user")
+
+
+def _check_id(value: str, what: str) -> str:
+    text = str(value).strip()
+    if not _ID.fullmatch(text):
+        raise AhaConfigurationError(
+            f"{kind_of(value).capitalize()} is not the id of an Aha! {what}: an id is made of digits."
+        )
     return text
 
 
@@ -400,6 +450,16 @@ def _shown(body: bytes, user_id: str) -> dict[str, Any]:
     if not isinstance(user, dict) or str(user.get("id", user_id)) != user_id:
         return {}
     return {**readable(user)[0], "id": user_id}
+
+
+def _shown_role(body: bytes, workspace_id: str) -> dict[str, Any]:
+    """Read what the answer to a write shows of a role: nothing, where it has no body or is of elsewhere."""
+    if not body.strip():
+        return {}
+    answer, _ = read_json(body)
+    if not isinstance(answer, dict) or str(answer.get("product_id")) != workspace_id:
+        return {}
+    return {**answer, "product_id": workspace_id}
 
 
 def _whole(body: bytes, decode: Callable[[Sequence[bytes]], Any] | None) -> bytes:

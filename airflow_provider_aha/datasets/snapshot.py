@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from airflow_provider_aha.common.arrow import literal, whole
 from airflow_provider_aha.common.moments import read_moment
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaNoSnapshotError, AhaRecordError, AhaSnapshotError
 from airflow_provider_aha.store.layout import Layout, snapshot_of
 from airflow_provider_aha.store.store import Store, file_hash, sha256, storage_errors
 
@@ -64,7 +64,7 @@ class Snapshot:
         """
         days = snapshot_days(location, account)
         if not days:
-            raise AhaSnapshotError(
+            raise AhaNoSnapshotError(
                 f"There is no snapshot of {account} below {location.url}: run aha_extract first."
             )
         return cls.of(location, account, days[-1])
@@ -82,13 +82,13 @@ class Snapshot:
         name = Layout(account).manifest(day)
         manifest = location.read_record(name)
         if manifest is None:
-            raise AhaSnapshotError(f"{location.url_of(name)} is missing.")
+            raise AhaNoSnapshotError(f"{location.url_of(name)} is missing.")
         files = manifest.get("files")
         is_whole = isinstance(files, list) and all(
             isinstance(file, dict) and {"dataset", "sha256"} <= file.keys() for file in files
         )
         if not is_whole or manifest.get("snapshot") != day:
-            raise AhaSnapshotError(
+            raise AhaRecordError(
                 f"{location.url_of(name)} is not the manifest of snapshot {day}: it was changed by hand."
             )
         return cls(location, account, manifest)
@@ -176,12 +176,14 @@ class Snapshot:
     def _file(self, dataset: str) -> tuple[str, str]:
         entry = self._entry(dataset)
         if not entry:
-            raise AhaSnapshotError(f"Snapshot {self.day} of {self.account} holds no dataset {dataset}.")
+            raise AhaNoSnapshotError(
+                f"Snapshot {self.day} of {self.account} holds no dataset {dataset}: run aha_extract with it first."
+            )
         return Layout(self.account).dataset(dataset, self.day), entry["sha256"]
 
     def _moment(self, text: object) -> datetime:
         if (moment := read_moment(text)) is None:
-            raise AhaSnapshotError(f"Snapshot {self.day} of {self.account} doesn't say when it was read.")
+            raise AhaRecordError(f"Snapshot {self.day} of {self.account} doesn't say when it was read.")
         return moment
 
     def _another(self, name: str) -> AhaSnapshotError:

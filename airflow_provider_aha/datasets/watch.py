@@ -31,26 +31,16 @@ from airflow_provider_aha.datasets.extract import newest_side, stage_users
 from airflow_provider_aha.datasets.names import STATE_SUFFIX
 from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
-    AhaAuthenticationError,
     AhaConfigurationError,
+    AhaNoSnapshotError,
     AhaNotFoundError,
-    AhaPermissionError,
     AhaProtocolError,
-    AhaSnapshotError,
+    AhaRecordError,
 )
 from airflow_provider_aha.store.store import Store, staging, storage_errors, to_json
 
 log = logging.getLogger(__name__)
 
-FINAL = (
-    AhaAmbiguousUserError,
-    AhaAuthenticationError,
-    AhaConfigurationError,
-    AhaNotFoundError,
-    AhaPermissionError,
-    AhaSnapshotError,
-)
-"""Errors that no waiting cures."""
 
 UNTIL = ("exists", "absent", "enabled", "disabled", "seen_since")
 
@@ -449,7 +439,7 @@ class Watch:
     def _snapshot(self, stack: ExitStack) -> _Before:
         side = newest_side(stack, self._location, self._account.name)
         if side is None:
-            raise AhaSnapshotError(
+            raise AhaNoSnapshotError(
                 f"There is no snapshot of {self._account.name} with users and user_roles under "
                 f"{self._location.url}: run aha_extract first, or name a state file that ends in .zip."
             )
@@ -468,12 +458,12 @@ class Watch:
             owner, known = record["account"], record["format"]
             synced_at = _synced_at(side)
         except (zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError):
-            raise AhaSnapshotError(
+            raise AhaRecordError(
                 f"{self._location.url} is not a state file of this package, or was cut short: remove it, and "
                 "the next look begins anew. What changed since it was written isn't told then."
             ) from None
         if owner != self._account.name or known != _FORMAT:
-            raise AhaSnapshotError(
+            raise AhaRecordError(
                 f"{self._location.url} is the state of account {owner}, in format {known}, and can't be "
                 f"compared with {self._account.name}: give each account a state file of its own."
             )

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook, Variable
+from airflow.providers.common.compat.sdk import Variable
 
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
-from airflow_provider_aha.hooks.common import (
-    airflow_user_agent,
-    check_type,
-    field_behaviour,
-    form_widgets,
-    mask_key,
-)
+from airflow_provider_aha.hooks.common import ClientHook, airflow_user_agent, fields_of, mask_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +24,7 @@ SUBDOMAIN_VARIABLE = "aha_subdomain"
 _LONGEST_NAME = 100
 
 
-class AhaHook(BaseHook):
+class AhaHook(ClientHook["AhaClient"]):
     """Gives access to one Aha! account.
 
     ::
@@ -50,60 +43,24 @@ class AhaHook(BaseHook):
     conn_type = get_provider_info.CONNECTION_TYPE
     hook_name = get_provider_info.HOOK_NAME
 
+    relabeling = get_provider_info.RELABELING
+    placeholders = get_provider_info.PLACEHOLDERS
+    conn_fields = get_provider_info.CONN_FIELDS
+    aha_conn_id: str
+
     def __init__(self, aha_conn_id: str = default_conn_name) -> None:
-        super().__init__()
-        self.aha_conn_id = aha_conn_id
-        self._cancelled = False
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
-        return field_behaviour(get_provider_info.RELABELING, get_provider_info.PLACEHOLDERS)
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form, for Airflow before 3.2."""
-        return form_widgets(get_provider_info.CONN_FIELDS)
-
-    def get_conn(self) -> AhaClient:
-        """Return the client of the account, the same one at every call.
-
-        :raises AhaConfigurationError: when a field of the connection can't be right.
-        """
-        return self._client
-
-    @cached_property
-    def _client(self) -> AhaClient:
-        client = self._new_client()
-        if self._cancelled:
-            client.cancel()
-        return client
+        super().__init__(aha_conn_id)
 
     def _new_client(self, **changes: Any) -> AhaClient:
         from airflow_provider_aha.api.client import AhaClient
         from airflow_provider_aha.api.config import ClientConfig
 
-        connection = self.get_connection(self.aha_conn_id)
-        check_type(connection, self.conn_type)
-        host = connection.host
-        if is_unset(host):
-            host = Variable.get(SUBDOMAIN_VARIABLE, None)
-        config = ClientConfig.from_connection(
-            host=host,
-            password=connection.password,
-            schema=connection.schema,
-            port=connection.port,
-            # Not `extra_dejson`, which drops what it can't read, and breaks on a list.
-            extra=connection.extra,
-        )
+        fields = self._fields()
+        if is_unset(fields["host"]):
+            fields["host"] = Variable.get(SUBDOMAIN_VARIABLE, None)
+        config = ClientConfig.from_connection(**fields)
         mask_key(config.api_key)
         return AhaClient(replace(config, **changes), user_agent=airflow_user_agent())
-
-    def cancel(self) -> None:
-        """Stop what this hook reads, now and from now on; other threads get :class:`AhaCancelledError`."""
-        self._cancelled = True
-        if "_client" in self.__dict__:
-            self._client.cancel()
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask Aha! who the key is and what it may do.
@@ -174,18 +131,10 @@ async def get_async_config(aha_conn_id: str) -> ClientConfig:
     from airflow_provider_aha.api.config import ClientConfig
 
     connection = await get_async_connection(aha_conn_id)
-    check_type(connection, AhaHook.conn_type)
-    host = connection.host
-    if is_unset(host):
-        host = await sync_to_async(Variable.get)(SUBDOMAIN_VARIABLE, None)
-    return ClientConfig.from_connection(
-        host=host,
-        password=connection.password,
-        schema=connection.schema,
-        port=connection.port,
-        # Not `extra_dejson`: in Airflow 3 it also asks the supervisor to mask what it finds, and blocks the loop.
-        extra=connection.extra,
-    )
+    fields = fields_of(connection, AhaHook.conn_type)
+    if is_unset(fields["host"]):
+        fields["host"] = await sync_to_async(Variable.get)(SUBDOMAIN_VARIABLE, None)
+    return ClientConfig.from_connection(**fields)
 
 
 def _introduce(client: AhaClient) -> tuple[bool, str]:

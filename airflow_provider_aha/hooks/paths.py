@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_provider_aha.common.values import is_unset
+from airflow_provider_aha.common.values import is_unset, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaStorageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ def default_base_path(param: str | None = None) -> str:
     if not is_unset(variable):
         return str(variable)
     return str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "aha")
+
+
+def resolve_base_path(given: object) -> Store:
+    """Find the base path of a task.
+
+    :param given: what its argument ``base_path`` says; unset: :func:`default_base_path`.
+    :raises AhaConfigurationError: as for :func:`resolve_path`.
+    :raises AhaStorageError: as for :func:`resolve_path`.
+    """
+    return resolve_path(to_text(given, "base_path") or default_base_path())
 
 
 def resolve_path(path: str) -> Store:

@@ -31,7 +31,7 @@ from airflow_provider_aha.common.values import (
     to_objects,
     to_text,
 )
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRosterError
 from airflow_provider_aha.lists.matching import UserMatcher
 from airflow_provider_aha.lists.tables import SmallTable, read_table
 from airflow_provider_aha.store.store import Store, sha256
@@ -599,5 +599,5 @@ def _listed(value: object, name: str) -> tuple[str, ...]:
     return tuple(to_list(value, name) or ())
 
 
-def _refused(why: str) -> AhaSnapshotError:
-    return AhaSnapshotError(f"The roster {why}. No plan was made from it.")
+def _refused(why: str) -> AhaRosterError:
+    return AhaRosterError(f"The roster {why}. No plan was made from it.")

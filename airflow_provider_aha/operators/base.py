@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_aha.exceptions import (
-    AhaApprovalError,
-    AhaAuthenticationError,
-    AhaConfigurationError,
-    AhaGuardError,
-    AhaPermissionError,
-    AhaRejectedError,
-)
 from airflow_provider_aha.hooks.aha import AhaHook
 from airflow_provider_aha.operators.lineage import ReportsLineage
 from airflow_provider_aha.operators.links import AhaLink, address_of, leave_link
 
-_PERMANENT = (
-    AhaAuthenticationError,
-    AhaPermissionError,
-    AhaConfigurationError,
-    AhaGuardError,
-    AhaApprovalError,
-    AhaRejectedError,
-)
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 class AhaOperator(ReportsLineage, BaseOperator):
@@ -49,7 +33,7 @@ class AhaOperator(ReportsLineage, BaseOperator):
         """The hook of this task, made when it is first needed."""
         return AhaHook(aha_conn_id=self.aha_conn_id)
 
-    def link_to(self, context: Any, user_id: str | None = None) -> None:
+    def link_to(self, context: Context, user_id: str | None = None) -> None:
         """Have the task's page lead to a user in Aha!, or to the account.
 
         :param context: the task's context.
@@ -60,18 +44,3 @@ class AhaOperator(ReportsLineage, BaseOperator):
     def on_kill(self) -> None:
         """Stop the requests of this task; nothing that isn't finished is published."""
         self.hook.cancel()
-
-
-@contextmanager
-def without_useless_retries(connection_id: str) -> Iterator[None]:
-    """Fail the task at once where trying again can't help: a refused key, a missing right, a guard.
-
-    Such an error is expected, and its sentence says all: where in the code it was found is not logged with it.
-
-    :param connection_id: the connection to name in the sentence.
-    :raises AirflowFailException: for such an error.
-    """
-    try:
-        yield
-    except _PERMANENT as error:
-        raise AirflowFailException(f"{error} (Airflow connection: {connection_id})") from None

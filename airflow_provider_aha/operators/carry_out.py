@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.common.values import to_bool, to_text, to_words
 from airflow_provider_aha.exceptions import AhaApprovalError, AhaConfigurationError, AhaError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.writes import (
@@ -18,13 +20,27 @@ from airflow_provider_aha.operators.writes import (
     result,
     run_of,
     say_paid_seats,
-    without_useless_tries,
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
+
+
+class _Ground(NamedTuple):
+    """On what ground rows of a plan are carried out.
+
+    :param facts: what the evidence says of the approval.
+    :param among: ids of the rows; None: all.
+    :param strike_out: ids that the person who approved took off the plan, with the reason.
+    """
+
+    facts: Mapping[str, Any]
+    among: frozenset[str] | None = None
+    strike_out: Mapping[str, str] = MappingProxyType({})
 
 
 class AhaCarryOutPlanOperator(AhaWriteOperator):
@@ -36,9 +52,10 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
 
     :param plan: path of a ``plan.json``. (templated)
     :param dry_run: read and judge, but change nothing; the default. (templated)
-    :param require_approval: whether an ``approval.json`` beside the plan must say yes. Without it a plan is
-        carried out by policy only: if every row of it passes, for people who have just left; any other plan
-        needs an approval all the same, but for one that changes nobody's access. Not templated on purpose.
+    :param require_approval: whether an ``approval.json`` beside the plan must say yes to the rows that a person
+        was asked about. Without it, only the rows of this run's own plan are carried out that policy lets pass,
+        people who have just left; the others are left to a task that requires an approval. A plan that changes
+        nobody's access needs none. Not templated on purpose.
     :param approvers: ids or names of those who may approve; empty: everybody. The answer of who asked for the
         change or triggered the run, is on the plan, or owns its roster never counts. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
@@ -68,13 +85,13 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         self.require_approval = require_approval
         self.approvers = approvers
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Carry the plan out.
 
         :param context: the task's context.
         :return: what became of its users.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             if (path := to_text(self.plan, "plan")) is None:
                 raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
@@ -101,7 +118,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         return {**found, "hours_to_disable": max(hours, default=None), "paid_seats": seats}
 
     def _decision(
-        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Any, *, dry_run: bool
+        self, plan: Plan | AhaError, location: Store, folder: RunFolder, context: Context, *, dry_run: bool
     ) -> Decision:
         """Turn the plan into a decision, with its approval where it is to be carried out."""
         from airflow_provider_aha.access.plan.plan import decision_of, load_users
@@ -111,24 +128,22 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             raise plan
         if plan.wrong_names:
             raise AhaConfigurationError(names_to_fix(plan))
-        approval: dict[str, Any] = {}
-        strike_out: dict[str, str] = {}
+        given = _Ground({})
         if plan.rows and not dry_run:
-            approval, strike_out = self._approval(location, plan, folder, context)
+            given = self._ground(location, plan, folder, context)
         return decision_of(
             plan,
             account=self.hook.get_conn().config.account,
-            strike_out=strike_out,
-            facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **approval},
+            strike_out=given.strike_out,
+            facts={"ticket": plan.ticket or to_words(self.ticket, "ticket"), **given.facts},
             now=datetime.now(UTC),
             users=load_users(location, plan.header),
+            among=given.among,
         )
 
-    def _approval(
-        self, location: Store, plan: Plan, folder: RunFolder, context: Any
-    ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return what the evidence says of the approval, and who was taken off the plan, with the reason."""
-        from airflow_provider_aha.access.plan.approval import FILE, check_approval, struck_out_by
+    def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Context) -> _Ground:
+        """Return on what ground which rows are carried out: an approval, or policy."""
+        from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
         name = folder.location.name_of(location) or ""
@@ -148,8 +163,9 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "Variable aha_guards. Nothing was done."
             )
         record = location.beside(FILE).read_record()
-        if record is None and (mode := self._without_asking(location, plan, folder)):
-            return {"approval_mode": mode}, {}
+        asked = frozenset(asked_about(record, plan))
+        if unasked := self._without_asking(location, plan, folder, asked):
+            return unasked
         facts = check_approval(
             record,
             plan=plan,
@@ -163,7 +179,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
         self._check_origin(location.beside(FILE), plan, folder, run)
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
-        return facts, struck_out_by(record) or {}
+        return _Ground(facts, asked, struck_out_by(record) or {})
 
     def _check_origin(self, approval: Store, plan: Plan, folder: RunFolder, run: Run) -> None:
         """Refuse an approval that the approval task didn't write: whoever may write beside the plan forges one."""
@@ -178,23 +194,28 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
                 "Nothing was done."
             )
 
-    def _without_asking(self, location: Store, plan: Plan, folder: RunFolder) -> str | None:
-        """Name the ground on which the plan may be carried out though nobody was asked, or None."""
-        from airflow_provider_aha.access.plan.approval import policy_allows
+    def _without_asking(
+        self, location: Store, plan: Plan, folder: RunFolder, asked: frozenset[str]
+    ) -> _Ground | None:
+        """Return the ground on which rows are carried out that nobody was asked about, or None."""
+        from airflow_provider_aha.access.plan.approval import passes
         from airflow_provider_aha.access.plan.plan import FILE
 
         own = folder.location.name_of(location) == f"{folder.run_path}/{FILE}"
-        if own and not plan.decides_access:
-            return "not needed"
+        if own and not plan.decides_access and not asked:
+            return _Ground({"approval_mode": "not needed"})
+        passing = frozenset(row.user_id for row in plan.rows if passes(row))
         # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
-        if self.require_approval is not False:
+        if self.require_approval is not False or asked & passing:
+            # Where a person was asked about all rows, the answer counts for all.
             return None
-        if own and policy_allows(plan.rows):
-            return "policy"
-        raise AhaApprovalError(
-            "Without asking a person, only this run's own plan is carried out, and only if every row passes; what "
-            "must be asked about, and why, is in the plan. This one needs an approval. Nothing was done."
-        )
+        if not own:
+            raise AhaApprovalError(
+                "Without asking a person, only this run's own plan is carried out. Nothing was done."
+            )
+        if others := len(plan.rows) - len(passing):
+            self.log.info("Policy doesn't let %d users pass: a person must approve them.", others)
+        return _Ground({"approval_mode": "policy"}, passing)
 
 
 def _read(location: Store) -> Plan | AhaError:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_aha.common.values import to_text
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 # So many ids a log line may name.
 _NAMED = 20
@@ -49,7 +52,7 @@ class AhaConfirmDeactivationsOperator(AhaOperator):
         super().__init__(**kwargs)
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Look everybody up.
 
         :param context: the task's context.
@@ -57,8 +60,8 @@ class AhaConfirmDeactivationsOperator(AhaOperator):
         """
         from airflow_provider_aha.access.write.confirm import confirm
 
-        with without_useless_tries(self.aha_conn_id):
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        with without_useless_retries(self.aha_conn_id):
+            location = resolve_base_path(self.base_path)
             account = self.hook.get_conn().config.account
             self.link_to(context)
             found = confirm(location, account, run_of(context), now=datetime.now(UTC))

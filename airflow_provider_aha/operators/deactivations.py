@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.operators.writes import (
     AhaWriteOperator,
     evidence_at,
     result,
     say_paid_seats,
-    without_useless_tries,
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision
 
 _DISABLE, _ENABLE = {"enabled": False}, {"enabled": True}
@@ -53,13 +55,13 @@ class AhaDeactivateUsersOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Disable the users.
 
         :param context: the task's context.
         :return: what became of them.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             if (users := to_list(self.users, "users")) is None:
                 raise AhaConfigurationError("users is not set: give ids or emails.")
@@ -104,13 +106,13 @@ class AhaReactivateUsersOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Enable the users.
 
         :param context: the task's context.
         :return: what became of them.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             evidence, users = to_text(self.evidence, "evidence"), to_list(self.users, "users")
             if (evidence is None) == (users is None):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.assets import attach_manifest, check_outlets
 from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.lineage import users_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 class AhaExtractUsersOperator(AhaOperator):
@@ -47,7 +51,7 @@ class AhaExtractUsersOperator(AhaOperator):
         self.base_path = base_path
         self.datasets = datasets
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Land the datasets.
 
         :param context: the task's context.

@@ -16,14 +16,17 @@ from airflow.providers.standard.exceptions import HITLTimeoutError, HITLTriggerE
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_provider_aha.common.values import to_bool, to_list, to_text, to_words
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaRecordError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.guards import approvers_of
 from airflow_provider_aha.operators.links import AhaLink, leave_link
 from airflow_provider_aha.operators.writes import names_to_fix, run_of
 
 if TYPE_CHECKING:
-    from airflow_provider_aha.access.plan.plan import Plan
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_aha.access.plan.plan import Plan, PlanRow
     from airflow_provider_aha.store.store import Store
 
 _APPROVE, _REJECT = "Approve", "Reject"
@@ -61,15 +64,16 @@ class AhaApprovePlanOperator(HITLOperator):
     answer count as a no, since somebody would have been left alone.
 
     :param plan: path of the ``plan.json``. (templated)
-    :param require_approval: whether a person is asked about every plan. Without it a plan of which every row
-        passes by policy is let through: give the writing task the same value. Not templated on purpose.
+    :param require_approval: whether a person is asked about every row. Without it, only about those that policy
+        doesn't let pass; a task that carries out by policy takes the others. Not templated on purpose.
     :param approvers: ids of the Airflow users who may answer; empty: everybody. The answer of who asked for the
         change or triggered the run, is on the plan, or owns its roster never counts. (templated)
     :param dry_run: nobody is asked, since nothing is to be changed: give the writing task the same value.
         (templated)
     :param response_timeout: how long to wait for the answer; no answer is a no.
     :return: ``choice``, ``plan_sha256`` and the number of users struck out.
-    :raises AirflowSkipException: when the plan was rejected or nobody answered, so that what follows is skipped.
+    :raises AirflowSkipException: when the plan was rejected or nobody answered, or when policy lets everybody on
+        it pass, so that what follows is skipped.
     :raises AirflowFailException: when such a plan has users who left, since their access stays; when it was
         answered before, or the answer can't be right: start a new run.
     """
@@ -112,7 +116,8 @@ class AhaApprovePlanOperator(HITLOperator):
         fields = super().serialized_params
         return {name: fields[name] for name in _FORM}
 
-    def execute(self, context: Any) -> Any:
+    @without_useless_retries()
+    def execute(self, context: Context) -> Any:
         """Show the plan and wait.
 
         :param context: the task's context.
@@ -122,7 +127,7 @@ class AhaApprovePlanOperator(HITLOperator):
             REQUEST_FILE,
             check_approvers,
             may_answer,
-            policy_allows,
+            passes,
         )
         from airflow_provider_aha.access.plan.words import question, subject
         from airflow_provider_aha.store.store import to_json
@@ -132,15 +137,20 @@ class AhaApprovePlanOperator(HITLOperator):
         check_approvers(approvers)
         if plan.wrong_names:
             self._refuse(context, location, plan, f"{names_to_fix(plan)} Nobody is asked.")
-        if to_bool(self.dry_run, "dry_run", default=False):
+        dry_run = to_bool(self.dry_run, "dry_run", default=False)
+        # Nothing but False lifts it: neither None nor an empty text of a template that found nothing.
+        by_policy = self.require_approval is False
+        rows = [row for row in plan.rows if not (by_policy and passes(row))]
+        if by_policy and (dry_run or not rows):
+            # The task that carries out by policy has it all.
+            why = "this stays a dry run" if dry_run else "nobody on the plan needs an approval"
+            raise AirflowSkipException(f"Nobody is asked: {why}.")
+        if dry_run:
             self.log.info("This stays a dry run: nobody is asked.")
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if not plan.decides_access:
             what = "nobody's access" if plan.rows else "nobody"
             self.log.info("The plan changes %s: there is nothing to approve.", what)
-            return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
-        if self.require_approval is False and policy_allows(plan.rows):
-            self.log.info("%d users who left, each with an end date: nobody is asked.", len(plan.rows))
             return {"choice": None, "plan_sha256": plan.sha256, "struck_out": 0}
         if location.beside(FILE).read_record() is not None:
             self._refuse(context, location, plan, _ANSWERED)
@@ -148,18 +158,19 @@ class AhaApprovePlanOperator(HITLOperator):
         asked = [approver for approver in approvers if may_answer(approver, plan, requested_by)]
         if approvers and not asked:
             self._refuse(context, location, plan, _NOBODY_LEFT)
-        shown = {"plan_sha256": plan.sha256}
+        shown = {"plan_sha256": plan.sha256, "asked": [row.user_id for row in rows]}
         folder = location.folder
         if not folder.create(REQUEST_FILE, to_json(shown)) and folder.read_record(REQUEST_FILE) != shown:
             self._refuse(context, location, plan, "The plan was changed since it was shown: start a new run.")
         # The answer may take a day: until then this one vouches for what was asked.
         self._close(context, location, plan, "asked")
-        self.subject, self.body = subject(plan), question(plan, requested_by)
+        self.subject, self.body = subject(plan, len(rows)), question(plan, requested_by, rows)
         if asked:
             self.assigned_users = [{"id": approver, "name": approver} for approver in asked]
         return super().execute(context)
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+    @without_useless_retries()
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Write the answer down.
 
         :param context: the task's context.
@@ -186,17 +197,17 @@ class AhaApprovePlanOperator(HITLOperator):
         if fault is not None:
             raise AirflowFailException(f"{fault}: nothing is changed. Start a new run.")
         if record["choice"] != _APPROVE:
-            self._reject(plan)
+            self._reject([row for row in plan.rows if row.user_id in record["asked"]])
         return {
             "choice": record["choice"],
             "plan_sha256": record["plan_sha256"],
             "struck_out": len(record["strike_out"]),
         }
 
-    def _reject(self, plan: Plan) -> NoReturn:
-        """End a run that may change nothing: red where somebody who left keeps the access."""
+    def _reject(self, asked: Sequence[PlanRow]) -> NoReturn:
+        """End a run that may change none of those asked about: red where somebody who left keeps the access."""
         sentence = "The plan was rejected, or nobody answered in time: nothing is changed."
-        if leavers := [row for row in plan.rows if row.user_class == "left"]:
+        if leavers := [row for row in asked if row.user_class == "left"]:
             named = ", ".join(
                 f"{row.user_id} (last day {row.leave_date or 'not known'})" for row in leavers[:_NAMED]
             )
@@ -206,11 +217,11 @@ class AhaApprovePlanOperator(HITLOperator):
             )
         raise AirflowSkipException(sentence)
 
-    def _refuse(self, context: Any, location: Store, plan: Plan, why: str) -> NoReturn:
+    def _refuse(self, context: Context, location: Store, plan: Plan, why: str) -> NoReturn:
         self._close(context, location, plan, "failed", reason=why)
         raise AirflowFailException(why)
 
-    def _close(self, context: Any, location: Store, plan: Plan, ended: str, **facts: str) -> None:
+    def _close(self, context: Context, location: Store, plan: Plan, ended: str, **facts: str) -> None:
         """Leave a manifest: the control ran, whatever the answer was."""
         from airflow_provider_aha.record.chain import close_try
         from airflow_provider_aha.record.run import RunFolder
@@ -222,17 +233,16 @@ class AhaApprovePlanOperator(HITLOperator):
         close_try(RunFolder(base, plan.account, run), {**about, "plan_sha256": plan.sha256})
 
     def _record(
-        self, context: Any, event: dict[str, Any], location: Store, plan: Plan
+        self, context: Context, event: dict[str, Any], location: Store, plan: Plan
     ) -> tuple[dict[str, Any], str | None]:
         """Return the answer for the record, and what is wrong with it: a wrong one counts as a no."""
-        from airflow_provider_aha.access.plan.approval import REQUEST_FILE
+        from airflow_provider_aha.access.plan.approval import REQUEST_FILE, asked_about
         from airflow_provider_aha.common.moments import timestamp
 
         request = location.beside(REQUEST_FILE).read_record()
         if request is None:
-            raise AhaSnapshotError(
-                f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown."
-            )
+            raise AhaRecordError(f"{location.beside(REQUEST_FILE).url} is missing: it isn't known what was shown.")
+        asked = asked_about(request, plan)
         answer, fault = self._answer(context, event)
         person = answer.get("responded_by_user") or {}
         moment = answer.get("responded_at")
@@ -240,11 +250,12 @@ class AhaApprovePlanOperator(HITLOperator):
         strike_out: list[str] = []
         reason: str | None = None
         if approved:
-            strike_out, reason, fault = _struck_out(event, plan)
+            strike_out, reason, fault = _struck_out(event, asked)
         return {
             "choice": _APPROVE if approved and fault is None else _REJECT,
             # What was shown, not what lies there now.
             "plan_sha256": request["plan_sha256"],
+            "asked": asked,
             "responded_at": timestamp(moment) if hasattr(moment, "astimezone") else moment,
             "responded_by_id": person.get("id"),
             "responded_by_name": person.get("name"),
@@ -255,7 +266,7 @@ class AhaApprovePlanOperator(HITLOperator):
             "run_id": context["ti"].run_id,
         }, fault
 
-    def _answer(self, context: Any, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def _answer(self, context: Context, event: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the answer, empty when nobody gave one, and what is wrong with it."""
         try:
             # Airflow would refuse an answer without, or with other fields than the form's; only one is read here.
@@ -265,12 +276,12 @@ class AhaApprovePlanOperator(HITLOperator):
         except (HITLTriggerEventError, ValueError):
             return {}, "The answer doesn't fit the form"
 
-    def _load(self, context: Any) -> tuple[Store, Plan]:
+    def _load(self, context: Context) -> tuple[Store, Plan]:
         from airflow_provider_aha.access.plan.plan import load_plan
 
         path = to_text(self.plan, "plan")
         if path is None:
-            raise AhaError("plan is not set.")
+            raise AhaConfigurationError("plan is not set: give the path of a plan.json.")
         location = resolve_path(path)
         plan = load_plan(location)
         # This task has no connection; where a sandbox is, its plan doesn't say.
@@ -279,14 +290,14 @@ class AhaApprovePlanOperator(HITLOperator):
         return location, plan
 
 
-def _struck_out(event: Mapping[str, Any], plan: Plan) -> tuple[list[str], str | None, str | None]:
-    """Read the form: ids of the plan, why they are struck out, and what is wrong with it."""
+def _struck_out(event: Mapping[str, Any], asked: Sequence[str]) -> tuple[list[str], str | None, str | None]:
+    """Read the form: ids of those asked about, why they are struck out, and what is wrong with it."""
     given = event.get("params_input") or {}
     try:
         found = to_list(given.get("strike_out") or [], "strike_out") or []
     except AhaError:
         return [], None, "strike_out is not a list of ids"
-    if unknown := len(set(found) - {row.user_id for row in plan.rows}):
+    if unknown := len(set(found) - set(asked)):
         return found, None, f"strike_out has {unknown} entries that are not ids of the plan's users"
     try:
         reason = to_words(given.get("strike_reason"), "strike_reason")

@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.api.config import ClientConfig
 
 KEY = "aha_link"
@@ -84,7 +86,7 @@ class AccessReportLink(BaseOperatorLink):
         return f"{base}/{REPORTS_PREFIX}/{account}/{f'review/{review}' if review else f'snapshot/{day}'}/{_PAGE}"
 
 
-def leave_report(context: Any, summary: Mapping[str, Any]) -> None:
+def leave_report(context: Context, summary: Mapping[str, Any]) -> None:
     """Note which report a task has made.
 
     :param context: the task's context.
@@ -95,7 +97,7 @@ def leave_report(context: Any, summary: Mapping[str, Any]) -> None:
         instance.xcom_push(key=REPORT_KEY, value=found)
 
 
-def leave_link(context: Any, address: str, user_id: str | None = None) -> None:
+def leave_link(context: Context, address: str, user_id: str | None = None) -> None:
     """Note where in Aha! a task's subject is.
 
     :param context: the task's context.

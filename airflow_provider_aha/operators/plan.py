@@ -11,12 +11,14 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_number, to_text, to_words
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.writes import evidence_at, names_to_fix, run_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.decide.planning import Request
     from airflow_provider_aha.access.decide.rules import NamedRule, Rule
     from airflow_provider_aha.access.plan.plan import Plan
@@ -46,7 +48,9 @@ class AhaPlanAccessOperator(GuardedOperator):
     :param users: ids and emails of the users who are to be changed; needs ``to``, ``reason`` and ``ticket``.
         (templated)
     :param to: what these users are to be: a dict with some of ``enabled``, ``email``, ``administrator``,
-        ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. (templated)
+        ``administrator_roles``, ``first_name`` and ``last_name``; what is not set stays as it is. Or ``role``
+        (``product_owner``, ``contributor``, ``reviewer``, ``viewer`` or ``none``) and ``workspace``, the id of the
+        workspace in which they are to have it. (templated)
     :param review: id of a submitted access review: the users whose account it revokes are to be disabled.
         (templated)
     :param undo: path of an ``evidence.parquet`` of this account: what its run took is to be given back, field by
@@ -128,14 +132,14 @@ class AhaPlanAccessOperator(GuardedOperator):
         self.max_left_percent = max_left_percent
         self.fit_to_caps = fit_to_caps
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the plan.
 
         :param context: the task's context.
         :return: where it is, and what is in it.
         """
         with without_useless_retries(self.aha_conn_id):
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             run = run_of(context)
             self.link_to(context)
             plan = self._recorded(location, run, self._request(run, location))
@@ -194,10 +198,13 @@ class AhaPlanAccessOperator(GuardedOperator):
 
     def _asked(self, location: Store, account: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
         """Read what the plan is to go by: its rules, and what of it is kept in the plan."""
+        from airflow_provider_aha.access.decide.named import undo_rules
         from airflow_provider_aha.access.decide.rules import as_given, ask_for, read_rules
-        from airflow_provider_aha.access.operations.user_fields import read_wanted
+        from airflow_provider_aha.access.operations.registry import read_to
+        from airflow_provider_aha.record.evidence import read_evidence
 
-        users, wanted = to_list(self.users, "users"), read_wanted(to_dict(self.to, "to") or {})
+        users = to_list(self.users, "users")
+        operation, place, wanted = read_to(to_dict(self.to, "to") or {})
         review, undo = to_text(self.review, "review"), to_text(self.undo, "undo")
         given = {
             "rules": None if is_unset(self.rules) else self.rules,
@@ -219,30 +226,16 @@ class AhaPlanAccessOperator(GuardedOperator):
             if missing:
                 raise AhaConfigurationError(f"{' and '.join(missing)} must be given. No plan was made.")
         if users is not None:
-            return (ask_for(str(reason), users, wanted),), {"users": users, "to": wanted}
+            rule = ask_for(str(reason), users, wanted, operation, place)
+            return (rule,), {"users": users, "to": {"object": place, **wanted}}
         if undo is not None:
-            return (self._undone(str(reason), undo, location, account),), {"undo": undo}
+            rows = read_evidence(evidence_at(undo, location, account))
+            return undo_rules(str(reason), rows, account), {"undo": undo}
         if review is not None:
             rule, submitted_by = self._reviewed(review, location, account)
             return (rule,), {"review": review, "submitted_by": submitted_by}
         rules = read_rules(self.rules)
         return rules, {"rules": [as_given(rule) for rule in rules]}
-
-    def _undone(self, reason: str, path: str, location: Store, account: str) -> NamedRule:
-        from airflow_provider_aha.access.decide.named import to_give_back
-        from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
-        from airflow_provider_aha.record.evidence import read_evidence
-
-        taken = to_give_back(read_evidence(evidence_at(path, location, account)), account)
-        known = {}
-        for user_id, was in taken.items():
-            unless: dict[str, Any] = {"email": was.email}
-            if was.is_administrator is False:
-                unless["administrator"] = False
-            known[user_id] = Recorded(
-                was.detail, unless=unless, updated_at=was.updated_at, to=was.changes, not_ours=was.not_ours
-            )
-        return NamedRule(reason, tuple(known), to={"enabled": True}, origin=RECORD, known=known)
 
     def _reviewed(self, review_id: str, location: Store, account: str) -> tuple[NamedRule, str]:
         from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded

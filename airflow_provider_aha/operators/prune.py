@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha.common.values import to_bool, to_int, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 SNAPSHOT_DAYS = 400
 EVIDENCE_DAYS = 7 * 365 + 2
@@ -54,7 +58,7 @@ class AhaPruneOperator(AhaOperator):
         # Hides BaseOperator.dry_run(), which only `airflow tasks test --dry-run` calls.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Delete what is too old.
 
         :param context: the task's context.
@@ -63,7 +67,7 @@ class AhaPruneOperator(AhaOperator):
         from airflow_provider_aha.record.check import LEAST_DAYS
         from airflow_provider_aha.record.retention import Retention, prune
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             snapshots = to_int(self.snapshot_days, "snapshot_days", SNAPSHOT_DAYS, 1, 36500)
             evidence = to_int(self.evidence_days, "evidence_days", EVIDENCE_DAYS, LEAST_DAYS, 36500)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_aha.common.values import is_unset, to_dict, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.guards import exclusions_of, protected_by_variable
 from airflow_provider_aha.operators.links import AccessReportLink, leave_report
 from airflow_provider_aha.operators.plan import rosters_reader
-from airflow_provider_aha.operators.writes import run_of, without_useless_tries
+from airflow_provider_aha.operators.writes import run_of
 
 # How the page looks where nobody says otherwise, also that of a scheduled run.
 PAGE_VARIABLE = "aha_review_page"
@@ -21,6 +22,8 @@ _PAGE = ("title", "sections", "columns", "filters")
 _LARGEST_DECISIONS = 64 * 1024 * 1024
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.report.build import Asked
 
 
@@ -110,7 +113,7 @@ class AhaAccessReportOperator(AhaOperator):
         self.roster = roster
         self.exclusions = exclusions
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Make the report.
 
         :param context: the task's context.
@@ -118,16 +121,16 @@ class AhaAccessReportOperator(AhaOperator):
         """
         from airflow_provider_aha.report.build import make_report
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             summary = make_report(location, self._asked(context))
         self.log.info("%s: %s", summary["account"], summary["sentence"])
         self.log.info("Page: %s", summary["page"])
         leave_report(context, summary)
         return summary
 
-    def _asked(self, context: Any) -> Asked:
+    def _asked(self, context: Context) -> Asked:
         from airflow_provider_aha.lists.roster import RosterSpec
         from airflow_provider_aha.report.build import Asked
         from airflow_provider_aha.review.terms import Terms
@@ -184,7 +187,7 @@ class AhaSubmitReviewOperator(AhaOperator):
         self.text = text
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Record the decisions.
 
         :param context: the task's context.
@@ -192,9 +195,9 @@ class AhaSubmitReviewOperator(AhaOperator):
         """
         from airflow_provider_aha.review.submission import submit
 
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             self.link_to(context)
-            location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+            location = resolve_base_path(self.base_path)
             account = self.hook.get_conn().config.account
             record = submit(location, account, self._body(), run_of(context))
         found = ", ".join(f"{count} {decision}" for decision, count in record["decisions"].items())

@@ -10,10 +10,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_aha.common.values import legible, to_bool, to_dict, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaNotFoundError
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
-from airflow_provider_aha.operators.writes import AhaWriteOperator, without_useless_tries
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.operators.base import AhaOperator
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.api.client import AhaClient
 
 ON_MISSING = ("fail", "skip", "none")
@@ -47,7 +50,7 @@ class AhaGetUserOperator(AhaOperator):
         self.fields = fields
         self.on_missing = on_missing
 
-    def execute(self, context: Any) -> dict[str, Any] | None:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Look the user up.
 
         :param context: the task's context.
@@ -180,13 +183,13 @@ class AhaUpdateUserOperator(AhaWriteOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.allow_privileged = allow_privileged
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Change the user.
 
         :param context: the task's context.
         :return: what became of it.
         """
-        with without_useless_tries(self.aha_conn_id):
+        with without_useless_retries(self.aha_conn_id):
             dry_run = to_bool(self.dry_run, "dry_run", default=True)
             changes = self._changes()
             user = to_text(self.user, "user")

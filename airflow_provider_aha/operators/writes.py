@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,20 +13,18 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_aha.common.values import to_text, to_words
 from airflow_provider_aha.exceptions import (
-    AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaError,
     AhaGuardError,
-    AhaNotFoundError,
-    AhaSnapshotError,
 )
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
 from airflow_provider_aha.lists.matching import UserMatcher
-from airflow_provider_aha.operators.base import without_useless_retries
 from airflow_provider_aha.operators.guards import GuardedOperator
 from airflow_provider_aha.operators.lineage import users_of
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.access.plan.plan import Decision, Plan
     from airflow_provider_aha.record.run import Run, RunFolder
     from airflow_provider_aha.store.store import Store
@@ -40,7 +37,7 @@ _NAMED = 20
 class Done(NamedTuple):
     """What a writing task has done.
 
-    :param rows: its evidence, one row per user.
+    :param rows: its evidence, one row per object.
     :param evidence: where that is kept.
     """
 
@@ -79,7 +76,7 @@ class AhaWriteOperator(GuardedOperator):
 
     def location(self) -> Store:
         """Return the base path."""
-        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        return resolve_base_path(self.base_path)
 
     def check_privileged(self, allowed: object, changes: Mapping[str, Any], *, dry_run: bool) -> None:
         """Refuse to change access without a plan, unless DAG code says that it may.
@@ -99,7 +96,7 @@ class AhaWriteOperator(GuardedOperator):
             )
 
     def change_users(
-        self, context: Any, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
+        self, context: Context, action: str, users: Sequence[str], changes: Mapping[str, Any], *, dry_run: bool
     ) -> Done:
         """Change users who were named by id or email.
 
@@ -122,7 +119,7 @@ class AhaWriteOperator(GuardedOperator):
         return self.carry_out(context, action, named, dry_run=dry_run)
 
     def carry_out(
-        self, context: Any, action: str, make_decision: Callable[[RunFolder], Decision], *, dry_run: bool
+        self, context: Context, action: str, make_decision: Callable[[RunFolder], Decision], *, dry_run: bool
     ) -> Done:
         """Make a decision and carry it out, and leave a manifest whatever happens.
 
@@ -189,7 +186,7 @@ class AhaWriteOperator(GuardedOperator):
         first = sorted(rows, key=lambda row: order.get(str(row["outcome"]), 4))
         for row in first[:_NAMED]:
             reason = f": {_loggable(row['reason'])}" if row["reason"] else ""
-            self.log.info("User %s: %s%s", row["user_id"], row["outcome"], reason)
+            self.log.info("User %s, %s: %s%s", row["user_id"], _what(row), row["outcome"], reason)
         if len(rows) > _NAMED:
             self.log.info("and %d more", len(rows) - _NAMED)
         self.log.info("Evidence: %s", evidence)
@@ -214,6 +211,16 @@ class AhaWriteOperator(GuardedOperator):
         if any(row["outcome"] in ("failed", "unknown", "unverified") for row in rows):
             raise AhaError(sentence)
         raise AirflowFailException(sentence)
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """Say what was to be done, in words without a name."""
+    from airflow_provider_aha.access.operations.registry import OPERATIONS
+
+    if row["operation"] not in OPERATIONS:
+        return "unreadable"
+    words = OPERATIONS[row["operation"]].words(json.loads(row["wanted_json"] or "{}"))
+    return words if row["object"] == "account" else f"{words} in workspace {row['object'][1:]}"
 
 
 def _loggable(reason: str) -> str:
@@ -265,9 +272,10 @@ def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
 
     :param rows: evidence rows of a reactivation.
     """
-    counted = ("reactivated", "enabled_after_crash", "dry_run")
-    found = [json.loads(row["before_json"] or "{}") for row in rows if row["outcome"] in counted]
-    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in found)
+    counted = ("changed", "changed_after_crash", "dry_run")
+    found = [row for row in rows if row["outcome"] in counted and json.loads(row["wanted_json"]).get("enabled")]
+    befores = [json.loads(row["before_json"] or "{}") for row in found]
+    return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in befores)
 
 
 def evidence_at(path: str, base: Store, account: str) -> Store:
@@ -305,25 +313,7 @@ def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def without_useless_tries(connection_id: str) -> Iterator[None]:
-    """Fail the task at once where another try would end the same: also for a user or a file that isn't there.
-
-    :param connection_id: the connection to name in the sentence.
-    :raises AirflowFailException: for such an error.
-    """
-    with without_useless_retries(connection_id):
-        try:
-            yield
-        except (
-            AhaAmbiguousUserError,
-            AhaNotFoundError,
-            AhaSnapshotError,
-        ) as error:
-            raise AirflowFailException(str(error)) from None
-
-
-def run_of(context: Any) -> Run:
+def run_of(context: Context) -> Run:
     """Say on whose behalf a task runs.
 
     :param context: the task's context.

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import array_of, hashes, literal, whole
-from airflow_provider_aha.exceptions import AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.exceptions import AhaRecordError, AhaStorageError
 from airflow_provider_aha.push.mapping.lookup import Lookup, indices, same
 from airflow_provider_aha.push.mapping.rows import WIDTH
 from airflow_provider_aha.push.targets.base import ADDED, SENT, UNCHANGED, UPDATED, Answer
@@ -204,4 +204,4 @@ def _read(body: bytes, path: str) -> pa.Table:
                 ANSWERS.with_metadata({name: table.schema.metadata[name.encode()] for name in _FACTS})
             )
     except (pa.ArrowException, KeyError, TypeError) as error:
-        raise AhaSnapshotError(f"{path} is no readable record of a batch: it was changed.") from error
+        raise AhaRecordError(f"{path} is no readable record of a batch: it was changed.") from error

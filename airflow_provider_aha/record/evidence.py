@@ -1,4 +1,4 @@
-"""Evidence: one row for each user that a run was asked to change, compacted from its journal."""
+"""Evidence: one row for each object that a run was asked to change, compacted from its journal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.moments import read_moment
-from airflow_provider_aha.exceptions import AhaSnapshotError
-from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History
+from airflow_provider_aha.exceptions import AhaRecordError
+from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED, History, named
 from airflow_provider_aha.store.store import Store, staging, storage_errors
 
 FILE = "evidence.parquet"
@@ -22,6 +22,8 @@ _COLUMNS = (
     "event_id",
     "account",
     "user_id",
+    "operation",
+    "object",
     "email_at_decision",
     "class",
     "rule",
@@ -68,17 +70,18 @@ EVIDENCE = pa.schema([pa.field(name, _TYPES.get(name, pa.string())) for name in 
 
 
 def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
-    """Fold a journal to one row per user: the event that proves the most; see :mod:`.journal`.
+    """Fold a journal to one row per object: the event that proves the most; see :mod:`.journal`.
 
-    :param histories: what the tries wrote.
-    :return: rows with the columns of :data:`EVIDENCE`, ordered by user id.
+    :param histories: what the tries wrote, by key.
+    :return: rows with the columns of :data:`EVIDENCE`, ordered by user id and object.
     """
     found = []
-    for user_id in sorted(histories, key=lambda text: text.zfill(20)):
-        history = histories[user_id]
+    for key in sorted(histories, key=_order):
+        history = histories[key]
         if (event := history.strongest) is not None:
             row = {
                 **event,
+                **named(key),
                 "outcome": history.word,
                 "proof": history.proof,
                 "reason": _reason(history),
@@ -86,6 +89,11 @@ def rows(histories: Mapping[str, History]) -> list[dict[str, Any]]:
             }
             found.append({name: _value(name, row.get(name)) for name in EVIDENCE.names})
     return found
+
+
+def _order(key: str) -> tuple[str, str]:
+    user, _, place = key.partition(".")
+    return user.removeprefix("u").zfill(20), place.zfill(21)
 
 
 def _value(name: str, value: Any) -> Any:
@@ -102,7 +110,7 @@ def recorded_moment(text: object) -> datetime:
     :raises AhaSnapshotError: when it is none.
     """
     if (moment := read_moment(text)) is None:
-        raise AhaSnapshotError("A record of this account holds a moment that is none: it was changed.")
+        raise AhaRecordError("A record of this account holds a moment that is none: it was changed.")
     return moment
 
 
@@ -152,14 +160,14 @@ def read_evidence(location: Store) -> list[dict[str, Any]]:
     """
     body = location.read()
     if body is None:
-        raise AhaSnapshotError(f"There is no evidence at {location.url}.")
+        raise AhaRecordError(f"There is no evidence at {location.url}.")
     try:
         with pq.ParquetFile(pa.BufferReader(body)) as file:
             if file.schema_arrow.names != EVIDENCE.names:
-                raise AhaSnapshotError(f"{location.url} is Parquet, but not evidence of this package.")
+                raise AhaRecordError(f"{location.url} is Parquet, but not evidence of this package.")
             table = file.read()
     except (pa.ArrowException, OSError):
-        raise AhaSnapshotError(f"{location.url} can't be read as Parquet: it was cut short or changed.") from None
+        raise AhaRecordError(f"{location.url} can't be read as Parquet: it was cut short or changed.") from None
     # Times as text: reading them as Python objects would load pandas.
     text = table.cast(
         pa.schema([pa.field(f.name, pa.string() if f.type == _TIMESTAMP else f.type) for f in EVIDENCE])

@@ -1,10 +1,11 @@
 """The journal of one task: an intent is durable before each request, an outcome after it.
 
-Each event is one object of its own, ``events/<user_id>/<try>-<intent|outcome>-<unique>.json``, created once
-and never changed, so that a worker that dies at any moment leaves a readable history. An intent has an id, which is
-the unique part of its name. Only an outcome that names it closes it: no clock does, and no other's outcome.
+Each event is one file, ``events/<key>/<try>-<intent|outcome>-<unique>.json``, created once and never changed, so
+that a worker that dies at any moment leaves a readable history. The key names one object of one user, such as
+``u123.account`` or ``u123.w456``. An intent has an id, which is the unique part of its name. Only an outcome that
+names it closes it: no clock does, and no other's outcome.
 
-What a task did to a user is the maximum over its events (:data:`NONE` to :data:`PROVEN`), so neither their order
+What a task did to an object is the maximum over its events (:data:`NONE` to :data:`PROVEN`), so neither their order
 nor the number of workers matters. Only where it did nothing does the latest word count, by try and number.
 """
 
@@ -37,31 +38,41 @@ CONFIRMED, CAME_BACK, NOT_DONE = "confirmed", "came_back", "not_done"
 # answer shows it, or a read after an acknowledgement.
 NONE, UNANSWERED, ACKNOWLEDGED, AFTER_CRASH, PROVEN = range(5)
 
-# What can become of a user.
+CHANGED, CHANGED_AFTER_CRASH = "changed", "changed_after_crash"
+# What can become of an object.
 OUTCOMES = (
-    "deactivated",
-    "reactivated",
-    "updated",
+    CHANGED,
+    CHANGED_AFTER_CRASH,
     "unchanged",
     "skipped",
     "blocked",
     FAILED,
     UNVERIFIED,
-    "disabled_after_crash",
-    "enabled_after_crash",
     "dry_run",
     CONFIRMED,
     CAME_BACK,
     NOT_DONE,
 )
 
-_FILE = re.compile(rf"(?P<user_id>[^/]+)/(?P<try>\d+)-(?P<kind>{INTENT}|{OUTCOME})-(?P<unique>[0-9a-f]+)\.json")
+_KEY = re.compile(r"u(?P<user_id>[^/.]+)\.(?P<object>[^/]+)")
+_FILE = re.compile(
+    rf"(?P<key>{_KEY.pattern})/(?P<try>\d+)-(?P<kind>{INTENT}|{OUTCOME})-(?P<unique>[0-9a-f]+)\.json"
+)
 _MARK = re.compile(r"try-(\d+)\.json")
+
+
+def key_of(user_id: str, place: str) -> str:
+    """Return by what the records call an object of a user.
+
+    :param user_id: the user.
+    :param place: what of the user: ``account``, or a role as ``w456``.
+    """
+    return f"u{user_id}.{place}"
 
 
 @dataclass
 class History:
-    """What all workers of a task wrote about one user, in any order.
+    """What all workers of a task wrote about one object, in any order.
 
     :param intents: intents.
     :param outcomes: outcomes; unreadable ones are not among them.
@@ -78,13 +89,13 @@ class History:
 
     @property
     def proof(self) -> int:
-        """What the task did to the user, from :data:`NONE` to :data:`PROVEN`."""
+        """What the task did to the object, from :data:`NONE` to :data:`PROVEN`."""
         least = UNANSWERED if self.open_intents else NONE
         return max([least, *(int(outcome["proof"]) for outcome in self.outcomes)])
 
     @property
     def strongest(self) -> dict[str, Any] | None:
-        """The event that says what became of the user: the latest of those that prove the most; None: no event."""
+        """The event that says what became of it: the latest of those that prove the most; None: no event."""
         did = self.proof
         if did == UNANSWERED and (open_intents := self.open_intents):
             return open_intents[-1]
@@ -99,13 +110,13 @@ class History:
 
     @property
     def word(self) -> str | None:
-        """What became of the user, in one word; None where nothing has happened yet."""
+        """What became of the object, in one word; None where nothing has happened yet."""
         event = self.strongest
         return None if event is None else str(event.get("outcome", UNKNOWN))
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What is known of the requests that may have changed the user, without a proof of it: the latest first."""
+        """What is known of requests that may have changed the object, without a proof: the latest first."""
         lost = [one for one in self.outcomes if one["proof"] == UNANSWERED and one["intent"]]
         return sorted([*self.open_intents, *lost], key=_place, reverse=True)
 
@@ -116,7 +127,7 @@ class History:
 
     @property
     def is_final(self) -> bool:
-        """Whether no try may touch the user again."""
+        """Whether no try may touch the object again."""
         if self.proof == NONE:
             return self.word not in (None, FAILED)
         return self.proof >= AFTER_CRASH
@@ -165,37 +176,36 @@ class Journal:
         marks = (_MARK.fullmatch(name) for name in self._location.names(self._folder))
         return any(int(mark[1]) > self._try_number for mark in marks if mark)
 
-    def intent(self, user_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Note what is about to be done to a user, before the request.
+    def intent(self, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Note what is about to be done to an object, before the request.
 
-        :param user_id: the user.
-        :param facts: what was decided and what the user looked like.
+        :param key: the object; see :func:`key_of`.
+        :param facts: what was decided and what the object looked like.
         :return: the event; its ``intent`` goes into the outcome that closes it.
         :raises AhaStorageError: when it can't be made durable; the request must not be sent then.
         """
         unique = uuid.uuid4().hex
         facts = {**facts, "event_id": unique, "intent": unique, "intent_at": timestamp()}
-        return self._create(user_id, INTENT, unique, facts)
+        return self._create(key, INTENT, unique, facts)
 
-    def outcome(self, user_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Note what became of a user.
+    def outcome(self, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Note what became of an object.
 
-        :param user_id: the user.
+        :param key: the object; see :func:`key_of`.
         :param facts: the outcome with its reason and its ``proof``; the ``intent`` that it closes, where it closes
             one. A look closes none, and proves nothing unless it says so.
         :return: the event.
         :raises AhaStorageError: when it can't be made durable.
         """
         unique = uuid.uuid4().hex
-        return self._create(user_id, OUTCOME, unique, {"event_id": unique, "intent": None, "proof": NONE, **facts})
+        return self._create(key, OUTCOME, unique, {"event_id": unique, "intent": None, "proof": NONE, **facts})
 
-    def _create(self, user_id: str, kind: str, unique: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        event = {**facts, "user_id": user_id, "try_number": self._try_number, "n": next(self._numbers)}
-        path = f"{self._path}/{user_id}/{self._try_number}-{kind}-{unique}.json"
+    def _create(self, key: str, kind: str, unique: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        event: dict[str, Any] = {**facts, **named(key), "try_number": self._try_number, "n": next(self._numbers)}
+        path = f"{self._path}/{key}/{self._try_number}-{kind}-{unique}.json"
         if not self._location.create(path, to_json(event)):
-            raise AhaStorageError(
-                f"{self._location.url_of(path)} exists already, which can't be: user {user_id} was left at that."
-            )
+            where, user = self._location.url_of(path), event["user_id"]
+            raise AhaStorageError(f"{where} exists already, which can't be: user {user} was left at that.")
         return event
 
     def names(self) -> list[str]:
@@ -203,19 +213,19 @@ class Journal:
         return self._location.files(self._path)
 
     def histories(self) -> dict[str, History]:
-        """Return what all tries wrote so far, by user id."""
+        """Return what all tries wrote so far, by key."""
         return histories(self._location, self._path)
 
 
 def histories(location: Store, path: str) -> dict[str, History]:
-    """Return what the tries of a task wrote, by user id.
+    """Return what the tries of a task wrote, by key.
 
     :param location: the base path.
     :param path: a folder ``events``.
     """
     found: dict[str, History] = defaultdict(History)
-    for user_id, kind, event in read_events(location, path):
-        history = found[user_id]
+    for key, kind, event in read_events(location, path):
+        history = found[key]
         (history.intents if kind == INTENT else history.outcomes).append(event)
     return dict(found)
 
@@ -229,7 +239,7 @@ def read_events(location: Store, path: str) -> Iterator[tuple[str, str, dict[str
 
     :param location: the base path.
     :param path: a folder ``events``.
-    :return: user id, ``intent`` or ``outcome``, and the event; its ``unique`` is that of the name.
+    :return: key, ``intent`` or ``outcome``, and the event; its ``unique`` is that of the name.
     """
     for name, body in location.read_all(path).items():
         match = _FILE.fullmatch(name.removeprefix(f"{path}/"))
@@ -238,17 +248,26 @@ def read_events(location: Store, path: str) -> Iterator[tuple[str, str, dict[str
         event = _parse(body)
         if match["kind"] == OUTCOME:
             if event is not None and _is_outcome(event):
-                yield match["user_id"], OUTCOME, {**event, "unique": match["unique"]}
+                yield match["key"], OUTCOME, {**event, "unique": match["unique"]}
             continue
         if event is None or "intent_at" not in event:
             written_at = timestamp(location.modified(name))
-            event = {"event_id": match["unique"], "user_id": match["user_id"], "intent_at": written_at, "n": 0}
+            event = {"event_id": match["unique"], **named(match["key"]), "intent_at": written_at, "n": 0}
         unique = match["unique"]
         yield (
-            match["user_id"],
+            match["key"],
             INTENT,
             {**event, "intent": unique, "unique": unique, "try_number": int(match["try"])},
         )
+
+
+def named(key: str) -> dict[str, str]:
+    """Return the columns of the evidence that a key holds: ``user_id`` and ``object``.
+
+    :param key: what :func:`key_of` returned.
+    """
+    match = _KEY.fullmatch(key)
+    return match.groupdict() if match else {}
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
-from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaError, AhaRecordError, AhaSnapshotError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.journal import INTENT, UNANSWERED, histories
 from airflow_provider_aha.record.run import START, RunFolder, account_path
@@ -164,7 +164,7 @@ def _entry(account: str, url: str, body: bytes, *, ended: bool) -> Entry:
             by_policy=record["by_policy"],
         )
     except (KeyError, TypeError, ValueError):
-        raise AhaSnapshotError(f"{url} is not a readable record: it was changed.") from None
+        raise AhaRecordError(f"{url} is not a readable record: it was changed.") from None
 
 
 def recent_folders(location: Store, account: str, now: datetime, days: int) -> list[str]:
@@ -267,7 +267,7 @@ def changed_within(
     for path in (registered.keys() | vouched | _written_since(location, account, since)) - {folder.path}:
         rows = written_rows(location, path)
         if not rows and path in vouched:
-            raise AhaSnapshotError(
+            raise AhaRecordError(
                 f"What was written to Aha! within the last {days} days can't be counted: by its manifest, "
                 f"{location.url_of(path)} "
                 "made requests, and its events and its evidence are gone. Nothing was done. Restore the folder."
@@ -361,13 +361,22 @@ def _moment(text: object) -> datetime:
     return moment if moment and moment >= _OLDEST else datetime.now(UTC)
 
 
-def claim_path(folder: RunFolder, plan_sha256: str) -> str:
+def claim_path(folder: RunFolder, plan_sha256: str, *, by_policy: bool = False) -> str:
     """Return the file that says which task carries a plan out.
 
     :param folder: the folder of a task of the account.
     :param plan_sha256: the plan.
+    :param by_policy: only the rows that policy lets pass; another task carries out the others.
     """
-    return f"{folder.account_path}/applied/{plan_sha256}.json"
+    return f"{folder.account_path}/applied/{plan_sha256}{'-policy' if by_policy else ''}.json"
+
+
+def claim_of(folder: RunFolder) -> dict[str, str]:
+    """Return what a claim of a task says.
+
+    :param folder: the task's folder.
+    """
+    return {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
 
 
 def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
@@ -379,6 +388,6 @@ def files_elsewhere(folder: RunFolder, now: datetime) -> list[str]:
     start = folder.read(START) or {}
     found = entered(folder, now, CAP_DAYS)
     if plan_sha256 := start.get("plan_sha256"):
-        path = claim_path(folder, plan_sha256)
-        found += [path] if folder.location.read_record(path) is not None else []
+        paths = [claim_path(folder, plan_sha256, by_policy=by_policy) for by_policy in (False, True)]
+        found += [path for path in paths if folder.location.read_record(path) == claim_of(folder)]
     return found

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_aha.common.moments import moment_of, timestamp
 from airflow_provider_aha.datasets.names import DATASETS
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError
 from airflow_provider_aha.record.chain import ANCHOR, PRUNED, Record, close_try, manifest_name
 from airflow_provider_aha.record.check import Manifest, check_chain
 from airflow_provider_aha.record.run import Run, RunFolder
@@ -181,7 +181,7 @@ def expired(record: Record, before: datetime) -> Expired:
     """
     chain = check_chain(record)
     if chain.findings:
-        raise AhaSnapshotError(
+        raise AhaRecordError(
             f"The chain of manifests in {record.location.url_of(record.manifests)} doesn't hold "
             f"({chain.findings[0]}), so nothing of this "
             "record was deleted. Run python -m airflow_provider_aha.verify, and find out who changed it."

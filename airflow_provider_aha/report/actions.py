@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, effects
+from airflow_provider_aha.access.operations.base import PRIVILEGED
+from airflow_provider_aha.access.operations.user_fields import effects
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, CAME_BACK, CONFIRMED, NOT_DONE
@@ -34,8 +35,8 @@ class Actions:
     :param rights_granted: users who got an administrator right.
     :param rights_revoked: users who lost an administrator right.
     :param others: users of whom only something else was changed, such as the name.
-    :param blocked: users whom a guard held back for a person to look at.
-    :param skipped: users who had changed since the plan.
+    :param blocked: users whom a guard held back for a person to look at, and leavers who were struck out.
+    :param skipped: users who had changed since the plan, or were struck out.
     :param failed: users where it is unknown, or known to have failed.
     :param reactivated: users who were enabled again by a run.
     :param median_hours: half of those who left were disabled within so many hours after their last day.

@@ -307,7 +307,7 @@ def _actions(report: Report) -> Iterator[tuple[str, str]]:
     yield "Disabled", number(actions.disabled)
     yield "Verified by the next extract", f"{actions.verified:,}, {actions.unverified:,} waiting for it"
     yield "Blocked", number(actions.blocked)
-    yield "Skipped, changed since the plan", number(actions.skipped)
+    yield "Skipped, changed since the plan or struck out", number(actions.skipped)
     yield "Failed or unknown", number(actions.failed)
     yield "Enabled by a run", number(actions.reactivated)
     yield "Administrator rights granted", number(actions.rights_granted)

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from airflow_provider_aha.common.text import visible
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError, AhaSnapshotError
 from airflow_provider_aha.report.build import PAGE, SUMMARY, TABLE
 from airflow_provider_aha.review.records import find_review, read_file, read_reviews
 from airflow_provider_aha.store.layout import Layout
@@ -38,21 +38,21 @@ def read_published(location: Store, account: str, kind: str, name: str, file: st
     :raises AhaSnapshotError: when there is no such file, or it isn't the one that was written.
     """
     if file not in FILES or kind not in (SNAPSHOT, REVIEW):
-        raise AhaSnapshotError("There is no such file of a report.")
+        raise AhaRecordError("There is no such file of a report.")
     if kind == REVIEW:
         review = find_review(location, account, name)
         if review is None:
-            raise AhaSnapshotError(f"There is no review {name} of {account}.")
+            raise AhaRecordError(f"There is no review {name} of {account}.")
         return read_file(location, review, _OF_REVIEW[file])
     folder = location.within(Layout(account).report(name))
     summary = folder.read(SUMMARY)
     if summary is None:
-        raise AhaSnapshotError(f"There is no report of {name} of {account}.")
+        raise AhaRecordError(f"There is no report of {name} of {account}.")
     if file == SUMMARY:
         return summary
     body = folder.read(file)
     if body is None or sha256(body) != parse_record(summary, folder.url)["files"].get(file):
-        raise AhaSnapshotError(f"{folder.url_of(file)} is missing, or is not the one that the report has written.")
+        raise AhaRecordError(f"{folder.url_of(file)} is missing, or is not the one that the report has written.")
     return body
 
 

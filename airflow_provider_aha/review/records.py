@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.common.moments import moment_of
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRecordError
 from airflow_provider_aha.store.layout import REVIEW_FILE, Layout
 from airflow_provider_aha.store.store import Store, parse_record, sealed, sha256
 
@@ -117,7 +117,7 @@ def _record(body: bytes, path: str, moment: str, word: str) -> dict[str, Any]:
     except (KeyError, ValueError, OverflowError, AttributeError):
         whole_record = False
     if not whole_record:
-        raise AhaSnapshotError(f"{path} is not a record of a review: it was changed.")
+        raise AhaRecordError(f"{path} is not a record of a review: it was changed.")
     return record
 
 
@@ -264,7 +264,7 @@ def _checked(location: Store, folder: str, files: Mapping[str, Any], what: str) 
     name = f"{folder}/{entry.get('name')}"
     body = location.read(name)
     if body is None or sha256(body) != entry.get("sha256"):
-        raise AhaSnapshotError(
+        raise AhaRecordError(
             f"{location.url_of(name)} is missing, or is not the file that the record beside it names."
         )
     return body

@@ -44,13 +44,15 @@ _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 @dataclass(frozen=True)
 class Write:
-    """An update of a user that was carried out, whatever was answered.
+    """A write to a user that was carried out, whatever was answered.
 
     :param user_id: the user.
-    :param fields: as sent.
+    :param fields: as sent; of a role that was removed, its workspace.
     :param before: the user as in the user list, before it.
     :param after: the same after it.
     :param time: of the account's clock, in seconds since 1970.
+    :param object: what of the user was written: ``account``, or with the workspace's id ``w456`` (its role there)
+        and ``c456`` (its custom role there).
     """
 
     user_id: str
@@ -58,6 +60,7 @@ class Write:
     before: Json
     after: Json
     time: float
+    object: str = "account"
 
 
 class Account:
@@ -82,9 +85,9 @@ class Account:
         self.domain = "sandbox"
         self.as_of = as_of
         self.previous: dict[str, Json] = {}
-        """Users as they were before the last update through the API."""
+        """Users as they were before the last write through the API."""
         self.writes: list[Write] = []
-        """The updates of users that the API has carried out, oldest first, whatever was answered."""
+        """The writes to users that the API has carried out, oldest first, whatever was answered."""
         self._clock = clock
         self._roster = roster
         self._setting = setting
@@ -396,15 +399,13 @@ class Account:
                 after["enabled"] = _flag("enabled", changes["enabled"])
             _set_rights(after, changes)
             after["updated_at"] = self._stamp(before.get("updated_at"))
-            self.previous[user_id] = before
-            self._store(user_id, after)
-            self.writes.append(Write(user_id, copy.deepcopy(dict(changes)), before, after, self._clock()))
+            self._write(user_id, changes, before, after)
             return self._peek(user_id)
 
     def undo_update(self, user_id: str) -> Json:
-        """Take the last update of a user back, as if it had never been carried out.
+        """Take the last write to a user back, as if it had never been carried out.
 
-        :param user_id: the id of a user that was updated.
+        :param user_id: the id of a user that was written.
         :returns: a copy of the user as before.
         """
         with self.lock:
@@ -450,7 +451,7 @@ class Account:
             workspace = self.workspace(fields.get("product_id"), visible=False)
             entry = workspace.role(_role(fields.get("role")))
             kept = [role for role in user["product_roles"] if str(role["product_id"]) != workspace.id]
-            self._store(user_id, user | {"product_roles": [*kept, entry]})
+            self._write(user_id, fields, user, user | {"product_roles": [*kept, entry]}, f"w{workspace.id}")
             return entry
 
     def set_custom_role(self, user_id: str, fields: Mapping[str, Any]) -> Json:
@@ -471,7 +472,7 @@ class Account:
                 raise InvalidError("custom_role_id is not a custom role of this account")
             entry = workspace.custom_role(known[0])
             kept = [role for role in user.get("user_roles", ()) if str(role["scope"]["id"]) != workspace.id]
-            self._store(user_id, user | {"user_roles": [*kept, entry]})
+            self._write(user_id, fields, user, user | {"user_roles": [*kept, entry]}, f"c{workspace.id}")
             return entry
 
     def drop_role(self, user_id: str, workspace_id: str, *, custom: bool = False) -> None:
@@ -489,7 +490,8 @@ class Account:
             kept = [role for role in user.get(field, ()) if _workspace_of(role) != workspace.id]
             if len(kept) == len(user.get(field, ())):
                 raise NotFoundError("role")
-            self._store(user_id, user | {field: kept})
+            place = f"{'c' if custom else 'w'}{workspace.id}"
+            self._write(user_id, {"product_id": workspace.id}, user, user | {field: kept}, place)
 
     def update_seat_group(self, group_id: str, fields: Mapping[str, Any]) -> Json:
         """Rename or resize a paid seat group.
@@ -556,6 +558,14 @@ class Account:
             if len(self._encoded) < _CACHED_USERS:
                 self._encoded[user_id] = encoded
         return encoded
+
+    def _write(
+        self, user_id: str, fields: Mapping[str, Any], before: Json, after: Json, place: str = "account"
+    ) -> None:
+        """Carry a write of the API out, and remember it."""
+        self.previous[user_id] = before
+        self._store(user_id, after)
+        self.writes.append(Write(user_id, copy.deepcopy(dict(fields)), before, after, self._clock(), place))
 
     def _store(self, user_id: str, user: Json) -> None:
         """Keep a changed or new user."""

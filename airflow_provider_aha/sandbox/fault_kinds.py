@@ -18,6 +18,7 @@ Act = Callable[["Call"], Answer | None]
 ANY = r".*"
 USERS = r"/users"
 ONE_USER = r"/users/[^/]+"
+ONE_WRITE = r"/users/[^/]+(/(product|user)_roles(/[^/]+)?)?"
 USER_BODIES = r"/users(/[^/]+)?"
 USER_OR_ME = r"/users(/[^/]+)?|/me"
 
@@ -214,16 +215,35 @@ def _fail_after(call: Call) -> Answer | None:
 
 
 def _answer_oddly(call: Call) -> Answer | None:
-    """Answer to an update that was carried out in a way that doesn't show it, or not as documented."""
-    user = call.answer.data()
-    if call.answer.status != 200 or not isinstance(user, dict) or "id" not in user:
+    """Answer to a write that was carried out in a way that doesn't show it, or not as documented."""
+    if call.answer.status not in (200, 204):
         return None
-    form = call.options["form"]
+    form, written = call.options["form"], call.answer.data()
     if form in ("no_content", "accepted", "empty"):
         return Answer({"no_content": 204, "accepted": 202, "empty": 200}[form])
+    if not isinstance(written, dict):
+        return None
     if form == "broken":
         return _halve_json(call)
-    return call.answer.with_data(_odd_copy(form, user, call.account.previous))
+    if "id" in written:
+        return call.answer.with_data(_odd_copy(form, written, call.account.previous))
+    if form == "lagging":
+        return _with_role_of(call, call.account.previous[call.exchange.params["user_id"]])
+    return None
+
+
+def _with_role_of(call: Call, user: Json) -> Answer:
+    """Answer to a write of a role with the one that a user has in that workspace."""
+    written = call.answer.data()
+    if not isinstance(written, dict):
+        return call.answer
+    if "product_id" in written:
+        roles, none = user.get("product_roles", ()), written | {"role": 0, "role_description": "None"}
+        return call.answer.with_data(
+            next((role for role in roles if role["product_id"] == written["product_id"]), none)
+        )
+    roles = user.get("user_roles", ())
+    return call.answer.with_data(next((role for role in roles if role["scope"] == written["scope"]), {}))
 
 
 def _odd_copy(form: str, user: Json, previous: Mapping[str, Json]) -> Json:
@@ -360,12 +380,13 @@ def _show_past(call: Call) -> Answer | None:
 
 
 def _lag(call: Call) -> Answer | None:
-    """Send users as they were before their last update, until each has been read so often after it."""
+    """Send users as they were before their last write, until each has been read so often after it."""
     account, reads = call.account, call.options["reads"]
 
     def change(user: Json) -> Json:
         before = _as_before(user, account.previous)
-        shown = f"{user['id']} {user.get('updated_at')}"
+        # A role doesn't move the user's `updated_at`.
+        shown = f"{user['id']} {sum(write.user_id == str(user['id']) for write in account.writes)}"
         if before == user or call.memory.get(shown, 0) >= reads:
             return user
         call.memory[shown] = call.memory.get(shown, 0) + 1
@@ -402,12 +423,14 @@ def _wrap(call: Call) -> Answer | None:
 
 
 def _ignore_update(call: Call) -> Answer | None:
-    """Undo an update, and answer as if that were its result."""
+    """Undo a write, and answer as if that were its result."""
     user_id = call.exchange.params["user_id"]
-    if call.answer.status != 200 or user_id not in call.account.previous:
+    if call.answer.status not in (200, 204) or user_id not in call.account.previous:
         return None
     kept, data = call.account.undo_update(user_id), call.answer.data()
-    return call.answer.with_data({key: kept.get(key) for key in data}) if isinstance(data, dict) else call.answer
+    if isinstance(data, dict) and "id" in data:
+        return call.answer.with_data({key: kept.get(key) for key in data})
+    return _with_role_of(call, kept)
 
 
 def _repaginate(call: Call, change: Callable[[Json], object]) -> Answer | None:
@@ -513,11 +536,11 @@ _ALL = (
     ),
     Kind(
         "odd_answer",
-        "an update is done, and its answer has an odd `form`: `no_content` (204), `accepted` (202, no body), "
-        "`empty` (200, no body), `lagging` (the user as before), `text_flags` (true and false as text), "
-        "`no_updated_at`, or `broken` (its JSON stops midway)",
-        ONE_USER,
-        _UPDATE,
+        "a write to a user is done, and its answer has an odd `form`: `no_content` (204), `accepted` (202, no "
+        "body), `empty` (200, no body), `lagging` (the user or role as before), `text_flags` (true and false as "
+        "text), `no_updated_at`, or `broken` (its JSON stops midway)",
+        ONE_WRITE,
+        _WRITES,
         options={"form": "no_content"},
         choices={
             "form": (*("no_content", "accepted", "empty", "lagging", "text_flags", "no_updated_at", "broken"),)
@@ -628,14 +651,14 @@ _ALL = (
     Kind("unknown_fields", "users have undocumented fields, flat and nested", USER_BODIES, after=_add_fields),
     Kind(
         "stale_read",
-        "reads show users as they were before their last update",
+        "reads show users as they were before their last write",
         USER_BODIES,
         _READ,
         after=_show_past,
     ),
     Kind(
         "lagging_read",
-        "after each update of a user, the next `reads` reads show the user as before",
+        "after each write to a user, the next `reads` reads show the user as before",
         USER_BODIES,
         _READ,
         options={"reads": 1},
@@ -651,9 +674,9 @@ _ALL = (
     ),
     Kind(
         "update_ignored",
-        "an update is answered with 200, but nothing changes",
-        ONE_USER,
-        _UPDATE,
+        "a write to a user is answered as if it were done, but nothing changes",
+        ONE_WRITE,
+        _WRITES,
         after=_ignore_update,
     ),
 )

@@ -24,10 +24,13 @@ from airflow_provider_aha.common.values import is_unset, to_list, to_number, to_
 from airflow_provider_aha.datasets.names import check_changes
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
 from airflow_provider_aha.hooks.aha import AhaHook
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.triggers import CHANGES, SEATS, USER
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.datasets.watch import Account, SeatCondition, UserCondition, Watch
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -71,7 +74,7 @@ class AhaSensor(BaseSensorOperator):
         """Stop the requests of this task."""
         self.hook.cancel()
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: Context) -> Any:
         """Wait.
 
         :param context: the task's context.
@@ -94,7 +97,9 @@ class AhaSensor(BaseSensorOperator):
             self.log.warning("%s Waiting in the triggerer.", error)
             return self._wait(deadline)
 
-    def execute_complete(self, context: Any, event: dict[str, Any] | None, deadline: float | None = None) -> Any:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, deadline: float | None = None
+    ) -> Any:
         """Go on after the trigger.
 
         :param context: the task's context.
@@ -110,7 +115,7 @@ class AhaSensor(BaseSensorOperator):
             raise kind(f"{event['message']} (Airflow connection: {self.aha_conn_id})")
         return self._finish(context, event["result"], deadline or time.time() + self.timeout)
 
-    def poke(self, context: Any) -> PokeReturnValue:
+    def poke(self, context: Context) -> PokeReturnValue:
         """Look once.
 
         :param context: the task's context.
@@ -119,7 +124,7 @@ class AhaSensor(BaseSensorOperator):
             result = self._look(context)
         return PokeReturnValue(result is not None, result)
 
-    def _look_or_wait(self, context: Any, deadline: float) -> Any:
+    def _look_or_wait(self, context: Context, deadline: float) -> Any:
         found = self.poke(context)
         return found.xcom_value if found else self._wait(deadline)
 
@@ -138,7 +143,7 @@ class AhaSensor(BaseSensorOperator):
             timeout=timedelta(seconds=max(deadline - time.time(), 0.0)),
         )
 
-    def _finish(self, context: Any, result: Any, deadline: float) -> Any:  # noqa: ARG002
+    def _finish(self, context: Context, result: Any, deadline: float) -> Any:  # noqa: ARG002
         return result
 
     @property
@@ -146,18 +151,14 @@ class AhaSensor(BaseSensorOperator):
         """The condition as the trigger takes it."""
         raise NotImplementedError
 
-    def _look(self, context: Any) -> Any:
+    def _look(self, context: Context) -> Any:
         raise NotImplementedError
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
         """Fail at once where no waiting can help."""
-        from airflow_provider_aha.datasets.watch import FINAL
-
-        try:
+        with without_useless_retries(self.aha_conn_id):
             yield
-        except FINAL as error:
-            raise AirflowFailException(f"{error} (Airflow connection: {self.aha_conn_id})") from None
 
 
 class AhaUserSensor(AhaSensor):
@@ -184,7 +185,7 @@ class AhaUserSensor(AhaSensor):
         self.until = until
         self.since = since
 
-    def _look(self, context: Any) -> Any:  # noqa: ARG002
+    def _look(self, context: Context) -> Any:  # noqa: ARG002
         return self._user_condition.check(self.account, 0.0)
 
     @property
@@ -234,7 +235,7 @@ class AhaUsersChangedSensor(AhaSensor):
         self.since = since
         self.changes = changes
 
-    def _look(self, context: Any) -> Any:
+    def _look(self, context: Context) -> Any:
         from airflow_provider_aha.datasets.watch import joined
 
         watch, task = self._watch, _task_key(context)
@@ -245,7 +246,7 @@ class AhaUsersChangedSensor(AhaSensor):
         watch.move(found, task=task)
         return joined(found.events) if found.events else None
 
-    def _finish(self, context: Any, result: Any, deadline: float) -> Any:  # noqa: ARG002
+    def _finish(self, context: Context, result: Any, deadline: float) -> Any:  # noqa: ARG002
         # The trigger has seen that something changed; what, is found here, where the state may be moved.
         return self._look_or_wait(context, deadline)
 
@@ -302,7 +303,7 @@ class AhaSeatUsageSensor(AhaSensor):
         self.threshold = threshold
         self.group = group
 
-    def _look(self, context: Any) -> Any:  # noqa: ARG002
+    def _look(self, context: Context) -> Any:  # noqa: ARG002
         return self._seat_condition.check(self.account, 0.0)
 
     @property
@@ -326,7 +327,7 @@ class AhaSeatUsageSensor(AhaSensor):
         return SeatCondition(to_number(text[:-1], "threshold in percent", 0, 1, 100), percent=True, group=group)
 
 
-def _task_key(context: Any) -> str:
+def _task_key(context: Context) -> str:
     instance = context["ti"]
     return "/".join(map(str, (instance.dag_id, instance.run_id, instance.task_id, instance.map_index)))
 

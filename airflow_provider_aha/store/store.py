@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_aha.common.moments import read_moment
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError, AhaStorageError
+from airflow_provider_aha.exceptions import (
+    AhaConfigurationError,
+    AhaError,
+    AhaRecordError,
+    AhaStorageError,
+)
 from airflow_provider_aha.store import backends
 from airflow_provider_aha.store.backends import FILE, LINK, OTHER, Entry
 from airflow_provider_aha.store.layout import base_of_record
@@ -126,7 +131,7 @@ class Store:
 
     def _at(self, name: str) -> str:
         if name.startswith("/") or ".." in name.split("/"):
-            raise AhaStorageError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
+            raise AhaRecordError(f"{name!r} is no name of a file below {self.url}: a record was changed.")
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
     def _name(self, path: str) -> str:
@@ -595,7 +600,7 @@ def parse_record(body: bytes, path: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise AhaSnapshotError(f"{path} is not a readable record: it was cut short or changed.")
+        raise AhaRecordError(f"{path} is not a readable record: it was cut short or changed.")
     return content
 
 

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_aha.assets import dataset_of, manifests
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import AhaOperator, without_useless_retries
+from airflow_provider_aha.hooks.common import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path, resolve_path
+from airflow_provider_aha.operators.base import AhaOperator
 from airflow_provider_aha.operators.lineage import target_of
 from airflow_provider_aha.operators.writes import run_of
 from airflow_provider_aha.store.layout import Layout
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.push.mapping.spec import MappingSpec
     from airflow_provider_aha.push.targets.base import Target
     from airflow_provider_aha.store.store import Store
@@ -79,7 +82,7 @@ class AhaPushOperator(AhaOperator):
         :param snapshot: the day of the snapshot.
         """
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[dict[str, Any]]:
         """Push.
 
         :param context: the task's context.
@@ -133,7 +136,7 @@ class AhaPushOperator(AhaOperator):
 
     def location(self) -> Store:
         """Return the base path."""
-        return resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        return resolve_base_path(self.base_path)
 
     def params_of_mapping(self) -> dict[str, Any] | None:
         """Return the values for fields of the mapping that ask for one."""
@@ -150,7 +153,7 @@ class AhaPushOperator(AhaOperator):
             raise AhaConfigurationError(f"The mapping {spec.name} is of the dataset {spec.dataset}, not {dataset}.")
         return spec
 
-    def _snapshots(self, context: Any, spec: MappingSpec, location: Store) -> Iterator[tuple[str, str]]:
+    def _snapshots(self, context: Context, spec: MappingSpec, location: Store) -> Iterator[tuple[str, str]]:
         """Yield account and day of each snapshot that is to be pushed."""
         inlet = next((inlet for inlet in self.inlets if dataset_of(inlet) == spec.dataset), None)
         if inlet is not None:

@@ -10,13 +10,15 @@ from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
 
 from airflow_provider_aha.common.values import to_list, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
+from airflow_provider_aha.hooks.common import without_useless_retries
 from airflow_provider_aha.hooks.oomnitza import OomnitzaHook
-from airflow_provider_aha.hooks.paths import default_base_path, resolve_path
-from airflow_provider_aha.operators.base import without_useless_retries
+from airflow_provider_aha.hooks.paths import resolve_base_path
 from airflow_provider_aha.transfers.to_oomnitza import PEOPLE, SAAS_USERS
 from airflow_provider_aha.transfers.to_sql import sql_target
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_aha.push.targets.base import Target
 
 # Those that a mapping can be of.
@@ -73,7 +75,7 @@ class AhaSuggestMappingOperator(BaseOperator):
         self.allowed_conn_ids = allowed_conn_ids
         self.base_path = base_path
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Draft a mapping.
 
         :param context: the task's context.
@@ -136,7 +138,7 @@ class AhaSuggestMappingOperator(BaseOperator):
         """Write the draft, and never over another one, which somebody may have corrected."""
         from airflow_provider_aha.store.layout import draft_path
 
-        location = resolve_path(to_text(self.base_path, "base_path") or default_base_path())
+        location = resolve_base_path(self.base_path)
         file, body = draft_path(name), text.encode()
         url = location.url_of(file)
         if not location.create(file, body) and location.read(file) != body:

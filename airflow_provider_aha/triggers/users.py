@@ -75,7 +75,7 @@ class AhaConditionTrigger(BaseTrigger):
             try:
                 result = await account.run(look)
             except AhaError as error:
-                if _is_final(error) or pauses.failed():
+                if not error.retry or pauses.failed():
                     return _failure(error)
                 self.log.warning("%s Looking again in %.0f s.", error, pauses.next)
             else:
@@ -97,10 +97,4 @@ class AhaConditionTrigger(BaseTrigger):
 
 
 def _failure(error: AhaError) -> dict[str, Any]:
-    return {"status": "error", "message": str(error), "final": _is_final(error)}
-
-
-def _is_final(error: AhaError) -> bool:
-    from airflow_provider_aha.datasets.watch import FINAL
-
-    return isinstance(error, FINAL)
+    return {"status": "error", "message": str(error), "final": not error.retry}

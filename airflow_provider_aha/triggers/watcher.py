@@ -252,9 +252,7 @@ def _only(payload: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any] |
 
 
 def _is_final(error: Exception) -> bool:
-    from airflow_provider_aha.datasets.watch import FINAL
-
-    return isinstance(error, FINAL)
+    return isinstance(error, AhaError) and not error.retry
 
 
 def _sentence(error: Exception) -> str:

@@ -78,7 +78,7 @@ def test_who_is_still_disabled_is_confirmed_once_in_a_record_of_its_own(anywhere
         assert rows[user_id]["event_id"] == before[user_id]["event_id"]
         assert rows[user_id]["request_id"] == before[user_id]["request_id"]
         assert rows[user_id]["answered_at"].replace(" ", "T") > before[user_id]["answered_at"]
-        assert rows[user_id]["detail"] == "deactivated in dag=d/run=r1/task=t"
+        assert rows[user_id]["detail"] == "changed in dag=d/run=r1/task=t"
         assert (rows[user_id]["run_id"], len(rows[user_id]["snapshot_sha256"])) == ("x1", 64)
         assert json.loads(rows[user_id]["after_json"]) == {"enabled": False}
     assert list(next(iter(rows.values()))) == EVIDENCE.names
@@ -163,7 +163,7 @@ def test_who_was_taken_again_after_a_reactivation_is_watched_again(watch):
     watch.enable(one)
     watch.extract()
     assert watch.confirm("x1")["came_back"] == [one]
-    assert watch.rows("x1")[one]["detail"] == "deactivated in dag=d/run=r3/task=t"
+    assert watch.rows("x1")[one]["detail"] == "changed in dag=d/run=r3/task=t"
 
 
 def test_an_update_that_disables_is_watched_and_one_that_does_not_is_not(watch):
@@ -320,7 +320,7 @@ def test_confirmations_count_for_no_cap_and_hold_nobody_back(watch):
     watch.confirm()
     assert enabled_again(watch.world.location, "acme", as_of=datetime.now(UTC) + DAY, days=60).moments == {}
     found = watch.change(watch.world.people[6:10], run_id="r2")
-    assert {row["outcome"] for row in found.values()} == {"deactivated"}
+    assert {row["outcome"] for row in found.values()} == {"changed"}
 
 
 def test_without_a_snapshot_it_says_what_to_do(watch):

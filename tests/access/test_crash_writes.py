@@ -147,8 +147,8 @@ POINTS = [
     ("intent half written", 3, {}),
     ("between intent and PUT", 0, {}),
     ("between intent and PUT", 2, {}),
-    ("between PUT and outcome", 0, {0: "disabled_after_crash"}),
-    ("between PUT and outcome", 2, {2: "disabled_after_crash"}),
+    ("between PUT and outcome", 0, {0: "changed_after_crash"}),
+    ("between PUT and outcome", 2, {2: "changed_after_crash"}),
     ("between users", 1, {}),
     ("before the evidence", 0, {}),
     ("after the evidence", 0, {}),
@@ -174,12 +174,12 @@ def finish_and_undo(world: Any, point: str, passes: int, crashed: dict[int, str]
     kill_a_try(world, ids, point, passes)
     assert max(sent(world).values(), default=0) <= 1
     outcomes = world.outcomes(decision, try_number=2)
-    assert outcomes == dict.fromkeys(ids, "deactivated") | {ids[place]: word for place, word in crashed.items()}
+    assert outcomes == dict.fromkeys(ids, "changed") | {ids[place]: word for place, word in crashed.items()}
     assert sent(world) == Counter(ids)
     close_try(world.folder(), {}, files_elsewhere(world.folder(), world.now))
     assert world.findings() == []
     undone = world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo", now=world.now + LATER)
-    assert undone == dict.fromkeys(ids, "reactivated")
+    assert undone == dict.fromkeys(ids, "changed")
     assert all(world.is_enabled(one) for one in ids)
 
 
@@ -202,10 +202,10 @@ def test_an_undo_of_a_run_that_was_never_tried_again_is_possible_after_the_next_
     kill_a_try(world, ids, "between PUT and outcome", 0)
     outcomes = world.outcomes(world.decide(ids), try_number=3)
     assert sorted(outcomes.values()) == [
-        "deactivated",
-        "deactivated",
-        "disabled_after_crash",
-        "disabled_after_crash",
+        "changed",
+        "changed",
+        "changed_after_crash",
+        "changed_after_crash",
     ]
     assert sent(world) == Counter(ids)
 
@@ -214,10 +214,10 @@ def test_killed_among_eight_threads_everybody_is_disabled_and_restored(world):
     ids = world.people[:10]
     kill_a_try(world, ids, "between PUT and outcome", 4, threads=8)
     outcomes = world.outcomes(world.decide(ids), try_number=2)
-    assert set(outcomes.values()) <= {"deactivated", "disabled_after_crash"}
+    assert set(outcomes.values()) <= {"changed", "changed_after_crash"}
     assert not any(world.is_enabled(one) for one in ids)
     undone = world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo", now=world.now + LATER)
-    assert undone == dict.fromkeys(ids, "reactivated")
+    assert undone == dict.fromkeys(ids, "changed")
 
 
 def test_who_has_changed_since_the_crash_is_left_alone_and_the_evidence_says_so(world):
@@ -244,7 +244,7 @@ def test_another_run_waits_an_hour_for_an_intent_of_the_dead_one_also_where_that
         world.carry_out(world.decide(ids), try_number=number)
         world.server.forget_requests()
     outcomes = world.outcomes(world.decide(world.people[5:6]), "r2", now=world.now + LATER)
-    assert outcomes == {world.people[5]: "deactivated"}
+    assert outcomes == {world.people[5]: "changed"}
 
 
 def test_what_a_dead_run_may_have_done_counts_for_the_caps(world):

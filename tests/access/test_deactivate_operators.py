@@ -119,12 +119,12 @@ def test_users_are_disabled_and_enabled_again(admin):
     result = admin.deactivate(admin.people[:3])
     assert result == {
         "dry_run": False,
-        "outcomes": {"deactivated": 3},
-        "users": dict.fromkeys(admin.people[:3], "deactivated"),
+        "outcomes": {"changed": 3},
+        "users": dict.fromkeys(admin.people[:3], "changed"),
         "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
     }
     undone = admin.reactivate(evidence=result["evidence"])
-    assert (undone["outcomes"], undone["paid_seats"]) == ({"reactivated": 3}, 3)
+    assert (undone["outcomes"], undone["paid_seats"]) == ({"changed": 3}, 3)
     assert all(admin.is_enabled(one) for one in admin.people[:3])
     assert admin.verify() == 0
 
@@ -135,7 +135,7 @@ def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url,
     assert result["evidence"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
     assert admin.deactivate(admin.people[:2], try_number=2) == result
     assert sorted(admin.puts) == sorted(admin.people[:2])
-    assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"reactivated": 2}
+    assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"changed": 2}
     assert admin.verify() == 0
     location = resolve_path(s3_url)
     raw(location).pipe_file(f"{resolve_path(result['evidence']).path}", b"")
@@ -146,7 +146,7 @@ def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url,
 def test_emails_in_any_case_and_text_lists_name_users(admin):
     emails = [admin.server.account.user(one)["email"].upper() for one in admin.people[:2]]
     result = admin.deactivate(json.dumps([*emails, admin.people[0]]))
-    assert result["users"] == dict.fromkeys(admin.people[:2], "deactivated")
+    assert result["users"] == dict.fromkeys(admin.people[:2], "changed")
 
 
 def test_nobody_named_is_a_green_run_with_a_manifest(admin):
@@ -246,7 +246,7 @@ def test_over_a_cap_nothing_is_done_and_a_manifest_says_why(admin):
 
 
 def test_blocked_users_fail_the_task_for_good_and_are_named_by_id(admin):
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{admin.owner}") as caught:
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{admin.owner}") as caught:
         admin.deactivate([admin.owner, admin.people[0]])
     assert "evidence.parquet" in str(caught.value)
     assert admin.puts == [admin.people[0]]
@@ -254,13 +254,13 @@ def test_blocked_users_fail_the_task_for_good_and_are_named_by_id(admin):
 
 def test_failed_users_fail_the_task_so_that_a_retry_cures_them(admin):
     admin.server.set_fault("error", status=403, method="PUT", times=1)
-    with pytest.raises(AhaError, match="2 deactivated, 1 failed") as caught:
+    with pytest.raises(AhaError, match="2 changed, 1 failed") as caught:
         admin.deactivate(admin.people[:3])
     assert not isinstance(caught.value, AirflowFailException)
-    assert admin.deactivate(admin.people[:3], try_number=2)["outcomes"] == {"deactivated": 3}
+    assert admin.deactivate(admin.people[:3], try_number=2)["outcomes"] == {"changed": 3}
     assert len(admin.puts) == 4
     assert [one["ended"] for one in admin.manifests()] == ["completed", "completed"]
-    assert [one["outcomes"] for one in admin.manifests()] == [{"deactivated": 2, "failed": 1}, {"deactivated": 3}]
+    assert [one["outcomes"] for one in admin.manifests()] == [{"changed": 2, "failed": 1}, {"changed": 3}]
 
 
 def test_a_long_list_of_failures_is_cut_in_the_log(admin):
@@ -277,7 +277,7 @@ def test_a_key_that_is_refused_in_the_middle_fails_for_good(admin):
     assert manifest["ended"] == "failed"
     evidence = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet"
     outcomes = [row["outcome"] for row in read_evidence(resolve_path(evidence))]
-    assert {"deactivated", "failed"} == set(outcomes)
+    assert {"changed", "failed"} == set(outcomes)
 
 
 # --- protected lists and exclusions --------------------------------------------------------------
@@ -307,7 +307,7 @@ def exclusion_file(tmp_path: Path, *rows: str) -> str:
 def test_the_exclusion_file_is_read_again_at_the_write(admin, tmp_path):
     one, other, third = admin.people[:3]
     path = exclusion_file(tmp_path, f"{one},on leave,Legal,", f"{other},was on leave,Legal,2020-01-01")
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 deactivated.*{one}"):
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{one}"):
         admin.deactivate([one, other], exclusions=path)
     (row,) = [
         row
@@ -350,7 +350,7 @@ def test_evidence_that_cannot_be_undone_is_refused_for_good(admin):
 def test_an_undo_names_those_that_were_changed_since(admin):
     result = admin.deactivate(admin.people[:2])
     admin.server.account.edit_user(admin.people[0], email="new@example.com")
-    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 reactivated.*{admin.people[0]}"):
+    with pytest.raises(AirflowFailException, match=f"1 blocked, 1 changed.*{admin.people[0]}"):
         admin.reactivate(evidence=result["evidence"])
     assert not admin.is_enabled(admin.people[0])
 
@@ -380,6 +380,11 @@ class Planned:
         self.path, self.sha256 = result["plan_path"], result["plan_sha256"]
         admin.server.forget_requests()
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(Path(self.path).read_text())["rows"]
+        return found
+
     def approve(self, *, vouched: bool = True, **changes: Any) -> None:
         record = {
             "choice": "Approve",
@@ -400,7 +405,9 @@ class Planned:
         """Answer the question as a person, Approve unless given."""
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 
-        (Path(self.path).parent / "approval_request.json").write_text(json.dumps({"plan_sha256": self.sha256}))
+        request = Path(self.path).parent / "approval_request.json"
+        if not request.exists():
+            request.write_text(json.dumps({"plan_sha256": self.sha256}))
         given = {
             "chosen_options": ["Approve"],
             "params_input": {},
@@ -426,7 +433,7 @@ def test_an_approved_plan_is_carried_out_once(admin, now):
     planned.approve(responded_at=now)
     arguments = {"plan": planned.path, "require_approval": True}
     result = admin.deactivate(**arguments)
-    assert result["outcomes"] == {"deactivated": 2}
+    assert result["outcomes"] == {"changed": 2}
     rows = read_evidence(resolve_path(result["evidence"]))
     assert {(row["plan_sha256"], row["approved_by_name"], row["approval_mode"]) for row in rows} == {
         (planned.sha256, "bob", "person")
@@ -500,7 +507,7 @@ def test_the_approvers_of_the_writing_task_are_the_ones_who_count(admin, now):
     arguments = {"plan": planned.path, "require_approval": True}
     with pytest.raises(AirflowFailException, match="not among the approvers"):
         admin.deactivate(**arguments, approvers=["carl"])
-    assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"deactivated": 2}
+    assert admin.deactivate(**arguments, approvers=["carl", "Bob"], try_number=2)["outcomes"] == {"changed": 2}
 
 
 def test_the_approvers_of_the_variable_count_whatever_the_dag_says(admin, now, monkeypatch):
@@ -523,7 +530,7 @@ def test_a_larger_plan_passes_by_its_hash_and_by_no_other(admin, now):
             admin.deactivate(**arguments, approved_plan_sha256=other)
     assert admin.puts == []
     found = admin.deactivate(**arguments, approved_plan_sha256=planned.sha256, try_number=2)
-    assert found["outcomes"] == {"deactivated": 2}
+    assert found["outcomes"] == {"changed": 2}
 
 
 @pytest.mark.parametrize("name", ["Anonymous", "anonymous", None])
@@ -589,7 +596,7 @@ def test_every_answer_is_written_once_and_leaves_a_manifest(admin, answer, choic
         assert "answered before" in manifest["reason"]
     if choice == "Approve":
         assert admin.deactivate(plan=planned.path, require_approval=True)["outcomes"] == {
-            "deactivated": 1,
+            "changed": 1,
             "skipped": 1,
         }
         assert admin.puts == admin.people[1:2]
@@ -712,13 +719,13 @@ def test_a_scheduled_run_writes_only_where_approvers_are_named_but_for_the_sandb
             carry_out(1)
         assert admin.puts == []
         elsewhere.setenv("AIRFLOW_VAR_AHA_GUARDS", '{"approvers": ["bob"]}')
-        assert carry_out(2) == {"deactivated": 1}
+        assert carry_out(2) == {"changed": 1}
 
 
 def test_five_leavers_with_an_end_date_are_disabled_without_asking(admin, leavers):
     planned = leavers(dated=5)
     result = admin.deactivate(plan=planned.path, require_approval=False)
-    assert result["outcomes"] == {"deactivated": 5}
+    assert result["outcomes"] == {"changed": 5}
     rows = read_evidence(resolve_path(result["evidence"]))
     assert {(row["class"], row["approval_mode"], row["approved_by_id"]) for row in rows} == {
         ("left", "policy", None)
@@ -770,7 +777,7 @@ def test_who_was_seen_since_the_plan_is_not_disabled_by_policy(admin, leavers, s
     user_id = json.loads(Path(planned.path).read_text())["rows"][0]["user_id"]
     at = None if seen is None else datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     admin.server.account.edit_user(user_id, accessed_at=at)
-    with pytest.raises(AirflowFailException, match=rf"1 blocked, \d deactivated.*{user_id}"):
+    with pytest.raises(AirflowFailException, match=rf"1 blocked, \d changed.*{user_id}"):
         admin.deactivate(plan=planned.path, require_approval=False)
     assert user_id not in admin.puts
     assert admin.server.account.user(user_id)["enabled"]
@@ -785,23 +792,56 @@ def test_a_dry_run_is_nobodys_approval(admin, leavers):
 
 
 @pytest.mark.parametrize(
-    "who",
+    ("who", "passing"),
     [
-        {"dated": 6},
-        {"dated": 1, "by_status": 1},
-        {"by_status": 1},
-        {"dated": 1, "rules": [{"class": "left"}, {"class": "unused", "inactive_days": 300, "grace_days": 0}]},
+        ({"dated": 6}, 0),
+        ({"dated": 1, "by_status": 1}, 1),
+        ({"by_status": 1}, 0),
+        ({"dated": 1, "rules": [{"class": "left"}, {"class": "unused", "inactive_days": 300, "grace_days": 0}]}, 1),
     ],
 )
-def test_anything_else_needs_an_approval_whatever_the_dag_says(admin, leavers, who, now):
+def test_anything_else_needs_an_approval_and_holds_nobody_up_who_passes(admin, leavers, who, passing, now):
     planned = leavers(**who)
-    arguments = {"plan": planned.path, "require_approval": False}
-    with pytest.raises(AirflowFailException, match=r"every row passes.*Nothing was done"):
-        admin.deactivate(**arguments)
-    assert admin.puts == []
-    planned.approve(responded_at=now)
-    result = admin.deactivate(**arguments, try_number=2)
+    ids = {row["user_id"]: row["asked_because"] for row in planned.rows}
+    doubtful = sorted(user_id for user_id, why in ids.items() if why)
+    assert len(ids) - len(doubtful) == passing
+    admin.deactivate(plan=planned.path, require_approval=False, task_id="by_policy")
+    assert sorted(admin.puts) == sorted(ids.keys() - set(doubtful))
+    with pytest.raises(AirflowFailException, match="was not approved"):
+        admin.deactivate(plan=planned.path)
+    planned.approve(responded_at=now, asked=doubtful)
+    result = admin.deactivate(plan=planned.path, try_number=2)
+    assert result["users"] == dict.fromkeys(doubtful, "changed")
     assert {row["approval_mode"] for row in read_evidence(resolve_path(result["evidence"]))} == {"person"}
+    assert sorted(admin.puts) == sorted(ids)
+    assert admin.verify() == 0
+
+
+def test_who_passes_is_done_whatever_is_said_of_the_others(admin, leavers, now):
+    planned = leavers(dated=1, by_status=1)
+    passing, doubtful = (row["user_id"] for row in sorted(planned.rows, key=lambda row: bool(row["asked_because"])))
+    planned.approve(responded_at=now, choice="Reject", asked=[doubtful])
+    result = admin.deactivate(plan=planned.path, require_approval=False)
+    assert result["users"] == {passing: "changed"}
+    with pytest.raises(AirflowFailException, match="rejected"):
+        admin.deactivate(plan=planned.path, task_id="carry_out")
+    assert admin.is_enabled(doubtful)
+
+
+def test_each_route_of_a_plan_is_taken_by_one_task_only(admin, leavers):
+    planned = leavers(dated=1, by_status=1)
+    admin.deactivate(plan=planned.path, require_approval=False)
+    with pytest.raises(AirflowFailException, match="carried out before"):
+        admin.deactivate(plan=planned.path, require_approval=False, task_id="another")
+
+
+@pytest.mark.parametrize("asked", ["6776757454431877834", [7], ["6776757454431877834"], None])
+def test_an_answer_about_somebody_who_is_not_on_the_plan_counts_for_nobody(admin, leavers, now, asked):
+    planned = leavers(by_status=1)
+    planned.approve(responded_at=now, asked=asked)
+    with pytest.raises(AirflowFailException, match="doesn't say who was asked about"):
+        admin.deactivate(plan=planned.path)
+    assert admin.puts == []
 
 
 def test_who_is_merely_absent_needs_an_approval(admin, leavers):
@@ -809,9 +849,8 @@ def test_who_is_merely_absent_needs_an_approval(admin, leavers):
     body = json.loads(Path(planned.path).read_text())
     body["rows"][0] |= {"leave_date": None, "left_at": None, "detail": "not in the roster since"}
     Path(planned.path).write_text(json.dumps(body))
-    with pytest.raises(AirflowFailException, match="needs an approval"):
-        admin.deactivate(plan=planned.path, require_approval=False)
-    assert admin.puts == []
+    admin.deactivate(plan=planned.path, require_approval=False)
+    assert admin.puts == [body["rows"][1]["user_id"]]
 
 
 def test_a_plan_of_another_run_is_not_carried_out_by_policy(admin, leavers):
@@ -828,6 +867,27 @@ def test_a_rejection_counts_also_where_nobody_had_to_be_asked(admin, leavers, no
     with pytest.raises(AirflowFailException, match="rejected"):
         admin.deactivate(plan=planned.path, require_approval=False)
     assert admin.puts == []
+
+
+@needs_3_1
+def test_a_person_is_asked_about_those_only_who_do_not_pass(admin, leavers, monkeypatch):
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
+
+    monkeypatch.setattr(HITLOperator, "execute", lambda *_: None)
+    planned = leavers(dated=2, by_status=1)
+    (doubtful,) = (row["user_id"] for row in planned.rows if row["asked_because"])
+    passing = {row["user_id"] for row in planned.rows} - {doubtful}
+    operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
+    operator.execute(admin.context("r1"))
+    assert operator.subject.startswith("Disable 1 user of")
+    assert re.findall(r"^\| (\d+) \|", str(operator.body), re.MULTILINE) == [doubtful]
+    assert "Policy lets 2 more pass: they don't wait for your answer." in str(operator.body)
+    inputs = {"strike_out": sorted(passing)[:1], "strike_reason": "still here"}
+    with pytest.raises(AirflowFailException, match="not ids of the plan's users"):
+        planned.answer(admin.context("r1"), params_input=inputs)
+    assert planned.approval["asked"] == [doubtful]
 
 
 @pytest.mark.parametrize("require_approval", [True, False])
@@ -899,7 +959,8 @@ def test_nobody_is_asked_about_what_the_policy_allows(admin, leavers):
 
     planned = leavers(dated=5)
     operator = AhaApprovePlanOperator(task_id="approve", plan=planned.path, require_approval=False)
-    assert operator.execute(admin.context("r1"))["choice"] is None
+    with pytest.raises(AirflowSkipException, match="Nobody is asked: nobody on the plan needs an approval"):
+        operator.execute(admin.context("r1"))
     assert not (Path(planned.path).parent / "approval_request.json").exists()
 
 
@@ -955,7 +1016,7 @@ def test_no_name_or_email_is_logged_or_returned(admin, caplog, capfd):
         admin.deactivate([user["email"] for user in users])
     result = admin.deactivate([user["email"] for user in users], try_number=2)
     text = json.dumps(result) + str(caught.value) + caplog.text + "".join(capfd.readouterr())
-    assert "3 deactivated" in text
+    assert "3 changed" in text
     for personal in (*(user["email"] for user in users), *(user["name"] for user in users), admin.server.key):
         assert personal not in text
 
@@ -974,10 +1035,10 @@ def test_a_log_says_what_became_of_whom_and_where_it_is_written(admin, now, capl
     with pytest.raises(AirflowFailException):
         admin.deactivate(plan=planned.path, **protected)
     text = logged(caplog, capfd)
-    assert f"User {admin.people[3]}: blocked: protected id" in text
-    assert f"User {admin.people[0]}: deactivated" in text
+    assert f"User {admin.people[3]}, disable: blocked: protected id" in text
+    assert f"User {admin.people[0]}, disable: changed" in text
     # Airflow 2 logs each line in two places.
-    assert len(set(re.findall(r"User (\d+): (?:deactivated|blocked: protected id)", text))) == 20
+    assert len(set(re.findall(r"User (\d+), disable: (?:changed|blocked: protected id)", text))) == 20
     assert "and 5 more" in text
     assert f"Evidence: {admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet" in text
     assert f"Approved by 7 at {now}" in text

@@ -1,7 +1,7 @@
 """A plan fits the caps: who is left to the next one, and that nobody approves what can't be carried out."""
 
 import shutil
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from tests.access.test_plan import DAY, LEFT, NOW, UNUSED, World, api_user, ever
 def row(user_id: str, user_class: str = "unused", seen: str | None = None, created: str = "2020") -> PlanRow:
     known: dict[str, Any] = {"user_id": user_id, "user_class": user_class, "accessed_at": seen}
     known |= {"created_at": created, "wanted": {"enabled": False}, "before": {"enabled": True}}
-    return PlanRow(**{**dict.fromkeys(field.name for field in fields(PlanRow)), **known})
+    unknown = dict.fromkeys(field.name for field in fields(PlanRow) if field.default is MISSING)
+    return PlanRow(**{**unknown, **known})
 
 
 def later(rows: list[PlanRow], enabled: int = 1000, **budget: Any) -> set[str]:
@@ -188,8 +189,8 @@ def test_what_the_last_seven_days_used_is_left_out_of_the_room(world, days, plan
     sign_off(folder, register(folder, at, ["1", "2", "3", "4"], "taken"))
     journal = Journal(folder, 1)
     for user_id in ("1", "2", "3", "4"):
-        facts = {"outcome": "deactivated", "access": "taken", "class": "unused", "answered_at": iso(at)}
-        journal.outcome(user_id, {**facts, "proof": PROVEN})
+        facts = {"outcome": "changed", "access": "taken", "class": "unused", "answered_at": iso(at)}
+        journal.outcome(f"u{user_id}.account", {**facts, "proof": PROVEN})
     plan = world.plan([UNUSED], caps=CAPS)
     assert len(plan.rows) == planned
     assert plan.header["caps"]["recent"] == 25 - planned
@@ -204,8 +205,8 @@ def test_a_weekly_plan_without_room_says_from_when_on_there_is_some(world):
     journal = Journal(folder, 1)
     for minutes, user_id in enumerate(ids):
         at = iso(written + timedelta(minutes=minutes))
-        facts = {"outcome": "deactivated", "access": "taken", "class": "unused", "answered_at": at}
-        journal.outcome(user_id, {**facts, "proof": PROVEN})
+        facts = {"outcome": "changed", "access": "taken", "class": "unused", "answered_at": at}
+        journal.outcome(f"u{user_id}.account", {**facts, "proof": PROVEN})
     plan = world.plan([UNUSED], caps=Caps(4, 100.0))
     assert (len(plan.rows), plan.counts["postponed"]) == (0, 66)
     caps = plan.header["caps"]

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.operations.user_fields import (
+    LAST_RIGHTS,
     access_of,
     administrator_rights,
     is_administrator,
     rights_lost,
 )
-from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
-from airflow_provider_aha.exceptions import AhaGuardError, AhaNotFoundError, AhaProtocolError
+from airflow_provider_aha.access.plan.plan import Target
+from airflow_provider_aha.access.write.guards import Caps, Protection, last_holders
+from airflow_provider_aha.exceptions import AhaGuardError
 from airflow_provider_aha.lists.matching import Entry, UserMatcher
 
 ALL = {"administer_account": True, "administer_billing": True, "administer_configuration": True}
@@ -199,13 +201,11 @@ def test_what_a_change_loses(roles, changes, lost):
 
 
 def judge(losing: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> dict[str, str]:
-    def get_user(user_id: str) -> dict[str, Any]:
-        if user_id not in others:
-            raise AhaNotFoundError
-        return others[user_id]
-
-    lost = {user_id: rights_lost(one, {"enabled": False}) for user_id, one in losing.items()}
-    return last_administrators(lost, ["gone", *losing, *others], get_user)
+    users = {**losing, **others}
+    targets = [Target(user_id, {"enabled": False}) for user_id in losing]
+    holders = dict.fromkeys(LAST_RIGHTS, ("gone", *users))
+    found = last_holders(targets, holders, users.get)
+    return {key.removeprefix("u").removesuffix(".account"): reason for key, reason in found.items()}
 
 
 def test_another_administrator_with_all_rights_lets_go():
@@ -238,18 +238,72 @@ def test_rights_may_be_spread_over_several():
 
 
 def test_an_administrator_who_can_not_be_read_is_no_reserve_and_holds_up_nobody():
-    def get_user(user_id: str) -> dict[str, Any]:
-        if user_id == "2":
-            raise AhaProtocolError("something unreadable for user 2")
-        return user(user_id, roles=ALL)
-
-    lost = {"1": {"administrator"}}
-    assert last_administrators(lost, ["2"], get_user).keys() == {"1"}
-    assert last_administrators(lost, ["2", "3"], get_user) == {}
+    assert judge({"1": user("1", roles=ALL)}, {"2": {}}).keys() == {"1"}
+    assert judge({"1": user("1", roles=ALL)}, {"2": {}, "3": user("3", roles=ALL)}) == {}
 
 
-def test_nobody_is_read_when_nobody_loses_a_right():
-    def get_user(_: str) -> dict[str, Any]:
-        raise AssertionError
+def test_nobody_else_is_read_when_nobody_loses_a_right():
+    def read(user_id: str) -> dict[str, Any]:
+        assert user_id == "1"
+        return user("1", roles=NONE)
 
-    assert last_administrators({"1": set()}, ["2"], get_user) == {}
+    assert last_holders([Target("1", {"enabled": False})], dict.fromkeys(LAST_RIGHTS, ("1", "2")), read) == {}
+
+
+def test_nobody_is_read_who_is_no_administrator_by_the_decision():
+    target = Target("1", {"enabled": False}, is_administrator=False)
+    assert last_holders([target], dict.fromkeys(LAST_RIGHTS, ("2",)), lambda _: pytest.fail("was read")) == {}
+
+
+# --- the last owner of a workspace ---------------------------------------------------------------
+
+
+def owner(user_id: str, *places: str, enabled: bool = True) -> dict[str, Any]:
+    roles = [{"role": 20, "product_id": place} for place in places]
+    return {**user(user_id, roles=NONE, enabled=enabled), "product_roles": roles}
+
+
+def to_viewer(user_id: str, place: str) -> Target:
+    return Target(
+        user_id,
+        {"role": "viewer"},
+        operation="workspace_role",
+        object=f"w{place}",
+        before={"role": "product_owner"},
+    )
+
+
+def stuck(targets: list[Target], holders: dict[str, list[str]], *users: dict[str, Any]) -> dict[str, str]:
+    return last_holders(targets, holders, {one["id"]: one for one in users}.get)
+
+
+def test_all_owners_but_one_may_go():
+    two = [to_viewer("7", "1"), to_viewer("8", "1")]
+    owners = [owner(one, "1") for one in "789"]
+    assert stuck(two, {"owner of 1": ["7", "8", "9"]}, *owners) == {}
+    both = {"u7.w1": "last owner of 1", "u8.w1": "last owner of 1"}
+    assert stuck(two, {"owner of 1": ["7", "8"]}, *owners) == both, "nobody else holds it"
+    assert stuck(two, {"owner of 1": ["7", "8", "9"]}, *owners[:2], owner("9", "2")) == both, "not any more"
+    assert stuck(two, {"owner of 1": ["7", "8", "9"]}, *owners[:2], owner("9", "1", enabled=False)) == both
+
+
+def test_an_owner_who_leaves_one_workspace_counts_in_another():
+    targets = [to_viewer("7", "1"), to_viewer("8", "2")]
+    holders = {"owner of 1": ["7", "9"], "owner of 2": ["7", "8"]}
+    assert stuck(targets, holders, owner("7", "1", "2"), owner("8", "2"), owner("9", "1")) == {}
+
+
+def test_an_owner_who_is_disabled_by_the_same_plan_owns_nothing():
+    targets = [Target("7", {"enabled": False}), to_viewer("8", "2")]
+    holders = {"owner of 2": ["7", "8"]}
+    assert stuck(targets, holders, owner("7", "2"), owner("8", "2")) == {"u8.w2": "last owner of 2"}
+
+
+def test_disabling_the_last_owner_is_not_held_up():
+    target = Target("7", {"enabled": False})
+    assert stuck([target], {"owner of 2": ["7"]}, owner("7", "2")) == {}
+
+
+def test_roles_that_are_not_shown_may_be_the_last():
+    hidden = {key: value for key, value in owner("7", "1").items() if key != "product_roles"}
+    assert stuck([to_viewer("7", "1")], {"owner of 1": ["7"]}, hidden).keys() == {"u7.w1"}

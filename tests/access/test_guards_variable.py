@@ -155,7 +155,7 @@ def test_a_dag_that_passes_another_list_takes_nobody_off(account, guards, given)
 def test_lists_of_both_are_united(account, guards):
     guards(protected_ids=account.ids[:1])
     assert account.plan(account.ids[:3], protected_ids=account.ids[1:2]) == account.ids[2:3]
-    with pytest.raises(AirflowFailException, match="2 blocked, 1 deactivated"):
+    with pytest.raises(AirflowFailException, match="2 blocked, 1 changed"):
         account.deactivate(account.ids[:3], protected_ids=account.ids[1:2])
 
 
@@ -195,7 +195,7 @@ def test_of_two_caps_the_smaller_one_holds(account, guards, variable, dag, allow
     assert account.puts == []
     if allowed:
         done = account.deactivate(account.ids[:allowed], "again", **dag)
-        assert done["outcomes"] == {"deactivated": allowed}
+        assert done["outcomes"] == {"changed": allowed}
 
 
 @pytest.mark.parametrize(

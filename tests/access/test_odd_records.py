@@ -54,7 +54,7 @@ def test_a_record_that_cannot_be_read_fails_alone(world: Any, name: str, value: 
     ids = world.people[:3]
     spoil(world, ids[1], **{name: value})
     rows = world.carry_out(world.decide(ids))
-    assert [rows[one]["outcome"] for one in ids] == ["deactivated", "failed", "deactivated"]
+    assert [rows[one]["outcome"] for one in ids] == ["changed", "failed", "changed"]
     assert name in rows[ids[1]]["reason"]
     assert world.is_enabled(ids[1])
     assert unfinished(rows.values()) == [ids[1]]
@@ -66,7 +66,7 @@ def test_an_email_that_is_null_fails_alone(world: Any) -> None:
     decision = world.decide(ids)
     spoil(world, ids[1], email=None)
     rows = world.carry_out(decision)
-    assert [rows[one]["outcome"] for one in ids] == ["deactivated", "blocked", "deactivated"]
+    assert [rows[one]["outcome"] for one in ids] == ["changed", "blocked", "changed"]
     assert rows[ids[1]]["reason"].endswith(": another email")
     assert world.is_enabled(ids[1])
 
@@ -74,7 +74,7 @@ def test_an_email_that_is_null_fails_alone(world: Any) -> None:
 @pytest.mark.parametrize(("name", "value"), ODD)
 def test_an_odd_record_of_somebody_else_holds_nobody_up(world: Any, name: str, value: Any) -> None:
     spoil(world, world.people[5], **{name: value})
-    assert set(world.outcomes(world.decide(world.people[:2])).values()) == {"deactivated"}
+    assert set(world.outcomes(world.decide(world.people[:2])).values()) == {"changed"}
 
 
 def test_an_administrator_who_cannot_be_read_stays_for_nobody_and_the_next_try_asks_again(world: Any) -> None:
@@ -82,10 +82,10 @@ def test_an_administrator_who_cannot_be_read_stays_for_nobody_and_the_next_try_a
     decision = world.decide([second, world.people[0]])
     spoil(world, owner, administrator_roles="all")
     rows = world.carry_out(decision, protection=Protection("999"))
-    assert (rows[second]["outcome"], rows[world.people[0]]["outcome"]) == ("failed", "deactivated")
-    assert rows[second]["reason"].endswith(f"administrator {owner} can't be read")
+    assert (rows[second]["outcome"], rows[world.people[0]]["outcome"]) == ("failed", "changed")
+    assert rows[second]["reason"].endswith(f"user {owner} can't be read")
     world.server.clear_faults()
-    assert world.outcomes(decision, try_number=2, protection=Protection("999"))[second] == "deactivated"
+    assert world.outcomes(decision, try_number=2, protection=Protection("999"))[second] == "changed"
 
 
 def test_a_target_that_cannot_be_read_counts_as_losing_every_right_and_the_others_are_done(world: Any) -> None:
@@ -94,7 +94,7 @@ def test_a_target_that_cannot_be_read_counts_as_losing_every_right_and_the_other
     decision = world.decide([second, billing])
     spoil(world, second, administrator_roles="all")
     outcomes = world.outcomes(decision, protection=Protection("999"))
-    assert outcomes == {second: "failed", billing: "deactivated"}
+    assert outcomes == {second: "failed", billing: "changed"}
 
 
 @pytest.mark.parametrize("where", ["_note", "is_administrator", "_shown"])
@@ -111,11 +111,11 @@ def test_whatever_goes_wrong_with_one_user_is_that_users_failure(world: Any, mon
     with monkeypatch.context() as patch:
         patch.setattr(writes, where, breaks)
         rows = world.carry_out(decision)
-    assert [rows[one]["outcome"] for one in (ids[0], ids[2])] == ["deactivated"] * 2
+    assert [rows[one]["outcome"] for one in (ids[0], ids[2])] == ["changed"] * 2
     assert rows[ids[1]]["outcome"] == "failed"
     assert "could not be handled (AttributeError in test_odd_records.py" in rows[ids[1]]["reason"]
     assert "Ann" not in rows[ids[1]]["reason"]
-    assert world.outcomes(decision, try_number=2) == dict.fromkeys(ids, "deactivated")
+    assert world.outcomes(decision, try_number=2) == dict.fromkeys(ids, "changed")
 
 
 def test_what_goes_wrong_after_the_request_is_no_sign_that_nothing_was_done(world: Any, monkeypatch: Any) -> None:
@@ -123,17 +123,19 @@ def test_what_goes_wrong_after_the_request_is_no_sign_that_nothing_was_done(worl
     decision = world.decide([user_id])
     calls: list[int] = []
 
+    compare = user_fields.compare
+
     def breaks(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) > 1:
             raise TypeError
-        return user_fields.compare(*arguments)
+        return compare(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writes, "compare", breaks)
+        patch.setattr(user_fields, "compare", breaks)
         row = world.carry_out(decision)[user_id]
     assert (row["outcome"], row["proof"], world.is_enabled(user_id)) == ("failed", UNANSWERED, False)
-    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+    assert world.outcomes(decision, try_number=2) == {user_id: "changed_after_crash"}
 
 
 @pytest.mark.parametrize("kind", [AhaAuthenticationError, AhaCancelledError, AhaStorageError, KeyboardInterrupt])

@@ -29,15 +29,14 @@ from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.extract import extract, read_tables
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError, AhaStorageError
-from airflow_provider_aha.hooks.paths import resolve_path
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, load_roster
 from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.record.register import register
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.testing import Account, SandboxServer
-from airflow_provider_aha.store.store import Store, sha256
-from tests.raw import at
+from airflow_provider_aha.store.store import Store, local_store, sha256
+from tests.raw import place_of
 
 NOW = datetime(2026, 3, 10, 3, 40, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -133,7 +132,7 @@ class World:
         return lambda: Rosters((load_roster(spec, Store(LocalFileSystem(), str(path), str(path))),))
 
     def decisions(self, plan: Plan) -> dict[str, dict[str, Any]]:
-        table = load_decisions(at(self.location, plan.path), plan.header)
+        table = load_decisions(place_of(self.location, plan.path), plan.header)
         return {row["user_id"]: row for row in table.to_pylist()}
 
     def folder(self, plan: Plan) -> Path:
@@ -236,6 +235,9 @@ def test_a_row_holds_the_facts_as_aha_writes_them(ten):
         "reviewer": None,
         "note": None,
         "asked_because": "policy lets only people pass who left",
+        "operation": "user_fields",
+        "object": "account",
+        "object_name": None,
     }
 
 
@@ -540,12 +542,12 @@ def test_the_minimum_age_counts_from_being_enabled_again_by_this_package(world):
         "proof": 4,
         "answered_at": at,
     }
-    journal.outcome("1001", {**enable, "outcome": "reactivated"})
-    journal.outcome("1002", {**enable, "outcome": "updated"})
-    journal.outcome("1003", {**enable, "outcome": "deactivated", "wanted_json": '{"enabled": false}'})
-    journal.outcome("1004", {**enable, "outcome": "reactivated", "answered_at": iso(NOW - 61 * DAY)})
-    journal.outcome("1005", {**enable, "outcome": "failed", "proof": 1})
-    journal.outcome("1006", {**enable, "outcome": "failed", "proof": 0})
+    journal.outcome("u1001.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1002.account", {**enable, "outcome": "changed"})
+    journal.outcome("u1003.account", {**enable, "outcome": "changed", "wanted_json": '{"enabled": false}'})
+    journal.outcome("u1004.account", {**enable, "outcome": "changed", "answered_at": iso(NOW - 61 * DAY)})
+    journal.outcome("u1005.account", {**enable, "outcome": "failed", "proof": 1})
+    journal.outcome("u1006.account", {**enable, "outcome": "failed", "proof": 0})
     decisions = world.decisions(world.plan([UNUSED]))
     spared = {user for user, row in decisions.items() if row["spared_by"] == "enabled_again"}
     assert spared == {"1001", "1002", "1005"}
@@ -559,7 +561,7 @@ def test_an_update_that_takes_a_right_may_enable_all_the_same(world):
     folder = RunFolder(world.location, "acme", Run("aha_update_user", "r", "update_user", 1, "ann"))
     register(folder, NOW - 5 * DAY, access="taken")
     folder.create("start.json", {"action": "update"})
-    Journal(folder, 1).outcome("1001", {"outcome": "updated", "answered_at": at, **shown})
+    Journal(folder, 1).outcome("u1001.account", {"outcome": "changed", "answered_at": at, **shown})
     assert world.decisions(world.plan([UNUSED]))["1001"]["spared_by"] == "enabled_again"
 
 
@@ -733,7 +735,7 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(ten, dataset):
 
 def test_a_snapshot_without_users_is_refused(world):
     world.extract(people(), datasets=("user_roles",))
-    with pytest.raises(AhaSnapshotError, match="holds no users"):
+    with pytest.raises(AhaSnapshotError, match="holds no dataset users"):
         world.plan([UNUSED])
 
 
@@ -805,7 +807,7 @@ def test_a_try_that_died_before_the_plan_was_written_does_not_spoil_the_next(ten
     assert len(second.rows) == 8
     assert second.header["decisions"] == "plan-2.parquet"
     assert {name: (folder / name).read_bytes() for name in left} == left
-    assert len(load_decisions(at(ten.location, second.path), second.header)) == 9
+    assert len(load_decisions(place_of(ten.location, second.path), second.header)) == 9
 
 
 def test_a_try_that_died_after_the_plan_was_written_is_finished_by_the_next(world):
@@ -830,7 +832,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another version": lambda c: c.update(plan_version=3),
+    "another version": lambda c: c.update(plan_version=2),
     "no version": lambda c: c.pop("plan_version"),
     "no account": lambda c: c.pop("account"),
     "account of another type": lambda c: c.update(account=7),
@@ -863,7 +865,7 @@ def test_a_plan_that_was_changed_is_refused(ten, change):
     path = Path(ten.plan([UNUSED]).path)
     rewrite(path, CHANGES[change])
     with pytest.raises(AhaSnapshotError):
-        load_plan(resolve_path(str(path)))
+        load_plan(local_store(str(path)))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"plan_version": 2, "rows": ['])
@@ -871,7 +873,7 @@ def test_a_plan_that_was_cut_short_is_refused(ten, body):
     path = Path(ten.plan([UNUSED]).path)
     path.write_bytes(body)
     with pytest.raises(AhaSnapshotError):
-        load_plan(resolve_path(str(path)))
+        load_plan(local_store(str(path)))
 
 
 def test_every_cut_of_a_plan_is_refused(ten):
@@ -880,24 +882,24 @@ def test_every_cut_of_a_plan_is_refused(ten):
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         with pytest.raises(AhaSnapshotError):
-            load_plan(resolve_path(str(path)))
+            load_plan(local_store(str(path)))
 
 
 def test_missing_decisions_are_refused(ten):
     plan = ten.plan([UNUSED])
     (ten.folder(plan) / "plan.parquet").unlink()
     with pytest.raises(AhaSnapshotError, match="missing"):
-        load_plan(resolve_path(plan.path))
+        load_plan(local_store(plan.path))
 
 
 def test_a_missing_plan_is_refused(tmp_path):
     with pytest.raises(AhaSnapshotError, match="There is no plan"):
-        load_plan(resolve_path(str(tmp_path / "plan.json")))
+        load_plan(local_store(str(tmp_path / "plan.json")))
 
 
 def test_a_plan_that_is_read_again_is_the_same(ten):
     plan = ten.plan([UNUSED])
-    assert load_plan(resolve_path(plan.path)) == plan
+    assert load_plan(local_store(plan.path)) == plan
     assert plan.sha256 == sha256(Path(plan.path).read_bytes())
 
 
@@ -1059,7 +1061,7 @@ def test_a_leaver_whose_address_only_looks_like_a_users_is_another_person(world,
     world.extract(people(4, **LOOKS))
     roster = world.roster("\n".join(["nr,mail,end", *OTHERS, row]))
     plan = world.plan([LEFT], roster=roster)
-    decisions = load_decisions(at(world.location, plan.path), plan.header).to_pylist()
+    decisions = load_decisions(place_of(world.location, plan.path), plan.header).to_pylist()
     assert {one["user_id"]: one["spared_by"] for one in decisions}["1003"] == outcome
     assert ("1003" in {one.user_id for one in plan.rows}) is (outcome is None)
     assert any("(look_alike)" in note for note in plan.header["notes"]) is (outcome == "look_alike")

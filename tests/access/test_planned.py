@@ -20,6 +20,7 @@ def decide(now: datetime, *, made: datetime = AS_OF, **more: Any) -> Decision:
         "as_of": AS_OF.isoformat(),
         "enabled_users": 7,
         "administrators": [{"user_id": "1"}],
+        "workspace_owners": {},
         "snapshot": {"sha256": {"users": "ab"}},
         "policy": {},
         "roster_sha256": None,

@@ -230,6 +230,30 @@ def test_absence_counts_in_two_loads_a_day_apart(ago, spared_by):
     assert verdict.absent_since == AS_OF - (ago or timedelta())
 
 
+def test_an_older_file_that_comes_after_a_newer_one_moves_no_absence_into_its_future():
+    known = {"roster": {"ann@example.com": Known(("7",), AS_OF - 30 * DAY, AS_OF - DAY)}}
+    older = roster(("other@example.com", "", ""), loaded_at=AS_OF - 5 * DAY)
+    verdict = decide(user(), [{"class": "left"}], roster=older, known=known)
+    assert (verdict.spared_by, verdict.absent_since) == ("absent_once", AS_OF - 5 * DAY)
+
+
+def test_a_day_whose_snapshot_cannot_be_read_may_be_the_one_on_which_somebody_was_let_in_again():
+    left = roster(("ann@example.com", "", "2026-03-01"))
+    known = {"roster": {"ann@example.com": Known(("1",), AS_OF - 30 * DAY)}}
+
+    def asked(*unread: str) -> str | None:
+        return decide(user(), [{"class": "left"}], roster=left, known=known, enabled_unknown=unread).asked_because
+
+    assert asked("2026-02-28") is None
+    for day in ("2026-03-01", "2026-03-09"):
+        assert asked("2026-02-28", day) == "whether the user was enabled again can't be said"
+
+
+def test_policy_lets_nobody_pass_who_has_not_left():
+    here = roster(("ann@example.com", "", ""))
+    assert decide(user(), [UNUSED], roster=here).asked_because == "policy lets only people pass who left"
+
+
 def test_absence_does_not_count_where_the_rule_says_so_but_is_noted():
     load = roster(("bob@example.com", "Active", ""))
     known = known_before(AS_OF - 9 * DAY)

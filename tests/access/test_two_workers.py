@@ -50,7 +50,7 @@ def everybody_is_covered(world: Any, ids: list[str]) -> None:
     close_try(world.folder(), {}, files_elsewhere(world.folder(), world.now))
     assert world.findings() == []
     undone = world.outcomes(undo(world.client, list(rows.values()), facts={}), "undo", now=world.now + LATER)
-    assert undone == dict.fromkeys(ids, "reactivated")
+    assert undone == dict.fromkeys(ids, "changed")
 
 
 @pytest.mark.parametrize("point", ["looked", "between intent and PUT", "between PUT and outcome", "between users"])
@@ -76,7 +76,7 @@ def test_an_undo_waits_for_a_request_that_may_still_land(world):
             world.carry_out(undo(world.client, list(rows.values()), facts={}), "undo")
         go_on()
     undone = world.outcomes(undo(world.client, evidence_of(world), facts={}), "undo")
-    assert undone == dict.fromkeys(ids, "reactivated")
+    assert undone == dict.fromkeys(ids, "changed")
 
 
 def test_a_worker_that_sees_no_mark_turns_no_write_into_unchanged(world, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_worker_that_sees_no_mark_turns_no_write_into_unchanged(world, monkeyp
     assert len(done) == 1
     # The slow one only looked at the last five.
     assert sent(world) == Counter(ids) + Counter([ids[4]])
-    assert Counter(row["outcome"] for row in evidence_of(world)) == {"deactivated": 10}
+    assert Counter(row["outcome"] for row in evidence_of(world)) == {"changed": 10}
     everybody_is_covered(world, ids)
 
 
@@ -121,8 +121,8 @@ def test_evidence_is_made_again_where_another_worker_has_written_meanwhile(world
 
     def interrupted(*arguments: Any) -> Any:
         if not calls:
-            facts = {"outcome": "deactivated", "proof": PROVEN, "access": "taken"}
-            Journal(world.folder(), 2).outcome(other, facts)
+            facts = {"outcome": "changed", "proof": PROVEN, "access": "taken"}
+            Journal(world.folder(), 2).outcome(f"u{other}.account", facts)
         calls.append(arguments)
         return write(*arguments)
 

@@ -270,7 +270,7 @@ def test_nothing_is_sent_where_nothing_differs(connected, context, tmp_path):
 def test_an_update_is_verified_from_the_answer(connected, context, tmp_path):
     user = person(connected)
     result = update(context, tmp_path, user=user["id"], email="new@example.com", allow_privileged=True)
-    assert result["outcome"] == "updated"
+    assert result["outcome"] == "changed"
     connected.set_fault("update_ignored")
     with pytest.raises(AhaError, match="1 unverified"):
         update(context, tmp_path, "r2", user=user["id"], email="third@example.com", allow_privileged=True)
@@ -285,7 +285,7 @@ def test_a_retry_finds_the_user_whose_email_the_first_try_changed(connected, con
         update(context, tmp_path, **arguments)
     connected.clear_faults()
     connected.forget_requests()
-    assert update(context, tmp_path, try_number=2, **arguments)["outcome"] == "updated"
+    assert update(context, tmp_path, try_number=2, **arguments)["outcome"] == "changed_after_crash"
     assert puts(connected) == []
 
 
@@ -390,6 +390,6 @@ def test_no_name_or_email_is_logged_or_returned(connected, context, tmp_path, ca
     user = person(connected)
     result = update(context, tmp_path, user=user["email"], email="new@example.com", allow_privileged=True)
     text = json.dumps(result) + caplog.text + "".join(capfd.readouterr())
-    assert "1 updated" in text
+    assert "1 changed" in text
     for personal in (user["email"], user["name"], "new@example.com", connected.key):
         assert personal not in text

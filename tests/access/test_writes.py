@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from airflow_provider_aha.access.decide.named import undo
-from airflow_provider_aha.access.operations.base import Compared
-from airflow_provider_aha.access.operations.user_fields import PRIVILEGED, compare, may_have_disabled
+from airflow_provider_aha.access.operations.base import PRIVILEGED, Compared
+from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, compare, may_have_disabled
 from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.write.carry_out import summary, unfinished
 from airflow_provider_aha.access.write.guards import Caps, Protection
@@ -66,7 +66,7 @@ def cancelled(*_: object) -> None:
 def test_users_are_disabled_each_by_one_request_that_says_only_that(anywhere) -> None:
     ids = anywhere.people[:5]
     rows = anywhere.carry_out(anywhere.decide(ids))
-    assert {key: row["outcome"] for key, row in rows.items()} == dict.fromkeys(ids, "deactivated")
+    assert {key: row["outcome"] for key, row in rows.items()} == dict.fromkeys(ids, "changed")
     assert sorted(anywhere.puts) == sorted((one, {"user": {"enabled": False}}) for one in ids)
     assert not any(anywhere.is_enabled(one) for one in ids)
     assert {row["verified_by"] for row in rows.values()} == {"answer"}
@@ -95,7 +95,7 @@ def test_an_intent_is_durable_before_each_request_and_an_outcome_after_it(world,
     update = AhaClient.update_user
 
     def look(client: AhaClient, user_id: str, *arguments: Any) -> Any:
-        events = raw(world.location).find(f"{world.folder().path}/events/{user_id}")
+        events = raw(world.location).find(f"{world.folder().path}/events/u{user_id}.account")
         seen.append((user_id, sum("intent" in one for one in events), sum("outcome" in one for one in events)))
         return update(client, user_id, *arguments)
 
@@ -125,7 +125,7 @@ def test_an_outcome_that_cannot_be_written_ends_the_try_and_leaves_the_intent_op
         patch.setattr(Journal, "outcome", full)
         with pytest.raises(AhaStorageError):
             world.carry_out(world.decide(world.people[:1]))
-    assert world.outcomes(world.decide(world.people[:1]), try_number=2) == {world.people[0]: "disabled_after_crash"}
+    assert world.outcomes(world.decide(world.people[:1]), try_number=2) == {world.people[0]: "changed_after_crash"}
     assert len(world.puts) == 1
 
 
@@ -171,7 +171,7 @@ def test_two_users_who_look_alike_are_refused_however_they_are_named(world, pair
 )
 def test_case_and_the_way_an_accent_is_written_make_no_other_address(world, asked, written) -> None:
     world.server.account.edit_user(world.people[0], email=written)
-    assert world.outcomes(world.decide([asked])) == {world.people[0]: "deactivated"}
+    assert world.outcomes(world.decide([asked])) == {world.people[0]: "changed"}
 
 
 def test_an_email_that_became_a_look_alike_since_the_plan_is_another_email(world) -> None:
@@ -188,7 +188,7 @@ def test_an_update_to_a_look_alike_is_a_change(world) -> None:
     user_id = world.people[0]
     world.server.account.edit_user(user_id, email="straße@example.com")
     decision = world.decide([user_id], {"email": "strasse@example.com"}, "update")
-    assert world.outcomes(decision) == {user_id: "updated"}
+    assert world.outcomes(decision) == {user_id: "changed"}
     assert world.user(user_id)["email"] == "strasse@example.com"
 
 
@@ -226,7 +226,7 @@ def test_seats_and_activity_speak_for_the_unused_only(world, user_class, change,
     user_id = world.people[0]
     decision = world.decide([user_id], facts=PLAN, user_class=user_class)
     world.server.account.edit_user(user_id, **change)
-    assert world.outcomes(decision) == {user_id: "deactivated"}
+    assert world.outcomes(decision) == {user_id: "changed"}
 
 
 @pytest.mark.parametrize(("user_class", "outcome"), [("left", "blocked"), ("named", "skipped")])
@@ -242,20 +242,20 @@ def test_another_email_or_right_stops_every_class(world, user_class, outcome, ch
 
 def test_an_administrator_who_left_is_deactivated(world) -> None:
     user_id = world.administrators[1]
-    assert world.outcomes(world.decide([user_id], user_class="left", facts=PLAN)) == {user_id: "deactivated"}
+    assert world.outcomes(world.decide([user_id], user_class="left", facts=PLAN)) == {user_id: "changed"}
 
 
 def test_an_email_in_other_case_is_the_same_email(world) -> None:
     user_id = world.people[0]
     decision = world.decide([user_id], email=world.user(user_id)["email"].upper(), facts=PLAN)
-    assert world.outcomes(decision) == {user_id: "deactivated"}
+    assert world.outcomes(decision) == {user_id: "changed"}
 
 
 def test_the_same_moment_written_otherwise_is_no_activity(world) -> None:
     user_id = world.people[0]
     world.server.account.edit_user(user_id, accessed_at="2026-01-01T00:00:00.000Z")
     decision = world.decide([user_id], facts=PLAN, user_class="unused", accessed_at="2026-01-01T01:00:00+01:00")
-    assert world.outcomes(decision) == {user_id: "deactivated"}
+    assert world.outcomes(decision) == {user_id: "changed"}
 
 
 def test_a_never_seen_user_who_was_seen_since_is_skipped(world) -> None:
@@ -269,7 +269,7 @@ def test_somebody_who_left_and_was_seen_after_that_is_disabled_and_it_is_said(wo
     world.server.account.edit_user(user_id, accessed_at="2026-11-20T12:00:00.000Z")
     left_at = (datetime.now(UTC) - 30 * HOUR).replace(year=2026, month=11, day=19).isoformat()
     row = world.carry_out(world.decide([user_id], user_class="left", left_at=left_at))[user_id]
-    assert (row["outcome"], row["reason"]) == ("deactivated", "seen after the leave date")
+    assert (row["outcome"], row["reason"]) == ("changed", "seen after the leave date")
 
 
 def test_the_hours_since_the_last_day_are_reported(world) -> None:
@@ -279,7 +279,7 @@ def test_the_hours_since_the_last_day_are_reported(world) -> None:
         30, abs=0.1
     )
     row = world.carry_out(world.decide([other], leave_date="2026-01-01"), "r2")[other]
-    assert (row["outcome"], row["hours_to_disable"]) == ("deactivated", None)
+    assert (row["outcome"], row["hours_to_disable"]) == ("changed", None)
 
 
 # --- guards for one user -------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_protected_user_is_skipped_or_blocked_by_class(world, user_class, outc
     decision = world.decide([user_id, other], user_class=user_class, facts=PLAN)
     rows = world.carry_out(decision, protection=protection)
     assert (rows[user_id]["outcome"], rows[user_id]["reason"]) == (outcome, "protected id")
-    assert rows[other]["outcome"] == "deactivated"
+    assert rows[other]["outcome"] == "changed"
     assert unfinished(rows.values()) == ([user_id] if outcome == "blocked" else [])
 
 
@@ -326,7 +326,7 @@ def test_an_exclusion_does_not_keep_access_from_being_given_back(world) -> None:
     api(world, user_id, enabled=False)
     protection = Protection(world.owner, excluded=excluding(user_id))
     decision = world.decide([user_id], {"enabled": True}, "reactivate")
-    assert world.outcomes(decision, protection=protection) == {user_id: "reactivated"}
+    assert world.outcomes(decision, protection=protection) == {user_id: "changed"}
 
 
 def test_the_owner_of_the_key_is_never_disabled(world) -> None:
@@ -343,8 +343,8 @@ def test_the_last_administrator_for_account_stays(world, user_class) -> None:
     )
     assert rows[second]["outcome"] == "blocked"
     assert rows[second]["reason"] == "last enabled administrator for account"
-    assert rows[world.people[0]]["outcome"] == "deactivated"
-    assert world.outcomes(world.decide([billing]), "r2", protection=Protection("999")) == {billing: "deactivated"}
+    assert rows[world.people[0]]["outcome"] == "changed"
+    assert world.outcomes(world.decide([billing]), "r2", protection=Protection("999")) == {billing: "changed"}
 
 
 def test_remaining_administrators_are_read_again_before_the_first_write(world) -> None:
@@ -365,7 +365,7 @@ def test_two_tasks_at_once_cannot_take_the_last_two_administrators(world) -> Non
 
 def test_an_administrator_who_is_gone_in_aha_counts_for_nobody(world) -> None:
     second = world.administrators[1]
-    decision = replace(world.decide([second]), administrators=["123", second])
+    decision = replace(world.decide([second]), holders=dict.fromkeys(LAST_RIGHTS, ("123", second)))
     assert world.outcomes(decision) == {second: "blocked"}
 
 
@@ -373,7 +373,7 @@ def test_an_unknown_id_is_recorded_and_the_others_are_done(world) -> None:
     user_id = world.people[0]
     rows = world.carry_out(world.decide(["123", user_id]))
     assert (rows["123"]["outcome"], rows["123"]["reason"]) == ("blocked", "Aha! has no such user")
-    assert rows[user_id]["outcome"] == "deactivated"
+    assert rows[user_id]["outcome"] == "changed"
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_reclaimed_seats_hold_up_nobody_who_left_nor_the_other_way_round(world, 
     facts = {"accessed_at": "2099-01-01T00:00:00Z"}
     world.carry_out(world.decide(world.people[:11], user_class=used_up, **facts))
     decision = world.decide(world.people[11:13], user_class=other, **facts)
-    assert set(world.outcomes(decision, "r2").values()) == {"deactivated"}
+    assert set(world.outcomes(decision, "r2").values()) == {"changed"}
     with pytest.raises(AhaGuardError, match="after 11 within"):
         world.carry_out(world.decide(world.people[13:14], user_class=used_up, **facts), "r3")
 
@@ -421,7 +421,7 @@ def test_who_is_changed_again_counts_once(world) -> None:
     world.carry_out(world.decide(world.people[:6]))
     for user_id in world.people[:6]:
         world.server.account.edit_user(user_id, enabled=True)
-    assert set(world.outcomes(world.decide(world.people[:11]), "r2").values()) == {"deactivated"}
+    assert set(world.outcomes(world.decide(world.people[:11]), "r2").values()) == {"changed"}
 
 
 def test_updates_that_take_access_count_and_renames_do_not(world) -> None:
@@ -479,7 +479,7 @@ def test_reactivation_has_the_same_caps_measured_by_what_there_is_afterwards(wor
     ids = world.people[:11]
     world.carry_out(world.decide(ids))
     decision = world.decide(ids, {"enabled": True}, "reactivate")
-    assert set(world.outcomes(decision, "undo").values()) == {"reactivated"}
+    assert set(world.outcomes(decision, "undo").values()) == {"changed"}
     with pytest.raises(AhaGuardError, match="after 11 within"):
         world.carry_out(world.decide([world.people[12]], {"enabled": True}, "reactivate"), "more")
 
@@ -494,11 +494,11 @@ def test_only_failed_is_tried_again(world) -> None:
     decision = world.decide([failing, protected, unchanged, fine])
     world.server.set_fault("error", status=422, method="PUT", path=f"/users/{failing}")
     first = world.outcomes(decision, protection=protection)
-    assert first == {failing: "failed", protected: "blocked", unchanged: "unchanged", fine: "deactivated"}
+    assert first == {failing: "failed", protected: "blocked", unchanged: "unchanged", fine: "changed"}
     world.server.clear_faults()
     world.server.forget_requests()
     second = world.outcomes(decision, try_number=2, protection=Protection(world.owner))
-    assert second == {failing: "deactivated", protected: "blocked", unchanged: "unchanged", fine: "deactivated"}
+    assert second == {failing: "changed", protected: "blocked", unchanged: "unchanged", fine: "changed"}
     touched = {one.path.rpartition("/")[2] for one in world.server.requests}
     assert touched == {failing}
 
@@ -508,7 +508,7 @@ def test_a_finished_task_that_is_cleared_sends_nothing(world) -> None:
     world.carry_out(decision)
     for user_id in world.people[:3]:
         api(world, user_id, enabled=True)
-    assert set(world.outcomes(decision, try_number=2).values()) == {"deactivated"}
+    assert set(world.outcomes(decision, try_number=2).values()) == {"changed"}
     assert world.puts == []
 
 
@@ -519,10 +519,10 @@ def test_caps_are_fixed_in_the_first_try(world) -> None:
     world.server.clear_faults()
     world.server.forget_requests()
     smaller = replace(decision, enabled_users=1)
-    assert set(world.outcomes(smaller, try_number=2, caps=Caps(max_users=1)).values()) == {"deactivated"}
+    assert set(world.outcomes(smaller, try_number=2, caps=Caps(max_users=1)).values()) == {"changed"}
     start = world.folder().read("start.json")
     assert start is not None
-    assert (start["enabled_users"], start["caps"]["max_users"], len(start["user_ids"])) == (56, 25, 8)
+    assert (start["enabled_users"], start["caps"]["max_users"], len(start["keys"])) == (56, 25, 8)
 
 
 @pytest.mark.parametrize("other", ["users", "action", "dry_run"])
@@ -588,7 +588,7 @@ def test_what_aha_acknowledged_and_a_later_try_finds_done_is_this_runs_doing(wor
     world.server.clear_faults()
     world.server.account.edit_user(user_id, enabled=False)
     row = world.carry_out(decision, try_number=2)[user_id]
-    assert (row["outcome"], row["proof"], row["verified_by"]) == ("deactivated", PROVEN, "read")
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("changed", PROVEN, "read")
     assert json.loads(row["before_json"])["enabled"] is True
 
 
@@ -598,7 +598,7 @@ def test_what_the_answer_does_not_show_is_read_again_at_the_end_of_the_try(world
     decision = world.decide(ids)
     world.server.forget_requests()
     row = world.carry_out(decision)[ids[1]]
-    assert (row["outcome"], row["proof"], row["verified_by"]) == ("deactivated", PROVEN, "read")
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("changed", PROVEN, "read")
     methods = [(one.method, one.path.rpartition("/")[2]) for one in world.server.requests]
     assert methods[-1] == ("GET", ids[1])
     assert len(methods) == 2 * len(ids) + 1
@@ -631,13 +631,13 @@ def test_a_user_whose_change_is_ignored_holds_no_other_run_up(world) -> None:
     world.server.set_fault("update_ignored")
     world.carry_out(world.decide(world.people[:1]))
     world.server.clear_faults()
-    assert world.outcomes(world.decide(world.people[1:2]), "r2") == {world.people[1]: "deactivated"}
+    assert world.outcomes(world.decide(world.people[1:2]), "r2") == {world.people[1]: "changed"}
 
 
 def test_a_stale_read_does_not_hide_a_success(world) -> None:
     user_id = world.people[0]
     world.server.set_fault("stale_read")
-    assert world.outcomes(world.decide([user_id])) == {user_id: "deactivated"}
+    assert world.outcomes(world.decide([user_id])) == {user_id: "changed"}
 
 
 @pytest.mark.parametrize("fault", ["answer_lost", "truncated_body", "truncated_json"])
@@ -650,9 +650,9 @@ def test_after_a_lost_answer_the_next_try_tells_that_the_user_is_disabled(world,
     world.server.clear_faults()
     world.server.forget_requests()
     row = world.carry_out(decision, try_number=2)[user_id]
-    assert (row["outcome"], row["proof"], row["verified_by"]) == ("disabled_after_crash", AFTER_CRASH, "read")
+    assert (row["outcome"], row["proof"], row["verified_by"]) == ("changed_after_crash", AFTER_CRASH, "read")
     assert (unfinished([row]), world.puts) == ([], [])
-    assert set(world.outcomes(undo(world.client, [row], facts={}), "undo").values()) == {"reactivated"}
+    assert set(world.outcomes(undo(world.client, [row], facts={}), "undo").values()) == {"changed"}
 
 
 def test_a_lost_answer_and_a_stale_read_are_settled_by_the_next_try(world) -> None:
@@ -666,7 +666,7 @@ def test_a_lost_answer_and_a_stale_read_are_settled_by_the_next_try(world) -> No
     world.server.forget_requests()
     row = world.carry_out(world.decide([user_id]), try_number=2)[user_id]
     world.client.close()
-    assert row["outcome"] == "disabled_after_crash"
+    assert row["outcome"] == "changed_after_crash"
     assert (row["event_id"], row["intent_at"]) == (first["event_id"], first["intent_at"])
     assert json.loads(row["before_json"])["enabled"] is True
     assert world.puts == []
@@ -681,7 +681,7 @@ def test_a_server_error_leaves_open_whether_the_request_arrived(world) -> None:
     assert world.outcomes(decision) == {user_id: "failed"}
     world.server.clear_faults()
     api(world, user_id, enabled=False)
-    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+    assert world.outcomes(decision, try_number=2) == {user_id: "changed_after_crash"}
     world.client.close()
 
 
@@ -714,13 +714,13 @@ def test_a_change_is_ours_only_where_ahas_own_stamp_says_so(world, monkeypatch, 
         world.server.set_fault("missing_key", key="updated_at")
     row = world.carry_out(decision, try_number=2)[user_id]
     word = "failed" if lost == "answer" else "unknown"
-    assert row["outcome"] == ("disabled_after_crash" if ours else word)
+    assert row["outcome"] == ("changed_after_crash" if ours else word)
     assert row["proof"] == (AFTER_CRASH if ours else UNANSWERED)
     world.server.clear_faults()
     world.server.forget_requests()
     undone = world.carry_out(undo(world.client, [row], facts={}), "undo", now=world.now + 2 * HOUR)[user_id]
     assert world.is_enabled(user_id) is ours
-    assert undone["outcome"] == ("reactivated" if ours else "blocked")
+    assert undone["outcome"] == ("changed" if ours else "blocked")
     assert ours or undone["reason"].startswith("nothing proves that the run changed the user")
 
 
@@ -752,7 +752,7 @@ def test_a_lost_answer_stays_lost_while_nobody_can_look(world) -> None:
     assert (row["outcome"], row["proof"]) == ("failed", UNANSWERED)
     assert "after that: failed" in row["reason"]
     world.server.clear_faults()
-    assert world.outcomes(decision, try_number=3) == {user_id: "disabled_after_crash"}
+    assert world.outcomes(decision, try_number=3) == {user_id: "changed_after_crash"}
 
 
 @pytest.mark.parametrize("key", ["enabled", "administrator", "administrator_roles"])
@@ -773,7 +773,7 @@ def test_an_answer_that_hides_what_became_of_the_user_is_settled_by_a_read(world
     decision = world.decide([user_id])
     world.server.set_fault("null_value", key="enabled", method="PUT")
     row = world.carry_out(decision)[user_id]
-    assert (row["outcome"], row["verified_by"]) == ("deactivated", "read")
+    assert (row["outcome"], row["verified_by"]) == ("changed", "read")
 
 
 def test_who_may_be_an_administrator_is_counted_as_one(world) -> None:
@@ -802,7 +802,7 @@ def test_a_refusal_of_a_second_attempt_does_not_hide_that_the_first_one_arrived(
     (row,) = read_evidence(world.location.within(path))
     assert (row["outcome"], row["proof"], may_have_disabled(row)) == ("failed", UNANSWERED, True)
     world.server.clear_faults()
-    assert world.outcomes(decision, try_number=2) == {user_id: "disabled_after_crash"}
+    assert world.outcomes(decision, try_number=2) == {user_id: "changed_after_crash"}
 
 
 def test_a_refused_request_is_not_taken_for_ours_when_somebody_else_disables(world) -> None:
@@ -821,8 +821,8 @@ def test_a_refusal_in_the_middle_is_recorded_and_the_others_are_done(world, stat
     rows = world.carry_out(world.decide(ids))
     assert (rows[ids[2]]["outcome"], rows[ids[2]]["http_status"]) == ("failed", status)
     assert str(status) in rows[ids[2]]["reason"]
-    assert [rows[one]["outcome"] for one in ids if one != ids[2]] == ["deactivated"] * 4
-    assert summary(list(rows.values())) == "4 deactivated, 1 failed"
+    assert [rows[one]["outcome"] for one in ids if one != ids[2]] == ["changed"] * 4
+    assert summary(list(rows.values())) == "4 changed, 1 failed"
     assert unfinished(rows.values()) == [ids[2]]
 
 
@@ -830,7 +830,7 @@ def test_a_failed_read_of_one_user_is_recorded_and_the_others_are_done(world) ->
     ids = world.people[:3]
     decision = world.decide(ids)
     world.server.set_fault("error", status=500, method="GET", path=f"/users/{ids[1]}")
-    assert world.outcomes(decision) == {ids[0]: "deactivated", ids[1]: "failed", ids[2]: "deactivated"}
+    assert world.outcomes(decision) == {ids[0]: "changed", ids[1]: "failed", ids[2]: "changed"}
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
@@ -843,7 +843,7 @@ def test_a_key_that_is_refused_in_the_middle_stops_the_rest_and_is_recorded(worl
             world.carry_out(decision)
     rows = read_evidence(world.location.within(f"{world.folder().path}/evidence.parquet"))
     outcomes = {row["user_id"]: (row["outcome"], row["http_status"]) for row in rows}
-    assert outcomes == {ids[0]: ("deactivated", 200), ids[1]: ("deactivated", 200), ids[2]: ("failed", 401)}
+    assert outcomes == {ids[0]: ("changed", 200), ids[1]: ("changed", 200), ids[2]: ("failed", 401)}
     assert {one.path.rpartition("/")[2] for one in world.server.requests if one.method == "PUT"} <= set(ids[:3])
 
 
@@ -864,7 +864,7 @@ def test_a_cancelled_task_leaves_what_it_sent_open_and_the_next_try_settles_it(w
     assert unfinished(rows) == [user_id]
     with pytest.raises(AhaError, match="Another run"):
         world.carry_out(world.decide([world.people[1]]), "r2")
-    assert world.outcomes(world.decide([user_id]), try_number=2) == {user_id: "disabled_after_crash"}
+    assert world.outcomes(world.decide([user_id]), try_number=2) == {user_id: "changed_after_crash"}
     assert len(world.puts) == 1
 
 
@@ -935,7 +935,7 @@ def test_no_difference_no_call(world) -> None:
 def test_one_right_is_taken_and_the_others_are_not_sent(world) -> None:
     user_id = world.administrators[1]
     changes = {"administrator_roles": {"administer_configuration": False}}
-    assert world.outcomes(world.decide([user_id], changes, "update")) == {user_id: "updated"}
+    assert world.outcomes(world.decide([user_id], changes, "update")) == {user_id: "changed"}
     assert world.puts == [(user_id, {"user": changes})]
 
 
@@ -945,7 +945,7 @@ def test_the_last_right_for_billing_cannot_be_taken_by_an_update(world) -> None:
     protection = Protection("999")
     decision = world.decide([owner, second, billing], changes, "update")
     assert set(world.outcomes(decision, protection=protection).values()) == {"blocked"}
-    assert world.outcomes(world.decide([billing], changes, "update"), "r2") == {billing: "updated"}
+    assert world.outcomes(world.decide([billing], changes, "update"), "r2") == {billing: "changed"}
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"email": "x@example.com"}, {"administrator": True}])
@@ -981,7 +981,7 @@ def test_an_undo_restores_exactly_those_that_the_run_disabled(anywhere) -> None:
     rows = anywhere.carry_out(anywhere.decide(ids))
     assert rows[ids[0]]["outcome"] == "unchanged"
     decision = undo(anywhere.client, list(rows.values()), facts={"ticket": "T-1"})
-    assert anywhere.outcomes(decision, "undo") == dict.fromkeys(ids[1:], "reactivated")
+    assert anywhere.outcomes(decision, "undo") == dict.fromkeys(ids[1:], "changed")
     assert not anywhere.is_enabled(ids[0])
 
 
@@ -1002,7 +1002,7 @@ def test_an_undo_refuses_those_changed_since(world, change, reason) -> None:
         "blocked",
         f"changed since evidence: {reason}",
     )
-    assert undone[ids[1]]["outcome"] == "reactivated"
+    assert undone[ids[1]]["outcome"] == "changed"
 
 
 @pytest.mark.parametrize("hidden_in", ["answer", "read before the undo"])
@@ -1011,7 +1011,7 @@ def test_an_undo_leaves_whom_nobody_can_tell_to_be_unchanged_since(world, hidden
     if hidden_in == "answer":
         world.server.set_fault("missing_key", key="updated_at", method="PUT")
     row = world.carry_out(world.decide([user_id]))[user_id]
-    assert (row["outcome"], row["proof"]) == ("deactivated", PROVEN)
+    assert (row["outcome"], row["proof"]) == ("changed", PROVEN)
     world.server.clear_faults()
     # Somebody else edits the user, and means it to stay disabled.
     api(world, user_id, first_name="Zoe")
@@ -1041,7 +1041,7 @@ def test_half_of_a_change_is_given_back_also_after_the_next_try_sent_all_of_it_a
             assert (row["outcome"], row["proof"]) == ("unverified", ACKNOWLEDGED)
             assert json.loads(row["before_json"])["enabled"] is True
     assert not world.is_enabled(user_id)
-    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "reactivated"}
+    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "changed"}
     after = world.user(user_id)
     assert {name: after[name] for name in PRIVILEGED} == {name: before[name] for name in PRIVILEGED}
 
@@ -1054,7 +1054,7 @@ def test_an_undo_of_an_update_gives_back_rights_and_email_and_nothing_else(world
     row = world.carry_out(world.decide([user_id], wanted, "update"))[user_id]
     assert world.user(user_id)["administrator"] is False
     world.server.forget_requests()
-    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "updated"}
+    assert world.outcomes(undo(world.client, [row], facts={}), "undo") == {user_id: "changed"}
     back = {"email": before["email"], "administrator_roles": {"administer_billing": True}}
     assert world.puts == [(user_id, {"user": back})]
     after = world.user(user_id)
@@ -1066,7 +1066,7 @@ def test_an_undo_leaves_those_who_were_enabled_since(world) -> None:
     rows = world.carry_out(world.decide(ids))
     api(world, ids[0], enabled=True)
     undone = world.outcomes(undo(world.client, list(rows.values()), facts={}), "undo")
-    assert undone == {ids[0]: "unchanged", ids[1]: "reactivated"}
+    assert undone == {ids[0]: "unchanged", ids[1]: "changed"}
 
 
 def test_an_undo_of_a_larger_plan_passes_by_the_same_hash(world) -> None:

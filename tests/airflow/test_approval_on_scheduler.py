@@ -380,7 +380,7 @@ def test_an_approved_plan_is_carried_out_but_for_whom_was_struck_out(world):
     rows = {row["user_id"]: row for row in run.evidence()}
     assert {user_id: row["outcome"] for user_id, row in rows.items()} == {
         run.ids[0]: "skipped",
-        **dict.fromkeys(run.ids[1:], "deactivated"),
+        **dict.fromkeys(run.ids[1:], "changed"),
     }
     assert rows[run.ids[0]]["reason"] == "struck out by the person who approved: still here"
     for row in rows.values():
@@ -573,7 +573,7 @@ def test_an_account_that_a_review_revokes_is_disabled_after_an_approval(world):
     assert sorted(world.puts(run.ids)) == run.ids
     assert [world.server.account.user(user_id)["enabled"] for user_id in run.ids] == [False, False]
     for row in run.evidence():
-        assert (row["outcome"], row["class"], row["rule"]) == ("deactivated", "named", "review 2026-Q4")
+        assert (row["outcome"], row["class"], row["rule"]) == ("changed", "named", "review 2026-Q4")
         assert (row["requested_by"], row["approved_by_name"], row["ticket"]) == ("ann", "bob", "review 2026-Q4")
         assert json.loads(row["after_json"])["enabled"] is False
         assert row["plan_sha256"] == run.approval["plan_sha256"]
@@ -598,7 +598,7 @@ def test_a_scheduled_flow_asks_and_any_named_person_may_approve(world, dag_id, u
     assert run.wait()["carry_out"] == "success"
     rows = run.evidence()
     assert {(row["outcome"], row["class"], row["approval_mode"]) for row in rows} == {
-        ("deactivated", user_class, "person")
+        ("changed", user_class, "person")
     }
     assert sorted(world.puts([row["user_id"] for row in rows])) == sorted(row["user_id"] for row in rows)
     assert len(rows) == users
@@ -674,7 +674,7 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     assert world.puts(ids) == ids[1:]
     assert {(row["approved_by_name"], row["outcome"]) for row in run.evidence()} == {
         ("bob", "skipped"),
-        ("bob", "deactivated"),
+        ("bob", "changed"),
     }
     assert run.approval["strike_reason"] == "still here"
 

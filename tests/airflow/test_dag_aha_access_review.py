@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
@@ -53,11 +54,13 @@ PAGE = {
 }
 
 
-def data_of(summary):
+def data_of(summary: Any) -> Any:
     html = Path(summary["page"]).read_text("utf-8")
-    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    (title,) = re.findall("<h1>(.*?)</h1>", html)
+    data = json.loads(data)
     sections = re.findall(r'<section id="(\w+)"', html)
-    return re.search("<h1>(.*?)</h1>", html)[1], sections, data["columns"], data["filters"]
+    return title, sections, data["columns"], data["filters"]
 
 
 def test_how_the_page_looks_comes_from_the_form_else_from_the_variable(dag, run_dag, monkeypatch):

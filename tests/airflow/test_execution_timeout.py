@@ -55,5 +55,5 @@ def test_the_task_ends_the_intent_is_on_disk_and_the_next_try_finishes_the_recor
         assert intents() == ["1"]
         (path,) = base.glob("deactivations/account=*/dag=*/run=*/task=write/evidence.parquet")
         (row,) = pq.read_table(path, partitioning=None).to_pylist()
-        assert (row["user_id"], row["outcome"], row["proof"]) == (user_id, "disabled_after_crash", 3)
+        assert (row["user_id"], row["outcome"], row["proof"]) == (user_id, "changed_after_crash", 3)
         assert verify(resolve_path(str(base)), row["account"]) == []

@@ -18,7 +18,6 @@ from airflow_provider_aha.datasets.names import DATASETS
 from airflow_provider_aha.exceptions import (
     AhaCancelledError,
     AhaIncompleteReadError,
-    AhaNotFoundError,
     AhaProtocolError,
     AhaServerError,
 )
@@ -253,12 +252,14 @@ def test_wrong_connection_fails_without_retries(set_connection, tmp_path):
     ("fault", "options", "error"),
     [
         ("error", {"status": 503}, AhaServerError),
-        ("error", {"status": 404}, AhaNotFoundError),
+        ("error", {"status": 404}, AirflowFailException),
         ("maintenance", {}, AhaProtocolError),
         ("wrong_total", {}, AhaIncompleteReadError),
     ],
 )
-def test_other_failures_leave_the_task_its_retries(fast_sandbox: SandboxServer, tmp_path, fault, options, error):
+def test_other_failures_leave_the_snapshot_as_it_was_and_all_but_a_404_the_retries(
+    fast_sandbox: SandboxServer, tmp_path, fault, options, error
+):
     extract(str(tmp_path))
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     fast_sandbox.set_fault(fault, **options)

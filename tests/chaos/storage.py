@@ -131,7 +131,7 @@ def deactivate_on_a_failing_store(chance: random.Random, arena: chaos.Arena) -> 
             for user_id, _ in arena.puts():
                 assert user_id in wanted
                 assert user_id != owner
-                assert list(Path(arena.location.path, folder.path).glob(f"events/{user_id}/*")), (
+                assert list(Path(arena.location.path, folder.path).glob(f"events/u{user_id}.account/*")), (
                     f"{user_id} was written without a record"
                 )
     found = chaos.evidence_of(arena, folder)

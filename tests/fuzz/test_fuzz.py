@@ -169,7 +169,8 @@ ROW = {
     "created_at": "2026-01-01T00:00:00Z", "is_administrator": False, "is_paid_seat": True, "first_flagged_at": None,
     "leave_date": "2026-11-01", "left_at": None, "seen_after_leave": False, "rights": [],
     "roles": [{"role": "Owner", "workspaces": ["W1"]}], "sole_owner_of": ["W1"], "updated_at": None,
-    "reviewer": None, "note": None, "asked_because": None,
+    "reviewer": None, "note": None, "asked_because": None, "operation": "user_fields", "object": "account",
+    "object_name": None,
 }  # fmt: skip
 
 
@@ -196,7 +197,9 @@ PLAN = {
     "roster_known": None,
     "policy_max": 5,
     "blocked": [],
-    "unresolved": [{"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True}],
+    "unresolved": [
+        {"rule": "r", "asked": "1", "reason": "unknown", "ids": ["1"], "must_fix": True, "detail": None}
+    ],
     "notes": [],
     "protects_nobody": [],
     "caps": None,
@@ -204,6 +207,10 @@ PLAN = {
     "exclusions_sha256": None,
     "enabled_users": 50,
     "administrators": [{"user_id": "12", "administers_account": True, "administers_billing": True}],
+    "workspace_owners": {},
+    "owners": [],
+    "settings": {},
+    "changed": None,
     "counts": {"planned": {"unused": 1, "left": 0, "named": 0}},
     "decisions": "decisions.parquet",
     "files": {"decisions.parquet": sha256(DECISIONS.getvalue())},
@@ -270,7 +277,7 @@ EVENT = {
     "user_id": "11",
     "intent_at": "2026-11-20T06:00:00.000000Z",
     "before_json": '{"enabled": true}',
-    "outcome": "deactivated",
+    "outcome": "changed",
     "answered_at": "2026-11-20T06:00:01.000000Z",
     "after_json": None,
     "http_status": 200,
@@ -285,7 +292,7 @@ def test_a_journal_of_whatever_kind_becomes_evidence_or_is_refused(events: list[
     kind = "intent" if intents else "outcome"
     location = stored(b"", "events/x")
     for number, event in enumerate(events):
-        location.fs.pipe_file(f"/events/11/{number + 1}-{kind}-{number}a.json", to_json(event))
+        location.fs.pipe_file(f"/events/u11.account/{number + 1}-{kind}-{number}a.json", to_json(event))
     with suppress(AhaError):
         found = rows(histories(Store(location.fs, "", "memory://"), "events"))
         assert all(row.keys() == set(EVIDENCE.names) for row in found)
@@ -319,7 +326,7 @@ def test_verify_names_what_it_finds_and_never_breaks(event: Any, noise: bytes) -
     fs.pipe_file(f"{account}/manifests/00000001.json", noise)
     fs.pipe_file(f"{account}/manifests/00000002.json", to_json(event))
     fs.pipe_file(f"{account}/manifests/anchor.json", to_json(event))
-    fs.pipe_file(f"{account}/dag=d/run=r/task=t/events/11/1-intent-a.json", noise)
+    fs.pipe_file(f"{account}/dag=d/run=r/task=t/events/u11.account/1-intent-a.json", noise)
     assert verify(Store(fs, "/base", "memory:///base"), "acme")
 
 

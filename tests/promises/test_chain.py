@@ -98,8 +98,8 @@ class Base:
         entry = register(folder, NOW - DAY, ["1", "2"], "taken")
         journal = Journal(folder, 1)
         for user_id in ("1", "2"):
-            event = journal.intent(user_id, {})
-            journal.outcome(user_id, {**event, "outcome": "deactivated"})
+            event = journal.intent(f"u{user_id}.account", {})
+            journal.outcome(f"u{user_id}.account", {**event, "outcome": "changed"})
         self.put(folder.path, "evidence.parquet", {"run": run_id})
         sign_off(folder, entry)
         self.close(folder, age, entered(folder, NOW, 7), action="deactivate", run_id=run_id)
@@ -254,7 +254,7 @@ def open_question(base: Base) -> None:
 
 @does("a run under way")
 def under_way(base: Base) -> None:
-    Journal(base.folder("r9"), 1).intent("1", {})
+    Journal(base.folder("r9"), 1).intent("u1.account", {})
 
 
 @does("copied to another place")
@@ -303,22 +303,22 @@ def evidence_removed(base: Base) -> None:
 
 @does("an event was changed")
 def event_changed(base: Base) -> dict[str, str]:
-    (path,) = base.run1.glob("events/1/*-outcome-*")
-    path.write_text(path.read_text().replace("deactivated", "unchanged"))
+    (path,) = base.run1.glob("events/u1.account/*-outcome-*")
+    path.write_text(path.read_text().replace("changed", "unchanged"))
     return {"the event": path.name}
 
 
 @does("an event was removed")
 def event_removed(base: Base) -> dict[str, str]:
-    (path,) = base.run1.glob("events/1/*-intent-*")
+    (path,) = base.run1.glob("events/u1.account/*-intent-*")
     path.unlink()
     return {"the event": path.name}
 
 
 @does("an event was added", "a paused machine that writes later")
 def event_added(base: Base) -> dict[str, str]:
-    Journal(base.folder("r1"), 1).outcome("7", {"outcome": "deactivated"})
-    (path,) = base.run1.glob("events/7/*")
+    Journal(base.folder("r1"), 1).outcome("u7.account", {"outcome": "changed"})
+    (path,) = base.run1.glob("events/u7.account/*")
     return {"the event": path.name}
 
 

@@ -441,7 +441,7 @@ def check_evidence(case: dict[str, Any], played: Played, log: str) -> None:
     rows = pq.read_table(folder / "task=carry_out" / "evidence.parquet", partitioning=None).to_pylist()
     assert {row["user_id"]: [row["outcome"], row["reason"]] for row in rows} == case["became"]
     for user_id, (outcome, reason) in case["became"].items():
-        assert f"User {user_id}: {outcome}" in log
+        assert f"User {user_id}, disable: {outcome}" in log
         assert reason.partition(": ")[2] not in log or not reason
     assert f"struck out: {', '.join(case['answer']['strike_out'])}" in log
 
@@ -505,4 +505,4 @@ def test_evidence_says_who_asked_and_who_approved(tmp_path, monkeypatch, parse):
     played, _ = play(case, tmp_path / "aha", monkeypatch, parse)
     (row,) = pq.read_table(played.results["carry_out"]["evidence"], partitioning=None).to_pylist()
     assert (row["requested_by"], row["approved_by_id"], row["approval_mode"]) == ("alice", "carol", "person")
-    assert (row["ticket"], row["rule"], row["outcome"]) == ("OPS-1", "left the project", "updated")
+    assert (row["ticket"], row["rule"], row["outcome"]) == ("OPS-1", "left the project", "changed")

@@ -1,6 +1,6 @@
 """People in rosters and account: what happens to their access. The expectations are data.
 
-What a guard stops at the write is here a planned row; the write itself is in the tests of access/.
+What is decided by the plan is read there. What is decided at the write is carried out against a sandbox.
 """
 
 from __future__ import annotations
@@ -8,17 +8,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
+import time_machine
 import yaml
+from airflow.providers.common.compat.sdk import AirflowFailException
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.access.decide.planning import Limits, Request, make_plan
@@ -31,18 +36,22 @@ from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMatcher
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import SmallTable, read_table
+from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
 from airflow_provider_aha.record.register import register, sign_off
 from airflow_provider_aha.record.run import Run, RunFolder
+from airflow_provider_aha.sandbox.account import ADMIN_KEY
+from airflow_provider_aha.sandbox.testing import Account, SandboxServer
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Store, to_json
-from tests.raw import at as place_at
+from tests.raw import place_of
 
 FILE = yaml.safe_load((Path(__file__).parent / "leavers.yaml").read_text())
 DEFAULTS = FILE["defaults"]
 DAY = timedelta(days=1)
-ACCOUNT = "acme"
+ACCOUNT, SANDBOX = "acme", "127.0.0.1"
+DAG_ID = "aha_offboard_leavers"
 RIGHTS = ("administer_account", "administer_billing", "administer_configuration")
-# What happens between plan and write, and guards of the write, are tested where the write is.
+# What happens between plan and write, and what the write alone guards.
 AT_THE_WRITE = {"before_write", "writes_enabled", "other_administrators"}
 
 
@@ -50,7 +59,12 @@ def is_of_the_write(case: dict[str, Any]) -> bool:
     return bool(AT_THE_WRITE & case.keys()) or bool((case.get("user") or {}).get("owns_key"))
 
 
+# One whom nothing holds up, beside all that are held up.
+PLAIN = "a last day yesterday"
 CASES = [pytest.param(case, id=case["name"]) for case in FILE["cases"] if not is_of_the_write(case)]
+WRITES = [
+    pytest.param(case, id=case["name"]) for case in FILE["cases"] if is_of_the_write(case) or case["name"] == PLAIN
+]
 
 
 def when(text: str) -> datetime:
@@ -74,10 +88,15 @@ class Member:
 
 
 class Case:
-    """One case: users and rosters by moment."""
+    """One case: users and rosters by moment.
 
-    def __init__(self, given: dict[str, Any], base: Path) -> None:
-        self.given, self.base = given, base
+    :param given: the case.
+    :param base: the base path.
+    :param account: what the account is called.
+    """
+
+    def __init__(self, given: dict[str, Any], base: Path, account: str = ACCOUNT) -> None:
+        self.given, self.base, self.account = given, base, account
         self.timezone = given.get("timezone", DEFAULTS["timezone"])
         self.now = when(given.get("now", DEFAULTS["now"]))
         self.crowd = given.get("crowd", DEFAULTS["crowd"])
@@ -113,9 +132,11 @@ class Case:
 
     def users(self, at: datetime, *, last: bool) -> list[dict[str, Any]]:
         rows = [
-            api_user(str(100 + n), f"c{n}@example.com", at, administrator=n < 2, seen=iso(at - 6 * DAY))
+            api_user(str(100 + n), f"c{n}@example.com", at, rights=self._rights(n), seen=iso(at - 6 * DAY))
             for n in range(self.crowd)
         ]
+        for row in rows[: self.given.get("disabled_administrators", 0)]:
+            row |= {"enabled": False, **rights_of(RIGHTS)}
         rows += [
             api_user(str(3000 + n), f"p{n}@partner.example.org", at, seen=iso(at - 6 * DAY))
             for n in range(self.given.get("crowd_not_covered", 0))
@@ -126,6 +147,12 @@ class Case:
                     self._user(member, *pair, at, last=last) for pair in zip(member.ids, member.emails, strict=True)
                 ]
         return rows
+
+    def _rights(self, number: int) -> list[str]:
+        """Return the administrator rights of somebody of the crowd."""
+        if number >= self.given.get("other_administrators", 2):
+            return []
+        return [right for right in RIGHTS if right.partition("_")[2] in self.given.get("other_roles", right)]
 
     def _user(self, member: Member, user_id: str, email: str, at: datetime, *, last: bool) -> dict[str, Any]:
         user = member.user or {}
@@ -142,14 +169,18 @@ class Case:
             since = when(user["disabled_by_us"]) if "disabled_by_us" in user else when(again) - 2 * DAY
             enabled = not since <= at < when(again)
         more = {"paid_seat": user.get("paid_seat", True), "created_at": user.get("created"), "enabled": enabled}
-        row = api_user(user_id, email, at, seen=seen, administrator=user.get("administrator", False))
+        whole = user.get("administrator") or user.get("owns_key")
+        rights = [
+            right for right in RIGHTS if whole or right.partition("_")[2] in user.get("administrator_roles", ())
+        ]
+        row = api_user(user_id, email, at, seen=seen, rights=rights)
         return {**row, **more}
 
     # --- snapshots ------------------------------------------------------------------------------
 
     def land(self, at: datetime, *, last: bool = False) -> None:
         """Land a snapshot, as an extract does."""
-        layout = Layout(ACCOUNT)
+        layout = Layout(self.account)
         day = f"{at:%Y-%m-%d}"
         rows = self.users(at, last=last)
         normalizer = Normalizer(subdomain=ACCOUNT, connection_id="c", synced_at=at, workspace_names={})
@@ -170,7 +201,7 @@ class Case:
         for name in self.given.get("absent_fields", []) if last else ():
             absent[name] += 1
         manifest = {
-            "account": ACCOUNT,
+            "account": self.account,
             "snapshot": day,
             "started_at": iso(at),
             "key_owner_id": "100",
@@ -234,8 +265,8 @@ class Case:
             return Rosters(tuple(self._roster(load, last=last) for load in loads))
 
         request = Request(
-            account=ACCOUNT,
-            dag_id="aha_offboard_leavers",
+            account=self.account,
+            dag_id=DAG_ID,
             run_id=f"run {self.runs}",
             policy=policy,
             as_given={"rules": [as_given(rule) for rule in policy.rules]},
@@ -290,8 +321,8 @@ class Case:
                 continue
             at = when(given["at"])
             ids = [str(next(self.ids)) for _ in range(given["count"])]
-            account = given.get("account", ACCOUNT)
-            run = Run(given.get("dag", "aha_offboard_leavers"), "earlier", "deactivate", 1, "ann")
+            account = given.get("account", self.account)
+            run = Run(given.get("dag", DAG_ID), "earlier", "deactivate", 1, "ann")
             folder = RunFolder(self.location, account, run)
             entry = register(folder, at, ids, "taken", by_policy=mode == "policy")
             for user_id in ids:
@@ -304,14 +335,14 @@ class Case:
                 event |= {"access": "taken", "intent_at": iso(at), "try_number": 1}
                 outcome: dict[str, Any] = {
                     "answered_at": iso(at),
-                    "outcome": "deactivated",
+                    "outcome": "changed",
                     "proof": 4,
                     "intent": event["event_id"],
                 }
                 for kind, more in (("intent", {"n": 1}), ("outcome", {"n": 2, **outcome})):
                     path = (
                         Path(self.location.path, folder.path, "events")
-                        / user_id
+                        / f"u{user_id}.account"
                         / f"1-{kind}-{uuid.uuid4().hex}.json"
                     )
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -330,13 +361,13 @@ class Case:
         by_time: dict[datetime, list[dict[str, Any]]] = {}
         for load in loads:
             # Rosters that are loaded within minutes are read by one plan.
-            at = when(load["at"])
-            group = next((time for time in by_time if abs(at - time) < timedelta(minutes=30)), at)
+            loaded_at = when(load["at"])
+            group = next((time for time in by_time if abs(loaded_at - time) < timedelta(minutes=30)), loaded_at)
             by_time.setdefault(group, []).append(load)
         *earlier, last = sorted(by_time)
-        for at in earlier:
-            here = [load for load in by_time[at] if "snapshot" not in load and not load.get("refused")]
-            self.land(at)
+        for moment in earlier:
+            here = [load for load in by_time[moment] if "snapshot" not in load and not load.get("refused")]
+            self.land(moment)
             if here:
                 self.plan(here, max(when(load["at"]) for load in here), last=False)
         self.passed_before()
@@ -345,7 +376,7 @@ class Case:
             plan = self.plan(by_time[last], self.now, last=True)
         except AhaError:
             return "refused"
-        table = load_decisions(place_at(self.location, plan.path), plan.header)
+        table = load_decisions(place_of(self.location, plan.path), plan.header)
         return plan, {row["user_id"]: row for row in table.to_pylist()}
 
 
@@ -361,8 +392,8 @@ def moments_of(user: dict[str, Any]) -> Iterator[datetime]:
 
 
 def api_user(
-    user_id: str, email: str | None, at: datetime, *, administrator: bool = False, seen: Any = None
-) -> Any:
+    user_id: str, email: str | None, at: datetime, *, rights: Collection[str] = (), seen: Any = None
+) -> dict[str, Any]:
     return {
         "id": user_id,
         "name": f"Person {user_id}",
@@ -374,10 +405,13 @@ def api_user(
         "user_roles": [],
         "enabled": True,
         "paid_seat": True,
-        "administrator": administrator,
-        "administrator_roles": dict.fromkeys(RIGHTS, administrator),
         "identity_provider": {"type": "password"},
+        **rights_of(rights),
     }
+
+
+def rights_of(rights: Collection[str]) -> dict[str, Any]:
+    return {"administrator": bool(rights), "administrator_roles": {right: right in rights for right in RIGHTS}}
 
 
 def word_of(user_id: str, plan: Plan, decisions: dict[str, dict[str, Any]]) -> str:
@@ -433,3 +467,110 @@ def test_what_happens_to_the_access(given, tmp_path):
         allowed_ids = set(ids) if "passes" in allowed else set()
         assert {row.user_id for row in played[0].rows} <= set(ids)
         assert {row.user_id for row in played[0].rows if row.asked_because is None} <= allowed_ids
+
+
+# --- at the write ----------------------------------------------------------------------------------------------
+
+
+class Written:
+    """The account at the write, and what becomes of the users of a plan.
+
+    :param case: the case; its plan is made.
+    :param server: a sandbox with its users.
+    """
+
+    def __init__(self, case: Case, server: SandboxServer) -> None:
+        self.case, self.server = case, server
+        self.ids = [user_id for member in case.members for user_id in member.ids]
+        self.error = ""
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def change(self, user_id: str, change: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+        """Let something happen between plan and write."""
+        account = self.server.account
+        fields = {name: value for name, value in change.items() if name in ("enabled", "email")}
+        if change.get("administrator"):
+            fields |= rights_of(RIGHTS)
+        if "seen" in change:
+            fields["accessed_at"] = change["seen"]
+        if change.get("removed"):
+            account.remove_user(user_id)
+        elif fields:
+            account.edit_user(user_id, **fields)
+        guards: dict[str, Any] = {"approvers": ["bob"]}
+        if change.get("excluded"):
+            path = self.case.base / "exclusions.csv"
+            path.write_text(f"id,reason,owner,expires_on\n{user_id},legal hold,Legal,2026-12-31\n")
+            guards["exclusions"] = str(path)
+        patch.setenv("AIRFLOW_VAR_AHA_GUARDS", json.dumps(guards))
+
+    def carry_out(self, plan: Plan) -> None:
+        """Carry a plan out by policy, as the DAG does."""
+        run = SimpleNamespace(
+            dag_id=DAG_ID, run_id=plan.header["run_id"], task_id="by_policy", map_index=-1, try_number=1
+        )
+        run.xcom_push = lambda **_: None
+        context = {"ti": run, "dag_run": SimpleNamespace(run_type="scheduled", triggering_user_name=None)}
+        operator = AhaCarryOutPlanOperator(
+            task_id="by_policy",
+            plan=plan.path,
+            require_approval=False,
+            dry_run=not self.case.given.get("writes_enabled", True),
+            base_path=str(self.case.base),
+        )
+        try:
+            operator.execute(context)
+        except AirflowFailException as error:
+            self.error = str(error)
+        (path,) = self.case.base.glob("deactivations/account=*/dag=*/run=*/task=by_policy/evidence.parquet")
+        self.rows = {row["user_id"]: row for row in pq.read_table(path).to_pylist()}
+
+    @property
+    def puts(self) -> set[str]:
+        return {one.path.rpartition("/")[2] for one in self.server.requests if one.method == "PUT"}
+
+    def word(self, user_id: str) -> str:
+        """Name what happened to a user, in the words of the expectations."""
+        outcome = self.rows[user_id]["outcome"]
+        assert (user_id in self.puts) == (outcome == "changed")
+        # Somebody has to look, so the task fails and names the id; at nobody else.
+        assert (outcome == "blocked") == bool(re.search(rf"\b{user_id}\b", self.error))
+        return {"changed": "passes", "blocked": "blocked"}.get(outcome, "nothing")
+
+    def marks(self, user_id: str) -> set[str]:
+        return {"seen_after_leave"} if "seen after the leave date" in self.rows[user_id]["reason"] else set()
+
+
+def account_of(case: Case) -> Account:
+    """Make the account; the key belongs to nobody of the case, unless the case says so."""
+    users = sorted(case.users(case.now, last=True), key=lambda user: int(user["id"]))
+    # An account without administrators gives the key to somebody outside of the list.
+    account = Account.from_users([user | rights_of(()) for user in users])
+    for user in users:
+        account.edit_user(
+            user["id"], administrator=user["administrator"], administrator_roles=user["administrator_roles"]
+        )
+    if (case.given.get("user") or {}).get("owns_key"):
+        account.keys[ADMIN_KEY] = case.members[0].ids[0]
+    return account
+
+
+@pytest.mark.parametrize("given", WRITES)
+def test_what_the_write_does(given, tmp_path, monkeypatch):
+    case = Case(given, tmp_path, SANDBOX)
+    played = case.play()
+    assert not isinstance(played, str)
+    with time_machine.travel(case.now, tick=False) as clock, SandboxServer(account=account_of(case)) as server:
+        place = {"host": "127.0.0.1", "port": server.port, "schema": "http", "password": server.key}
+        extra = {"requests_per_second": 1000, "requests_per_minute": 100_000, "max_retries": 0}
+        monkeypatch.setenv("AIRFLOW_CONN_AHA_DEFAULT", json.dumps({"conn_type": "aha", **place, "extra": extra}))
+        written = Written(case, server)
+        written.change(written.ids[0], given.get("before_write", {}), monkeypatch)
+        clock.shift(timedelta(minutes=1))
+        written.carry_out(played[0])
+    words, first = Counter(map(written.word, written.ids)), written.ids[0]
+    assert written.word(first) in ([given["expect"]] if "expect" in given else given["either"]), given["why"]
+    assert {name: words[name] for name in given.get("all", {})} == given.get("all", {})
+    assert written.rows[first]["outcome"] == given.get("outcome", written.rows[first]["outcome"])
+    assert set(given.get("marks", ())) <= written.marks(first)
+    assert written.puts <= set(written.ids)

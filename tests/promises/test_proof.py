@@ -27,7 +27,6 @@ from tests.raw import raw
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "proof.yaml").read_text(encoding="utf-8"))
 # What today's evidence calls the words of the rule.
-WORDS = {"changed": "deactivated", "changed_after_crash": "disabled_after_crash"}
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 UNTOUCHED = "2026-01-01T00:00:00.000Z"
 
@@ -38,7 +37,7 @@ def cases(name: str) -> Any:
 
 def any_of(expected: Any) -> list[Any]:
     """Return what may come; a list in the file stands for any of its members."""
-    return [WORDS.get(one, one) for one in (expected if isinstance(expected, list) else [expected])]
+    return expected if isinstance(expected, list) else [expected]
 
 
 def unique(name: str) -> str:
@@ -79,11 +78,11 @@ class Events:
             else:
                 intent = unique(rest.pop(0)) if kind == "outcome" else None
                 proof, word = rest
-                content |= {"intent": intent, "proof": proof, "outcome": WORDS.get(word, word)}
+                content |= {"intent": intent, "proof": proof, "outcome": word}
                 content |= {"answered_at": moment, "reason": ""}
             body = to_json(content)
         kind = "intent" if kind == "intent" else "outcome"
-        path = f"{self._folder.path}/events/{self._user['id']}/{try_number}-{kind}-{own}.json"
+        path = f"{self._folder.path}/events/u{self._user['id']}.account/{try_number}-{kind}-{own}.json"
         assert self._folder.location.create(path, body)
 
     def _facts(self, moment: str) -> dict[str, Any]:
@@ -102,7 +101,10 @@ class Events:
         }
 
     def history(self) -> History:
-        return histories(self._folder.location, f"{self._folder.path}/events").get(self._user["id"]) or History()
+        return (
+            histories(self._folder.location, f"{self._folder.path}/events").get(f"u{self._user['id']}.account")
+            or History()
+        )
 
     def row(self) -> dict[str, Any] | None:
         return next(iter(rows({self._user["id"]: self.history()})), None)

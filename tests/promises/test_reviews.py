@@ -86,7 +86,7 @@ def opened(small, someone):
     return Sheet(desk)
 
 
-def submitted(sheet: Sheet, login: str = "carol", body: bytes | None = None) -> dict[str, Any]:
+def submitted(sheet: Sheet, login: str = "carol", body: bytes | None = None) -> Any:
     return sheet.submit(body, Run("aha_submit_review", "s1", "submit", 1, login))
 
 
@@ -142,7 +142,7 @@ def written_as(sheet: Sheet, case: dict[str, Any]) -> bytes:
     random.Random(1).shuffle(rows) if case.get("shuffled") else None
     newline = case.get("newline", "\r\n")
     # Python's writer would leave a line break of another kind in a cell without quotes.
-    quoting = csv.QUOTE_ALL if newline == "\r" else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_ALL if newline == "\r" else csv.QUOTE_MINIMAL
     text = io.StringIO()
     writer = csv.DictWriter(
         text, names, delimiter=case.get("delimiter", ","), lineterminator=newline, quoting=quoting

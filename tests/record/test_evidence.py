@@ -20,6 +20,8 @@ COLUMNS = [
     "event_id",
     "account",
     "user_id",
+    "operation",
+    "object",
     "email_at_decision",
     "class",
     "rule",
@@ -102,6 +104,8 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "approved_at": "2026-03-10 02:40:00.000000Z",
         "account": "acme",
         "user_id": user_id,
+        "operation": "user_fields",
+        "object": "account",
         "email_at_decision": email,
         "class": "left",
         "rule": "gone",
@@ -114,7 +118,7 @@ def test_every_fact_of_a_deactivation_is_kept(anywhere):
         "requested_by": "ann",
         "actor_user_id": anywhere.owner,
         "http_status": 200,
-        "outcome": "deactivated",
+        "outcome": "changed",
         "verified_by": "answer",
         "dag_id": "d",
         "run_id": "r1",
@@ -163,9 +167,9 @@ def test_a_row_is_what_proves_the_most_and_says_what_came_after_it():
         (row,) = rows({"1": History(outcomes=outcomes)})
         assert (row["outcome"], row["proof"], row["http_status"]) == ("failed", UNANSWERED, 503)
         assert row["reason"] == "no answer; after that: blocked, owner of the API key"
-    proven = event("deactivated", intent="b", proof=PROVEN, reason="")
+    proven = event("changed", intent="b", proof=PROVEN, reason="")
     (row,) = rows({"1": History(outcomes=[looked, proven, lost])})
-    assert (row["outcome"], row["proof"], row["reason"]) == ("deactivated", PROVEN, "")
+    assert (row["outcome"], row["proof"], row["reason"]) == ("changed", PROVEN, "")
 
 
 @pytest.mark.parametrize("moment", ["soon", "2026-13-01T00:00:00Z", "2026-03-01", 7])
@@ -234,7 +238,7 @@ def evidence_row(proof: int, wanted: Any = None, before: Any = None, **facts: An
         "account": "acme",
         "event_id": "e",
         "user_id": "1",
-        "outcome": "deactivated",
+        "outcome": "changed",
         "proof": proof,
         "access": access_of(wanted) or "none",
         "wanted_json": json.dumps(wanted),
@@ -353,4 +357,4 @@ def test_an_update_that_disabled_somebody_is_undone(world):
     user_id = world.people[0]
     world.carry_out(world.decide([user_id], {"enabled": False, "first_name": "Zoe"}, "update"))
     decision = undo(world.client, read_evidence(place(world)), facts={})
-    assert world.outcomes(decision, "undo") == {user_id: "reactivated"}
+    assert world.outcomes(decision, "undo") == {user_id: "changed"}

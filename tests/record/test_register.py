@@ -32,14 +32,14 @@ def folder(location: Store, run_id: str = "r", task_id: str = "t") -> RunFolder:
 
 
 def outcome(where: RunFolder, user_id: str, at: datetime, proof: int = PROVEN, **facts: Any) -> None:
-    facts = {"outcome": "deactivated", "access": "taken", "answered_at": timestamp(at), **facts}
-    Journal(where, 1).outcome(user_id, {**facts, "proof": proof})
+    facts = {"outcome": "changed", "access": "taken", "answered_at": timestamp(at), **facts}
+    Journal(where, 1).outcome(f"u{user_id}.account", {**facts, "proof": proof})
 
 
 def intent(where: RunFolder, user_id: str, at: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("airflow_provider_aha.record.journal.timestamp", lambda: timestamp(at))
-        Journal(where, 1).intent(user_id, {})
+        Journal(where, 1).intent(f"u{user_id}.account", {})
 
 
 def changed(location: Store, access: str = "taken") -> set[str]:
@@ -80,7 +80,7 @@ def test_an_intent_without_outcome_counts(local: Store, monkeypatch) -> None:
 
 def test_half_an_intent_counts_by_what_its_task_was_to_do_or_else_for_both(local: Store) -> None:
     for run_id in ("a", "b"):
-        Journal(folder(local, run_id), 1).intent("1" if run_id == "a" else "2", {})
+        Journal(folder(local, run_id), 1).intent("u1.account" if run_id == "a" else "u2.account", {})
     for path in raw(local).find(local.path):
         raw(local).pipe_file(path, b"{")
     ended(folder(local, "a"), NOW, "taken")
@@ -117,8 +117,10 @@ def written(location: Store, *, manifest: bool = True) -> RunFolder:
     journal = Journal(where, 1)
     for user_id in ("1", "2"):
         facts = {"access": "taken", "class": "unused", "answered_at": timestamp(NOW - DAY)}
-        intent_id = journal.intent(user_id, facts)["intent"]
-        journal.outcome(user_id, {**facts, "intent": intent_id, "outcome": "deactivated", "proof": PROVEN})
+        intent_id = journal.intent(f"u{user_id}.account", facts)["intent"]
+        journal.outcome(
+            f"u{user_id}.account", {**facts, "intent": intent_id, "outcome": "changed", "proof": PROVEN}
+        )
     write_evidence(where.location, f"{where.path}/{FILE}", rows(journal.histories()))
     sign_off(where, entry)
     if manifest:
@@ -170,7 +172,7 @@ def test_evidence_that_cannot_be_read_is_passed_over_only_where_its_events_are(l
 
 
 def test_another_run_is_seen_writing_though_the_register_is_lost(location: Store) -> None:
-    Journal(folder(location, "other"), 1).intent("1", {})
+    Journal(folder(location, "other"), 1).intent("u1.account", {})
     with pytest.raises(AhaError, match="Another run of this account is writing"):
         refuse_beside_another(folder(location, "mine"), datetime.now(UTC))
 
@@ -180,7 +182,7 @@ def test_a_worker_that_goes_on_after_its_task_has_ended_is_seen(local: Store) ->
     other, now = folder(local, "other"), datetime.now(UTC)
     register(other, now - timedelta(minutes=1), ["1"], "taken")
     ended(other, now, "taken", ("1",))
-    Journal(other, 1).intent("1", {})
+    Journal(other, 1).intent("u1.account", {})
     with pytest.raises(AhaError, match="Another run of this account is writing"):
         refuse_beside_another(folder(local, "mine"), now)
 
@@ -232,7 +234,7 @@ def test_an_open_intent_of_another_run_refuses_for_an_hour(location: Store, monk
 def test_an_answered_intent_of_another_run_refuses_nothing(local: Store) -> None:
     other = folder(local, "other")
     register(other, NOW, ["1"], "taken")
-    event = Journal(other, 1).intent("1", {})
+    event = Journal(other, 1).intent("u1.account", {})
     outcome(other, "1", NOW, intent=event["intent"])
     refuse_beside_another(folder(local, "mine"), NOW)
 
@@ -250,7 +252,7 @@ def test_half_an_intent_of_another_run_refuses_by_when_it_was_written(local: Sto
     now = datetime.now(UTC)
     other = folder(local, "other")
     register(other, now, ["1"], "taken")
-    Journal(other, 1).intent("1", {})
+    Journal(other, 1).intent("u1.account", {})
     path = next(path for path in raw(local).find(other.path))
     raw(local).pipe_file(path, b"{")
     with pytest.raises(AhaError):

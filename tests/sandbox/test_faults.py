@@ -553,6 +553,52 @@ def test_update_ignored(api, fault):
     assert api.put(f"/users/{user_id}", json={"user": {"enabled": "x"}}).status_code == 422
 
 
+def change_role(api, method="POST", role="viewer"):
+    """Change or remove the first role of somebody who has one."""
+    user = next(user for user in api.server.account.users() if user["product_roles"] and user["enabled"])
+    place = user["product_roles"][0]["product_id"]
+    path = f"/users/{user['id']}/product_roles"
+    if method == "POST":
+        answer = api.post(path, json={"product_role": {"role": role, "product_id": place}})
+    else:
+        answer = api.delete(f"{path}/{place}")
+    return user, place, answer
+
+
+def roles_shown(api, user):
+    return api.get(f"/users/{user['id']}").json()["user"]["product_roles"]
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 200), ("DELETE", 204)])
+def test_ignored_write_of_a_role(api, fault, method, status):
+    fault("update_ignored")
+    user, _, answer = change_role(api, method)
+    assert answer.status_code == status
+    assert method == "DELETE" or answer.json() == user["product_roles"][0]
+    assert (roles_shown(api, user), api.server.writes) == (user["product_roles"], [])
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_lagging_read_of_a_role(api, fault, method):
+    fault("lagging_read", reads=2)
+    user, place, _ = change_role(api, method)
+    shown = [roles_shown(api, user) == user["product_roles"] for _ in range(3)]
+    assert shown == [True, True, False]
+    assert [(write.user_id, write.object) for write in api.server.writes] == [(user["id"], f"w{place}")]
+
+
+def test_odd_answer_to_a_role(api, fault):
+    fault("odd_answer", form="lagging", times=1)
+    user, place, answer = change_role(api)
+    assert answer.json() == user["product_roles"][0]
+    assert roles_shown(api, user)[-1]["role"] == 50
+    fault("odd_answer", form="lagging", times=1)
+    new = api.post(
+        f"/users/{user['id']}/product_roles", json={"product_role": {"role": "none", "product_id": place}}
+    )
+    assert new.json()["role"] == 50
+
+
 # --- when and how often --------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from airflow_provider_aha.access.plan.plan import POSTPONED, Plan, load_beside, 
 from airflow_provider_aha.common.arrow import array_of, literal, milliseconds, values_of
 from airflow_provider_aha.datasets import schemas
 from airflow_provider_aha.datasets.snapshot import Snapshot, snapshot_days
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError, AhaSnapshotError
 from airflow_provider_aha.lists.roster import Known, Load
 from airflow_provider_aha.record.evidence import recorded_moment
 from airflow_provider_aha.record.register import recent_folders, written_rows
@@ -89,7 +89,7 @@ def _in_evidence(location: Store, account: str, as_of: datetime, days: int) -> I
             try:
                 enabled = may_have_enabled(row)
             except (AttributeError, TypeError, ValueError):
-                raise AhaSnapshotError(
+                raise AhaRecordError(
                     f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
             if enabled:
@@ -267,7 +267,7 @@ def _read_header(place: Store, plan_sha256: str) -> dict[str, Any] | None:
     if body is None:
         return None
     if sha256(body) != plan_sha256:
-        raise AhaSnapshotError(
+        raise AhaRecordError(
             f"{place.url} was changed after it was written, so what it says of users and settings can't be "
             "trusted. No plan was made. Run python -m airflow_provider_aha.verify, and take the changed plan away."
         )

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_aha.access.decide.rules import RECORD, NamedRule, Recorded
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS
 from airflow_provider_aha.access.operations.user_fields import (
+    ACCOUNT,
+    LAST_RIGHTS,
     access_of,
-    compare,
-    gives_back,
     is_administrator,
     not_given_back,
 )
@@ -25,7 +27,7 @@ from airflow_provider_aha.exceptions import (
     AhaAmbiguousUserError,
     AhaConfigurationError,
     AhaNotFoundError,
-    AhaSnapshotError,
+    AhaRecordError,
 )
 from airflow_provider_aha.record.journal import ACKNOWLEDGED, UNANSWERED
 
@@ -64,13 +66,14 @@ def decide(
     asked = _resolve(client, named, by_id, known or {})
     ids = list(dict.fromkeys(asked.get(user, user) for user in named))
     enabled = [user for user in by_id.values() if user.get("enabled")]
+    administrators = tuple(user["id"] for user in enabled if is_administrator(user))
     # What a run may give back is measured by what there is afterwards, so that it may undo what it may do.
     back = sum(not by_id[user_id].get("enabled") for user_id in ids if user_id in by_id) if access == GIVEN else 0
     return Decision(
         action=action,
         targets=[_target(user_id, by_id.get(user_id), changes) for user_id in ids],
         enabled_users=len(enabled) + back,
-        administrators=[user["id"] for user in enabled if is_administrator(user)],
+        holders=dict.fromkeys(LAST_RIGHTS, administrators),
         facts=facts,
         asked=asked,
         users=[(user["id"], user.get("email"), user.get("name")) for user in by_id.values()] if access else (),
@@ -88,20 +91,56 @@ def undo(client: AhaClient, found: Sequence[Mapping[str, Any]], *, facts: Mappin
     :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
-    known = to_give_back(found, client.config.account)
-    plans = {row["plan_sha256"] for row in found if str(row["user_id"]) in known}
+    targets = to_give_back(found, client.config.account)
+    ids = list(dict.fromkeys(target.user_id for target in targets))
+    plans = {row["plan_sha256"] for row in found if str(row["user_id"]) in ids}
     facts = {**facts, "plan_sha256": plans.pop() if len(plans) == 1 else None}
-    decision = decide(client, list(known), {"enabled": True}, action="reactivate", facts=facts)
-    return replace(decision, targets=list(known.values()))
+    decision = decide(client, ids, {"enabled": True}, action="reactivate", facts=facts)
+    return replace(decision, targets=targets)
 
 
-def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, Target]:
-    """Find out whose access a run took, and what they had before.
+def undo_rules(reason: str, found: Sequence[Mapping[str, Any]], account: str) -> tuple[NamedRule, ...]:
+    """Make the rules of a plan that gives back what a run took: one for each kind of object.
+
+    :param reason: what the rules are called.
+    :param found: the evidence of that run.
+    :param account: the account of the connection.
+    :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
+    :raises AhaSnapshotError: when the evidence holds something else than this package writes.
+    """
+    by_object: dict[tuple[str, str], dict[str, Recorded]] = defaultdict(dict)
+    for was in to_give_back(found, account):
+        unless: dict[str, Any] = {"email": was.email}
+        if was.is_administrator is False:
+            unless["administrator"] = False
+        by_object[was.operation, was.object][was.user_id] = Recorded(
+            was.detail,
+            unless={**unless, **was.before},
+            updated_at=was.updated_at,
+            to=was.changes,
+            not_ours=was.not_ours,
+        )
+    return tuple(
+        NamedRule(
+            reason if place == ACCOUNT else f"{reason} ({place})",
+            tuple(known),
+            to={"enabled": True} if place == ACCOUNT else {},
+            origin=RECORD,
+            known=known,
+            operation=operation,
+            object=place,
+        )
+        for (operation, place), known in by_object.items()
+    )
+
+
+def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> list[Target]:
+    """Find out which access a run took, and what was there before.
 
     :param found: the evidence of that run.
     :param account: the account of the connection.
-    :return: what is to be given back, by user id. Users of whom the evidence doesn't prove that the run did it are
-        in it, with the reason as ``not_ours``.
+    :return: what is to be given back. Users of whom the evidence doesn't prove that the run did it are in it, with
+        the reason as ``not_ours``.
     :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
@@ -115,27 +154,29 @@ def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> dict[str, 
     try:
         taken = [one for row in found if (one := _taken(row)) is not None]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise AhaSnapshotError("This evidence was changed: a column of JSON holds something else.") from None
+        raise AhaRecordError("This evidence was changed: a column of JSON holds something else.") from None
     if not taken:
         raise AhaConfigurationError("By this evidence nobody's access was taken, so there is nothing to undo.")
-    return {one.user_id: one for one in taken}
+    return taken
 
 
 def _taken(row: Mapping[str, Any]) -> Target | None:
     """Turn a row of evidence into what is to be given back; None: it took nothing."""
     wanted, before, after = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json", "after_json"))
     is_lost = row["before_json"] is None
+    operation = OPERATIONS[row["operation"] or USER_FIELDS]
     if (
         row["proof"] < UNANSWERED
         or row["access"] not in (TAKEN, None)
-        or (compare(wanted, before).done and not is_lost)
+        or (operation.compare(wanted, before).done and not is_lost)
     ):
         return None
-    back, not_ours = gives_back(wanted, before), None
-    left = ", ".join(not_given_back(wanted, before))
+    back, not_ours = operation.gives_back(wanted, before), None
+    left = ", ".join(not_given_back(wanted, before)) if operation.name == USER_FIELDS else ""
+    is_stamped = row["proof"] > ACKNOWLEDGED and operation.stamps
     if row["proof"] == UNANSWERED:
         not_ours = f"nothing proves that the run changed the user (its evidence says {row['outcome']})"
-    elif row["proof"] > ACKNOWLEDGED and after.get("updated_at") is None:
+    elif is_stamped and after.get("updated_at") is None:
         not_ours = (
             "Aha!'s answer to the run didn't say when it changed the user, so nobody knows who changed it since"
         )
@@ -149,9 +190,13 @@ def _taken(row: Mapping[str, Any]) -> Target | None:
         is_administrator=is_administrator({**before, **after}),
         # What Aha! acknowledged only is given back once the read before it shows that it was done. A request of the
         # run whose answer is lost may have landed after the one that is proven.
-        updated_at=_later(after.get("updated_at"), row["lands_by"]) if row["proof"] > ACKNOWLEDGED else None,
+        updated_at=_later(after["updated_at"], row["lands_by"]) if is_stamped and after.get("updated_at") else None,
         detail=f"undo of event {row['event_id']}" + (f"; not given back: {left}" if left else ""),
         not_ours=not_ours,
+        operation=operation.name,
+        object=str(row["object"]),
+        # A role must still be what the run made of it; of fields, `updated_at` says whether anybody changed them.
+        before={} if operation.stamps else wanted,
     )
 
 

@@ -44,12 +44,13 @@ from airflow_provider_aha.access.decide.rules import (
     seen_after_leave,
 )
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import (
+    ACCOUNT,
     ADMINISTRATOR_ROLES,
-    access_of,
-    compare,
     shown_by_snapshot,
 )
+from airflow_provider_aha.access.operations.workspace_role import NO_ROLE, OWNER, workspace_of
 from airflow_provider_aha.access.plan.approval import FEW
 from airflow_provider_aha.access.plan.caps import Caps
 from airflow_provider_aha.access.plan.changed import changes
@@ -79,7 +80,7 @@ from airflow_provider_aha.access.plan.words import document
 from airflow_provider_aha.common.addresses import fold, spelled
 from airflow_provider_aha.common.arrow import json_array, literal, milliseconds
 from airflow_provider_aha.common.moments import milliseconds_text, read_moment
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaRosterError
 from airflow_provider_aha.lists.exclusions import Exclusions, load_exclusions
 from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, Who, protects_nobody, unmatched
 from airflow_provider_aha.lists.roster import Known, Roster, Rosters
@@ -339,7 +340,13 @@ def _access(policy: Policy) -> str | None:
     named: list[NamedRule] = policy.of_class(NAMED)
     if not named:
         return TAKEN
-    found = {access_of(wanted) for rule in named for wanted in (rule.to, *map(rule.wanted, rule.ids))}
+    # What a role is now decides whether another one takes or gives; until that is known, it counts as taken.
+    found = {
+        OPERATIONS[rule.operation].access(wanted, {})
+        for rule in named
+        for wanted in (rule.to, *map(rule.wanted, rule.ids))
+        if wanted
+    }
     return TAKEN if TAKEN in found else GIVEN if GIVEN in found else None
 
 
@@ -388,7 +395,11 @@ def build_plan(
         if verdict.spared_by is not None:
             judging.names.note_spared(subject.user_id, verdict)
     facts = _facts(judging.users, population.roles, owners, [subject.user_id for subject, _, _ in planned])
-    rows = [_plan_row(*one, judging.names.wanted(one[0].user_id, one[2]), facts) for one in planned]
+    rows = [
+        _plan_row(subject, email, each, judging.names.wanted(subject.user_id, each), facts)
+        for subject, email, verdict in planned
+        for each in (verdict, *verdict.also)
+    ]
     later = postponed(rows, budget, enabled.num_rows) if budget else frozenset()
     rows = [row for row in rows if row.user_id not in later]
     judging.names.note_postponed(later, nobody_planned=not rows)
@@ -413,6 +424,7 @@ def build_plan(
             "enabled_users": enabled.num_rows,
             "policy_max": limits.policy_max,
             "administrators": _administrators(enabled, is_administrator),
+            "workspace_owners": _owners(population.roles, enabled, rows),
             "rosters": judging.roster_headers,
             "blocked": [
                 {"user_id": user.user_id, "reason": str(verdict.spared_by)}
@@ -499,7 +511,7 @@ class _Judging:
         enabled, users = population.users.column("is_enabled"), population.users
         # A copy of a large table only where it is another one.
         self.enabled = users if pc.all(enabled, skip_nulls=False).as_py() else users.filter(enabled)
-        self.names = _Names(users, policy)
+        self.names = _Names(users, policy, population.roles)
         more = self.names.disabled
         self.users = users.filter(pc.or_(enabled, _is_among(users, more))) if more else self.enabled
         self.is_administrator = _any_right(self.users)
@@ -509,6 +521,7 @@ class _Judging:
             key_owner_id=str(population.manifest.get("key_owner_id") or ""),
             exclusions=exclusions,
             roster=roster,
+            before=self.names.states,
             named_by=self.names.named_by,
             settled=self.names.settled,
             enabled_again=again.moments,
@@ -527,7 +540,7 @@ class _Judging:
             left += verdict.spared_by is None and verdict.user_class == LEFT
             yield subject, email, verdict
         if left > max(_LEFT_AT_LEAST, self._covered * self._limits.max_left_percent / 100):
-            raise AhaSnapshotError(
+            raise AhaRosterError(
                 f"By the roster, {left} of the {self._covered} enabled users that it covers have left; more than "
                 f"{self._limits.max_left_percent:g} %, and more than {_LEFT_AT_LEAST}, need a second look: perhaps "
                 "a status was renamed, or a column has moved. No plan was made from it. If so many have really "
@@ -597,8 +610,9 @@ def _everybody(users: pa.Table) -> Iterator[Who]:
 class _Names:
     """Who is meant by the emails and ids of rules of class ``named``, and what stands against changing them."""
 
-    def __init__(self, users: pa.Table, policy: Policy) -> None:
+    def __init__(self, users: pa.Table, policy: Policy, roles: pa.Table | None) -> None:
         self._rules: list[NamedRule] = policy.of_class(NAMED)
+        self._roles = _Roles(roles, self._rules)
         self._by_email: dict[str, list[tuple[str, str]]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._spared: dict[str, str] = {}
@@ -606,7 +620,7 @@ class _Names:
         if self._rules:
             self._find(users)
         self.settled = {
-            user_id: reason
+            (rule.name, user_id): reason
             for rule in self._rules
             for user_id in self._ids(rule)
             if user_id in self._shown and (reason := self._settled(rule, user_id)) is not None
@@ -631,6 +645,17 @@ class _Names:
         return [*rule.ids, *(found[0][0] for found in emails if len(found) == 1)]
 
     @property
+    def states(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """What of named users a change of a role depends on: the role that they have, by rule and id."""
+        return {
+            (rule.name, user_id): state
+            for rule in self._rules
+            if rule.operation == WORKSPACE_ROLE
+            for user_id in self._ids(rule)
+            if (state := self._roles.state(rule, user_id)) is not None
+        }
+
+    @property
     def named_by(self) -> dict[str, str]:
         named = {fold(email) for rule in self._rules for email in rule.emails}
         return {
@@ -653,7 +678,9 @@ class _Names:
         known = rule.known.get(user_id)
         if known is not None and known.not_ours:
             return NOT_OURS
-        if compare(rule.wanted(user_id), user).done:
+        if rule.operation == WORKSPACE_ROLE:
+            return self._roles.settled(rule, user_id, user)
+        if OPERATIONS[rule.operation].compare(rule.wanted(user_id), user).done:
             return AS_WANTED
         if known is not None and _has_changed(known, user, row["updated_at"]):
             return "changed_since"
@@ -665,6 +692,15 @@ class _Names:
         rule = next((one for one in self._rules if one.name == verdict.rule), None)
         if rule is None:
             return _Wanted(TO_DISABLE, {"enabled": True}, None)
+        if rule.operation == WORKSPACE_ROLE:
+            return _Wanted(
+                rule.wanted(user_id),
+                self._roles.state(rule, user_id) or {},
+                rule.known.get(user_id),
+                rule.operation,
+                rule.object,
+                self._roles.name(rule),
+            )
         user = shown_by_snapshot(self._shown[user_id])
         to = rule.wanted(user_id)
         names = [*to, *(["administrator_roles"] if "administrator" in to else [])]
@@ -711,7 +747,7 @@ class _Names:
     def _reason(self, rule: NamedRule, user_id: str) -> str | None:
         if user_id not in self._shown:
             return GONE if rule.origin == RECORD else "unknown"
-        return self.settled.get(user_id) or self._spared.get(user_id)
+        return self.settled.get((rule.name, user_id)) or self._spared.get(user_id)
 
     def _must_fix(self, rule: NamedRule, reason: str) -> bool:
         """Tell whether a person must put a name right before anything is done."""
@@ -736,11 +772,61 @@ class _Wanted:
     to: Mapping[str, Any]
     before: Mapping[str, Any]
     known: Recorded | None
+    operation: str = USER_FIELDS
+    object: str = ACCOUNT
+    object_name: str | None = None
+
+
+class _Roles:
+    """The roles in the workspaces that rules are about; without such a rule nothing is looked at."""
+
+    def __init__(self, roles: pa.Table | None, rules: Sequence[NamedRule]) -> None:
+        self._places = {workspace_of(rule.object) for rule in rules if rule.operation == WORKSPACE_ROLE}
+        self._known = roles is not None
+        self._roles: dict[tuple[str, str], str] = {}
+        self._names: dict[str, str | None] = {}
+        self._unknown: set[str] = set()
+        if roles is not None and self._places:
+            for row in roles.filter(_is_among(roles, self._places, "workspace_id")).to_pylist():
+                self._names[row["workspace_id"]] = row["workspace_name"]
+                if row["role_kind"] == "workspace":
+                    self._roles[row["user_id"], row["workspace_id"]] = row["role"]
+
+    def state(self, rule: NamedRule, user_id: str) -> dict[str, Any] | None:
+        """Return the role that a user has by the snapshot; None where it doesn't say."""
+        if not self._known:
+            return None
+        return {"role": self._roles.get((user_id, workspace_of(rule.object)), NO_ROLE)}
+
+    def name(self, rule: NamedRule) -> str | None:
+        return self._names.get(workspace_of(rule.object))
+
+    def settled(self, rule: NamedRule, user_id: str, user: Mapping[str, Any]) -> str | None:
+        """Say why a user's role needs no change, or can't be changed, or None."""
+        operation, state, known = OPERATIONS[WORKSPACE_ROLE], self.state(rule, user_id), rule.known.get(user_id)
+        if state is None:
+            return "roles_not_known"
+        if workspace_of(rule.object) not in self._names:
+            return "unknown_workspace"
+        wanted = rule.wanted(user_id)
+        if operation.compare(wanted, state).done:
+            return AS_WANTED
+        if known is not None and known.unless.get("role", state["role"]) != state["role"]:
+            return "changed_since"
+        if user["enabled"] is not True:
+            return "disabled"
+        if operation.access(wanted, state) == TAKEN and not operation.gives_back(wanted, state):
+            return "not_undoable"
+        is_last = state["role"] == OWNER and not any(
+            role == OWNER and place == workspace_of(rule.object) and one != user_id
+            for (one, place), role in self._roles.items()
+        )
+        return "last_owner" if is_last else None
 
 
 def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | None) -> bool:
     """Tell whether a user is not any more what a review or evidence says; ``updated_at`` in ms since 1970."""
-    if not compare(known.unless, user).done:
+    if not OPERATIONS[USER_FIELDS].compare(known.unless, user).done:
         return True
     if known.updated_at is None:
         return False
@@ -748,25 +834,38 @@ def _has_changed(known: Recorded, user: Mapping[str, Any], updated_at: int | Non
     return then is None or updated_at is None or updated_at > then.timestamp() * 1000
 
 
-def _is_among(users: pa.Table, ids: Collection[str]) -> Any:
-    return pc.is_in(users.column("id"), value_set=json_array(sorted(ids), pa.string()))
+def _is_among(table: pa.Table, ids: Collection[str], column: str = "id") -> Any:
+    return pc.is_in(table.column(column), value_set=json_array(sorted(ids), pa.string()))
 
 
 def _action(policy: Policy) -> str:
     """Name what the plan does: all rules of a policy want the same, but for what a person asks for at a form."""
     named = policy.of_class(NAMED)
-    return action_of(named[0].to) if named else DEACTIVATE
+    return action_of(named[0].to, named[0].operation) if named else DEACTIVATE
+
+
+def _owners(roles: pa.Table | None, enabled: pa.Table, rows: Sequence[PlanRow]) -> dict[str, list[str]]:
+    """Return the ids of the enabled owners of each workspace in which a row changes a role."""
+    places = {workspace_of(row.object) for row in rows if row.operation == WORKSPACE_ROLE}
+    found: dict[str, list[str]] = {place: [] for place in sorted(places)}
+    if roles is not None and places:
+        owners = _owners_in(roles, enabled)
+        for row in owners.filter(_is_among(owners, places, "workspace_id")).to_pylist():
+            found[row["workspace_id"]].append(row["user_id"])
+    return found
+
+
+def _owners_in(roles: pa.Table, enabled: pa.Table) -> pa.Table:
+    owners = roles.select(["user_id", "workspace_id", "workspace_name", "role"])
+    owners = owners.filter(pc.fill_null(pc.equal(owners.column("role"), literal(OWNER, pa.string())), _FALSE))
+    return owners.filter(pc.is_valid(pc.index_in(owners.column("user_id"), value_set=enabled.column("id"))))
 
 
 def _sole_owners(roles: pa.Table | None, enabled: pa.Table) -> dict[str, list[str]] | None:
     """Return, by user, the names of the workspaces that have no other enabled owner."""
     if roles is None:
         return None
-    owners = roles.select(["user_id", "workspace_id", "workspace_name", "role"])
-    owners = owners.filter(
-        pc.fill_null(pc.equal(owners.column("role"), literal("product_owner", pa.string())), _FALSE)
-    )
-    owners = owners.filter(pc.is_valid(pc.index_in(owners.column("user_id"), value_set=enabled.column("id"))))
+    owners = _owners_in(roles, enabled)
     by_workspace: dict[str, set[str]] = {}
     names: dict[str, str] = {}
     for row in owners.to_pylist():
@@ -844,6 +943,9 @@ def _plan_row(subject: Subject, email: str | None, verdict: Verdict, wanted: _Wa
         reviewer=known.reviewer if known else None,
         note=known.note if known else None,
         asked_because=verdict.asked_because,
+        operation=wanted.operation,
+        object=wanted.object,
+        object_name=wanted.object_name,
     )
 
 

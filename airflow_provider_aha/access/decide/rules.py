@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
+from airflow_provider_aha.access.operations.user_fields import ACCOUNT
 from airflow_provider_aha.access.plan.plan import CLASSES, LEFT, NAMED, UNUSED
 from airflow_provider_aha.common.addresses import is_id, read_address
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_int, to_list, to_text
@@ -106,7 +107,9 @@ class NamedRule:
     :param name: what the rule is called.
     :param ids: their ids.
     :param emails: their addresses, as :func:`spelled`; each must belong to one user.
-    :param to: what they are to be: fields of the ``user`` object.
+    :param to: what they are to be: fields of the ``user`` object, or the ``role`` in a workspace.
+    :param operation: by which operation they are changed.
+    :param object: what of them is changed: ``account``, or the role in a workspace as ``w456``.
     :param origin: where the names come from: ``rules``, a ``form``, or a ``record`` (a review, evidence).
     :param known: what a review or evidence says of users, by id; see :class:`Recorded`.
     """
@@ -117,8 +120,14 @@ class NamedRule:
     to: Mapping[str, Any] = field(default_factory=lambda: dict(TO_DISABLE))
     origin: str = RULES
     known: Mapping[str, Recorded] = field(default_factory=dict, repr=False)
+    operation: str = USER_FIELDS
+    object: str = ACCOUNT
     user_class: str = field(default=NAMED, init=False)
-    reads: frozenset[str] = field(default=_READ_ALWAYS, init=False, repr=False)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of the API that it reads."""
+        return _READ_ALWAYS | {"product_roles"} if self.operation == WORKSPACE_ROLE else _READ_ALWAYS
 
     def wanted(self, user_id: str) -> Mapping[str, Any]:
         """Return what a user is to be.
@@ -203,12 +212,16 @@ def _read_named(name: str, given: Mapping[str, Any], what: str) -> NamedRule:
     return NamedRule(name, ids, emails)
 
 
-def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule:
+def ask_for(
+    name: str, users: Iterable[str], to: Mapping[str, Any], operation: str = USER_FIELDS, place: str = ACCOUNT
+) -> NamedRule:
     """Make the rule of what a person asked for at a form.
 
     :param name: what the rule is called: the reason.
     :param users: ids and emails.
-    :param to: what the users are to be.
+    :param to: what the users, or their role, are to be.
+    :param operation: by which operation they are changed.
+    :param place: what of them is changed.
     :raises AhaConfigurationError: when nobody is named, or something is neither id nor email.
     """
     named = list(users)
@@ -224,7 +237,7 @@ def ask_for(name: str, users: Iterable[str], to: Mapping[str, Any]) -> NamedRule
         "emails": [user for user in named if "@" in user],
     }
     rule = _read_named(name, given, "users")
-    return replace(rule, to=dict(to), origin=FORM)
+    return replace(rule, to=dict(to), origin=FORM, operation=operation, object=place)
 
 
 @dataclass(frozen=True)
@@ -299,8 +312,9 @@ class Circumstances:
     :param key_owner_id: whose key the snapshot was read with.
     :param exclusions: the exclusion file.
     :param roster: the rosters, for rules of class ``left``.
+    :param before: what named users are now, by rule and user id, where it matters for what a change takes.
     :param named_by: addresses that somebody named users by, and that belong to one record only, by user id.
-    :param settled: why users who were named need no change, or can't be changed, by user id.
+    :param settled: why users who were named need no change, or can't be changed, by rule and user id.
     :param enabled_again: when users were last enabled again, as far as that is known.
     :param enabled_unknown: days whose snapshots should say who was enabled again, but can't be read.
     :param flagged_since: since when users have been flagged by plan after plan.
@@ -312,8 +326,9 @@ class Circumstances:
     key_owner_id: str = ""
     exclusions: Exclusions | None = None
     roster: Rosters | None = None
+    before: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     named_by: Mapping[str, str] = field(default_factory=dict)
-    settled: Mapping[str, str] = field(default_factory=dict)
+    settled: Mapping[tuple[str, str], str] = field(default_factory=dict)
     enabled_again: Mapping[str, datetime] = field(default_factory=dict)
     enabled_unknown: Sequence[str] = ()
     flagged_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -340,6 +355,7 @@ class Verdict:
     :param first_flagged_at: since when rules of class ``unused`` have held but for the grace period.
     :param absent_since: since when the roster has not known the address.
     :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
+    :param also: what else is planned of the same user: other roles, each by a rule of its own.
     :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
     :param is_settled: whether the user left, and an exclusion that holds for leavers speaks for the user.
     """
@@ -353,6 +369,7 @@ class Verdict:
     absent_since: datetime | None = None
     asked_because: str | None = None
     listed: str | None = None
+    also: tuple[Verdict, ...] = ()
     is_settled: bool = False
 
 
@@ -380,7 +397,14 @@ def judge(user: Subject, on: Circumstances) -> Verdict:
     best.listed = next((v.spared_by for _, v in found if v.spared_by in LISTED), None)
     if best.spared_by is None:
         best.asked_because = "; ".join(_doubts(user, best, on)) or None
+        best.also = tuple(v for rule, v in found if v is not best and v.spared_by is None and _is_role(rule))
+        for more in best.also:
+            more.asked_because = best.asked_because
     return best
+
+
+def _is_role(rule: Rule) -> bool:
+    return isinstance(rule, NamedRule) and rule.operation == WORKSPACE_ROLE
 
 
 def _rank(verdict: Verdict) -> tuple[bool, bool, int]:
@@ -559,9 +583,11 @@ def _spared_by(
     """Return what speaks for a user under a rule, and what to add to the facts."""
     if not isinstance(rule, NamedRule):
         return everywhere
-    if user.user_id in on.settled:
-        return on.settled[user.user_id], ""
-    access = access_of(rule.wanted(user.user_id))
+    key = (rule.name, user.user_id)
+    if key in on.settled:
+        return on.settled[key], ""
+    wanted, before = rule.wanted(user.user_id), on.before.get(key, {})
+    access = OPERATIONS[rule.operation].access(wanted, before)
     if access is not None and user.user_id == on.key_owner_id:
         return "key_owner", ""
     if access != TAKEN:

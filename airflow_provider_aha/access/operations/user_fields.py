@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from operator import not_
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, Compared
+from airflow_provider_aha.access.operations.base import (
+    GIVEN,
+    NEVER_NULL,
+    PRIVILEGED,
+    TAKEN,
+    Compared,
+    State,
+    not_shown,
+)
+from airflow_provider_aha.access.operations.workspace_role import owned_by
 from airflow_provider_aha.common.addresses import read_address, spelled
 from airflow_provider_aha.common.values import is_unset, to_bool, to_dict, to_text
 from airflow_provider_aha.exceptions import AhaConfigurationError
 from airflow_provider_aha.record.journal import UNANSWERED
 
-# Fields that decide over access.
-PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
+if TYPE_CHECKING:
+    from airflow_provider_aha.api.client import AhaClient
+
+# The one object of a user that this operation writes.
+ACCOUNT = "account"
 ADMINISTRATOR_ROLES = ("administer_account", "administer_billing", "administer_configuration")
 # The fields that somebody may ask for by name.
 FIELDS = ("first_name", "last_name", *PRIVILEGED)
@@ -22,19 +34,12 @@ FIELDS = ("first_name", "last_name", *PRIVILEGED)
 HARMLESS = ("first_name", "last_name")
 
 
-# An email may be null; of these, a null is no answer.
-_NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 # Losing the last holder of one of these locks everybody out of a part of Aha!.
 LAST_RIGHTS = {
     "administrator": "in total",
     "administer_account": "for account",
     "administer_billing": "for billing",
 }
-
-
-# Outcomes after which the user's access was taken by the run, whoever saw it happen.
-DISABLED = ("deactivated", "disabled_after_crash")
-ENABLED = ("reactivated", "enabled_after_crash")
 
 
 def read_wanted(given: Mapping[str, object]) -> dict[str, Any]:
@@ -108,15 +113,6 @@ def access_of(changes: Mapping[str, Any]) -> str | None:
     return GIVEN if True in flags else None
 
 
-def not_shown(user: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the fields of which it can't be said what they are: absent, or null where null means nothing.
-
-    :param user: the user as Aha! shows it.
-    :param names: the fields that matter.
-    """
-    return [name for name in names if name not in user or (name in _NEVER_NULL and user[name] is None)]
-
-
 def is_administrator(user: Mapping[str, Any]) -> bool:
     """Tell whether a user has any administrator right.
 
@@ -133,6 +129,14 @@ def administrator_rights(user: Mapping[str, Any]) -> set[str]:
     roles = user.get("administrator_roles") or {}
     held = {name for name in LAST_RIGHTS if roles.get(name)}
     return held | {"administrator"} if is_administrator(user) else set()
+
+
+def rights_of(user: Mapping[str, Any]) -> frozenset[str]:
+    """Return all rights of a user that must not die out: as administrator, and as owner of workspaces.
+
+    :param user: the user as Aha! shows it.
+    """
+    return owned_by(user) | administrator_rights(user) if user.get("enabled") is True else frozenset()
 
 
 def rights_lost(user: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
@@ -168,7 +172,7 @@ def compare(wanted: Mapping[str, Any], shown: Mapping[str, Any]) -> Compared:
 def _state(name: str, wanted: Any, shown: Mapping[str, Any]) -> bool | None:
     """Tell whether a field is as wanted; None: it isn't shown."""
     now = shown.get(name)
-    if name not in shown or (now is None and name in _NEVER_NULL):
+    if name not in shown or (now is None and name in NEVER_NULL):
         return None
     if name == "administrator_roles" and isinstance(now, Mapping):
         now = {key: now.get(key) for key in wanted}
@@ -253,7 +257,7 @@ def may_have_disabled(row: Mapping[str, Any]) -> bool:
     :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
-    return _may_have_done(row) and "enabled" in gives_back(wanted, before)
+    return may_have_done(row) and "enabled" in gives_back(wanted, before)
 
 
 def may_have_enabled(row: Mapping[str, Any]) -> bool:
@@ -263,10 +267,15 @@ def may_have_enabled(row: Mapping[str, Any]) -> bool:
     :raises ValueError: when the row holds no JSON or no proof where it should.
     """
     wanted, before = (json.loads(row[name] or "{}").get("enabled") for name in ("wanted_json", "before_json"))
-    return _may_have_done(row) and wanted is True and before is not True
+    return may_have_done(row) and wanted is True and before is not True
 
 
-def _may_have_done(row: Mapping[str, Any]) -> bool:
+def may_have_done(row: Mapping[str, Any]) -> bool:
+    """Tell whether a run did, or may have done, what a row of evidence is about.
+
+    :param row: the row.
+    :raises ValueError: when it holds no proof.
+    """
     if row["proof"] is None:
         raise ValueError("a row of evidence without proof")
     return int(row["proof"]) >= UNANSWERED
@@ -291,3 +300,65 @@ def effects(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
         found |= {"rights_granted"} if now - held else set()
         found |= {"rights_revoked"} if held - now else set()
     return found
+
+
+class UserFields:
+    """Sets fields of a user."""
+
+    name: ClassVar[str] = "user_fields"
+    stamps: ClassVar[bool] = True
+
+    def missing(self, user: State) -> list[str]:
+        """Name what decides over access, as far as it isn't shown."""
+        return not_shown(user, PRIVILEGED)
+
+    def read_wanted(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """Read fields; see :func:`read_wanted`."""
+        return read_wanted(given)
+
+    def read(self, user: State, place: str) -> State:
+        """Return the user: it is the object."""
+        return user
+
+    def compare(self, wanted: State, shown: State) -> Compared:
+        """Compare fields; see :func:`compare`."""
+        return compare(wanted, shown)
+
+    def drift(self, before: State, shown: State, user: State) -> str | None:
+        """Say nothing: fields are set whatever they were, and what else may have changed is looked at anyway."""
+        return None
+
+    def access(self, wanted: State, before: State) -> str | None:
+        """Tell by the fields; see :func:`access_of`."""
+        return access_of(wanted)
+
+    def privileged(self, wanted: State) -> State:
+        """Leave names out: they decide over nothing."""
+        return {name: value for name, value in wanted.items() if name not in HARMLESS}
+
+    def loses(self, wanted: State, user: State, place: str) -> frozenset[str]:
+        """Return administrator rights; somebody who is disabled owns no workspace any more, either."""
+        owned = owned_by(user) if wanted.get("enabled") is False else frozenset()
+        return owned | rights_lost(user, wanted)
+
+    def guards(self, right: str) -> bool:
+        """Keep an administrator in the account, in total and for account and billing."""
+        return right in LAST_RIGHTS
+
+    def send(self, client: AhaClient, user_id: str, place: str, wanted: State, receipt: dict[str, Any]) -> State:
+        """Send one update with all fields."""
+        return client.update_user(user_id, wanted, receipt)
+
+    def gives_back(self, wanted: State, before: State) -> dict[str, Any]:
+        """Return the fields that were taken; see :func:`gives_back`."""
+        return gives_back(wanted, before)
+
+    def before_all(self, wanted: State, now: State, earlier: State) -> dict[str, Any]:
+        """Go field by field; see :func:`before_all`."""
+        return before_all(wanted, now, earlier)
+
+    def words(self, wanted: State) -> str:
+        """Say what is done to the user."""
+        if wanted.keys() == {"enabled"}:
+            return "enable" if wanted["enabled"] else "disable"
+        return f"change {', '.join(sorted(wanted))}"

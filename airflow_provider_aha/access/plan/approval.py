@@ -26,14 +26,29 @@ _CLOCKS_DIFFER = timedelta(minutes=5)
 _ANONYMOUS = "anonymous"
 
 
-def policy_allows(rows: Sequence[PlanRow]) -> bool:
-    """Tell whether a plan may be carried out without asking a person: every row of it passes.
+def passes(row: PlanRow) -> bool:
+    """Tell whether policy lets a row of a plan pass, so that it is carried out without asking a person.
 
-    :param rows: all rows of a plan.
+    :param row: the row.
     """
-    return all(
-        row.asked_because is None and row.user_class == LEFT and row.leave_date and row.left_at for row in rows
-    )
+    return bool(row.asked_because is None and row.user_class == LEFT and row.leave_date and row.left_at)
+
+
+def asked_about(record: Mapping[str, Any] | None, plan: Plan) -> list[str]:
+    """Return the ids of those whom a person was asked about.
+
+    :param record: ``approval_request.json`` or ``approval.json``; None: nobody was asked.
+    :param plan: the plan beside it.
+    :return: everybody on the plan, where the record doesn't say.
+    :raises AhaApprovalError: when it names somebody who isn't on the plan.
+    """
+    if record is None:
+        return []
+    everybody = [row.user_id for row in plan.rows]
+    asked = record.get("asked", everybody)
+    if not isinstance(asked, list) or any(user_id not in everybody for user_id in asked):
+        raise AhaApprovalError("The approval doesn't say who was asked about: it was changed. Nothing was done.")
+    return asked
 
 
 def person_of(value: object) -> str:

@@ -7,7 +7,7 @@ person approves. ``plan.parquet`` has every enabled user, also those that nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -17,16 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_aha.access.operations.base import GIVEN, TAKEN
-from airflow_provider_aha.access.operations.user_fields import access_of, read_wanted
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
+from airflow_provider_aha.access.operations.user_fields import ACCOUNT, LAST_RIGHTS
+from airflow_provider_aha.access.operations.workspace_role import owner_of, workspace_of
 from airflow_provider_aha.common.addresses import is_id
 from airflow_provider_aha.common.arrow import whole
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.datasets import schemas
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError, AhaRecordError
 from airflow_provider_aha.lists.matching import Who
+from airflow_provider_aha.record.journal import key_of
 from airflow_provider_aha.store.store import Store, parse_record, sha256
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 FILE = "plan.json"
 PLANNED, SPARED, POSTPONED, BLOCKED = "planned", "spared", "postponed", "blocked"
 
@@ -61,7 +64,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 # What a plan does to its users; the words of the evidence go by it.
-DEACTIVATE, REACTIVATE, UPDATE = "deactivate", "reactivate", "update"
+DEACTIVATE, REACTIVATE, UPDATE, CHANGE_ROLES = "deactivate", "reactivate", "update", "change_roles"
 # Of somebody who was named: nothing is left to do.
 AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", "no_room_in_the_caps"
 
@@ -70,11 +73,14 @@ AS_WANTED, GONE, NOT_OURS, NO_ROOM = "already_as_wanted", "gone", "not_proven", 
 STRUCK_OUT = "struck out by the person who approved"
 
 
-def action_of(wanted: Mapping[str, Any]) -> str:
-    """Name what a change of fields is.
+def action_of(wanted: Mapping[str, Any], operation: str = USER_FIELDS) -> str:
+    """Name what a change is.
 
-    :param wanted: fields of the ``user`` object to set.
+    :param wanted: what the object is to be.
+    :param operation: by which operation.
     """
+    if operation == WORKSPACE_ROLE:
+        return CHANGE_ROLES
     if set(wanted) != {"enabled"}:
         return UPDATE
     return REACTIVATE if wanted["enabled"] else DEACTIVATE
@@ -82,13 +88,13 @@ def action_of(wanted: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """A user whose access is to be changed.
+    """Access of a user that is to be changed.
 
     :param user_id: the user.
     :param name: the name in the snapshot.
     :param email: the email in the snapshot.
-    :param wanted: what the user is to be: fields of the ``user`` object.
-    :param before: what the snapshot shows of these fields.
+    :param wanted: what the object is to be: fields of the ``user`` object, or the ``role`` in a workspace.
+    :param before: what the snapshot shows of it.
     :param user_class: ``unused``, ``left`` or ``named``; ``class`` in the file.
     :param rule: name of the rule that put the user there.
     :param detail: the facts, in words without a name.
@@ -108,6 +114,9 @@ class PlanRow:
     :param reviewer: who decided it, where a review asks.
     :param note: why, in the reviewer's words.
     :param asked_because: why a person must be asked, in words without a name; None: policy lets the row pass.
+    :param operation: by which operation it is changed.
+    :param object: what of the user is changed: ``account``, or the role in a workspace as ``w456``.
+    :param object_name: name of that workspace.
     """
 
     user_id: str
@@ -133,11 +142,19 @@ class PlanRow:
     reviewer: str | None = None
     note: str | None = None
     asked_because: str | None = None
+    operation: str = USER_FIELDS
+    object: str = ACCOUNT
+    object_name: str | None = None
+
+    @property
+    def key(self) -> str:
+        """By what the records call the object; see :func:`.key_of`."""
+        return key_of(self.user_id, self.object)
 
     @property
     def access(self) -> str | None:
         """Whether the change may take access (``taken``), only gives it (``given``), or does neither (None)."""
-        return access_of(self.wanted)
+        return OPERATIONS[self.operation].access(self.wanted, self.before)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as the file holds it."""
@@ -151,7 +168,7 @@ class Plan:
     :param path: where it lies.
     :param sha256: hash of the bytes of ``plan.json``.
     :param header: everything in it but the rows.
-    :param rows: users to act on; no id twice.
+    :param rows: what is to be done; no object twice.
     """
 
     path: str
@@ -181,13 +198,13 @@ class Plan:
 
     @property
     def action(self) -> str:
-        """What it does to its users: ``deactivate``, ``reactivate`` or ``update``."""
+        """What it does to its users: ``deactivate``, ``reactivate``, ``update`` or ``change_roles``."""
         return str(self.header["action"])
 
     @property
     def is_undo(self) -> bool:
         """Whether it gives back what a run took, field by field."""
-        return self.action == REACTIVATE and "undo" in self.header["policy"]
+        return "undo" in self.header["policy"]
 
     @property
     def ticket(self) -> str | None:
@@ -231,6 +248,13 @@ class Plan:
         """All enabled administrators, with their rights for account and billing."""
         return list(self.header["administrators"])
 
+    @property
+    def holders(self) -> dict[str, list[str]]:
+        """Ids of the enabled users who hold a right that must not die out, by right."""
+        anybody = [entry["user_id"] for entry in self.administrators]
+        owners = {owner_of(place): list(ids) for place, ids in self.header["workspace_owners"].items()}
+        return {**dict.fromkeys(LAST_RIGHTS, anybody), **owners}
+
 
 def load_plan(place: Store) -> Plan:
     """Read a plan, and check it and the decisions beside it.
@@ -241,7 +265,7 @@ def load_plan(place: Store) -> Plan:
     """
     body, path = place.read(), place.url
     if body is None:
-        raise AhaSnapshotError(f"There is no plan at {path}.")
+        raise AhaRecordError(f"There is no plan at {path}.")
     content = parse_record(body, path)
     header = {name: value for name, value in content.items() if name != "rows"}
     _check_header(header, path)
@@ -292,9 +316,9 @@ def load_beside(place: Store, header: Mapping[str, Any], name: str) -> pa.Table:
     file = place.beside(name)
     body = file.read()
     if body is None:
-        raise AhaSnapshotError(f"{file.url} is missing, though {place.url} names it.")
+        raise AhaRecordError(f"{file.url} is missing, though {place.url} names it.")
     if sha256(body) != header["files"].get(name):
-        raise AhaSnapshotError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
+        raise AhaRecordError(f"{file.url} is not the file that {place.url} names: it was cut short or changed.")
     with pq.ParquetFile(pa.BufferReader(body)) as parquet:
         return whole(parquet)
 
@@ -314,6 +338,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
     "enabled_users": _NUMBER,
     "policy_max": _NUMBER,
     "administrators": _LIST,
+    "workspace_owners": _OBJECT,
     "rosters": _LIST,
     "roster_known": _MAYBE,
     "roster_sha256": _MAYBE,
@@ -329,9 +354,10 @@ _HEADER: dict[str, tuple[type, ...]] = {
 _CHANGED = {"since": _TEXT, "settings": _LIST}
 _ADMINISTRATOR = {"user_id": _TEXT, "administers_account": (bool,), "administers_billing": (bool,)}
 _ROW: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("user_id", "class", "rule", "detail"), _TEXT),
+    **dict.fromkeys(("user_id", "class", "rule", "detail", "operation", "object"), _TEXT),
     **dict.fromkeys(("name", "email", "accessed_at", "created_at", "first_flagged_at"), _MAYBE),
-    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note", "asked_because"), _MAYBE),
+    **dict.fromkeys(("leave_date", "left_at", "updated_at", "reviewer", "note"), _MAYBE),
+    **dict.fromkeys(("asked_because", "object_name"), _MAYBE),
     **dict.fromkeys(("wanted", "before"), _OBJECT),
     **dict.fromkeys(("is_administrator", "seen_after_leave"), (bool,)),
     "is_paid_seat": (bool, type(None)),
@@ -364,7 +390,9 @@ def _check_header(header: Mapping[str, Any], path: str) -> None:
         _check_types(entry, _ADMINISTRATOR, path, "list of administrators")
     for entry in header["unresolved"]:
         _check_types(entry, _UNRESOLVED, path, "list of unresolved names")
-    if header["action"] not in (DEACTIVATE, REACTIVATE, UPDATE):
+    if not all(isinstance(ids, list) for ids in header["workspace_owners"].values()):
+        raise _broken(path, "its owners can't be right")
+    if header["action"] not in (DEACTIVATE, REACTIVATE, UPDATE, CHANGE_ROLES):
         raise _broken(path, "it has an action that doesn't exist")
     if header["enabled_users"] < 0 or not isinstance(header["counts"].get("planned"), dict):
         raise _broken(path, "its counts can't be right")
@@ -385,8 +413,11 @@ def _row(content: Any, path: str) -> PlanRow:
     row = PlanRow(**{("user_class" if name == "class" else name): content[name] for name in _ROW})
     if not is_id(row.user_id) or row.user_class not in CLASSES:
         raise _broken(path, "a row has no user id, or a class that doesn't exist")
+    is_role = row.operation == WORKSPACE_ROLE and is_id(workspace_of(row.object))
+    if not is_role and (row.operation, row.object) != (USER_FIELDS, ACCOUNT):
+        raise _broken(path, "a row is about something that no plan changes")
     try:
-        wanted = read_wanted(row.wanted)
+        wanted = OPERATIONS[row.operation].read_wanted(row.wanted)
     except AhaConfigurationError:
         wanted = {}
     if not wanted or wanted != row.wanted:
@@ -395,28 +426,30 @@ def _row(content: Any, path: str) -> PlanRow:
 
 
 def _check_rows(plan: Plan) -> None:
-    if len({row.user_id for row in plan.rows}) != len(plan.rows):
+    if len({row.key for row in plan.rows}) != len(plan.rows):
         raise _broken(plan.path, "a user is in it twice")
     found = Counter(row.user_class for row in plan.rows)
     users = plan.enabled_users + sum(row.before.get("enabled") is False for row in plan.rows)
-    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(plan.rows) > users:
+    if {name: found[name] for name in CLASSES} != plan.counts["planned"] or len(
+        {row.user_id for row in plan.rows}
+    ) > users:
         raise _broken(plan.path, "its rows don't agree with its counts")
     # An undo gives back what a run took, by whatever fields.
-    allowed = {plan.action, UPDATE} if plan.is_undo else {plan.action}
-    if {action_of(row.wanted) for row in plan.rows} - allowed:
+    allowed = {REACTIVATE, UPDATE, CHANGE_ROLES} if plan.is_undo else {plan.action}
+    if {action_of(row.wanted, row.operation) for row in plan.rows} - allowed:
         raise _broken(plan.path, "its rows don't agree with its action")
 
 
-def _broken(path: str, why: str) -> AhaSnapshotError:
-    return AhaSnapshotError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
+def _broken(path: str, why: str) -> AhaRecordError:
+    return AhaRecordError(f"{path} can't be carried out: {why}. It was changed or cut short; make a new plan.")
 
 
 @dataclass(frozen=True)
 class Target:
-    """One user that is to be changed, and what the decision was based on.
+    """One object of a user that is to be changed, and what the decision was based on.
 
     :param user_id: the user.
-    :param changes: fields of the ``user`` object to set.
+    :param changes: what the object is to be: fields of the ``user`` object, or the ``role`` in a workspace.
     :param email: the email at the decision; None when the decision didn't look at it.
     :param user_class: ``unused``, ``left`` or ``named``.
     :param rule: the rule that put the user there.
@@ -428,6 +461,9 @@ class Target:
     :param updated_at: when the user was last changed, at the decision; None when later changes don't matter.
     :param not_ours: why the user is left as it is: an undo can't tell that its run took the access, or a person
         struck the user out.
+    :param operation: by which operation it is changed.
+    :param object: what of the user is changed: ``account``, or the role in a workspace as ``w456``.
+    :param before: the object at the decision; empty where it doesn't matter.
     """
 
     user_id: str
@@ -442,16 +478,29 @@ class Target:
     left_at: str | None = None
     updated_at: str | None = None
     not_ours: str | None = None
+    operation: str = USER_FIELDS
+    object: str = ACCOUNT
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """By what the records call the object; see :func:`.key_of`."""
+        return key_of(self.user_id, self.object)
+
+    @property
+    def access(self) -> str | None:
+        """Whether the change may take access (``taken``), only gives it (``given``), or does neither (None)."""
+        return OPERATIONS[self.operation].access(self.changes, self.before)
 
 
 @dataclass(frozen=True)
 class Decision:
     """Who is to be changed, on what ground, and who said so.
 
-    :param action: ``deactivate``, ``reactivate`` or ``update``.
-    :param targets: the users; no id twice.
+    :param action: ``deactivate``, ``reactivate``, ``update`` or ``change_roles``.
+    :param targets: what is to be changed; no object twice.
     :param enabled_users: enabled users of the account when the decision was made, of whom the percentage counts.
-    :param administrators: ids of all enabled administrators then.
+    :param holders: ids of the enabled users who held a right then that must not die out, by right.
     :param facts: columns of the evidence that are the same for every user: hashes, approval, ticket.
     :param asked: ids by the email that somebody named them by.
     :param policy_max: where no person was asked, how many users of the account may be changed so within 24 hours.
@@ -465,7 +514,7 @@ class Decision:
     action: str
     targets: Sequence[Target]
     enabled_users: int
-    administrators: Sequence[str]
+    holders: Mapping[str, Sequence[str]]
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, str] = field(default_factory=dict)
     policy_max: int | None = None
@@ -477,7 +526,7 @@ class Decision:
     @cached_property
     def access(self) -> str | None:
         """Whether it may take access (``taken``), only give it (``given``), or do neither (None)."""
-        found = {access_of(target.changes) for target in self.targets}
+        found = {target.access for target in self.targets}
         return TAKEN if TAKEN in found else next(iter(found - {None}), None)
 
     @property
@@ -505,6 +554,7 @@ def decision_of(
     facts: Mapping[str, Any],
     now: datetime,
     users: Sequence[Who] = (),
+    among: Collection[str] | None = None,
 ) -> Decision:
     """Turn a plan into a decision.
 
@@ -515,6 +565,7 @@ def decision_of(
     :param facts: columns of the evidence that are the same for every user: approval and ticket.
     :param now: this moment; UTC.
     :param users: what :func:`load_users` returned.
+    :param among: ids of the rows that the task is to carry out; None: all.
     :return: the decision.
     :raises AhaConfigurationError: when the plan is of another account.
     :raises AhaGuardError: when the snapshot that the plan stands on is too old, or of the future.
@@ -527,18 +578,19 @@ def decision_of(
             f"This plan stands on a snapshot of {plan.header['as_of']}: what is older than {_FRESH_FOR.days * 24} "
             "hours, or of the future, is not carried out. Nothing was done; run aha_extract and make a new plan."
         )
-    rows = [row for row in plan.rows if row.user_id not in strike_out]
+    mine = [row for row in plan.rows if among is None or row.user_id in among]
+    rows = [row for row in mine if row.user_id not in strike_out]
     return Decision(
         action=plan.action,
         targets=[_target(row) for row in rows],
         struck_out=[
             replace(_target(row), not_ours=f"{STRUCK_OUT}: {strike_out[row.user_id]}")
-            for row in plan.rows
+            for row in mine
             if row.user_id in strike_out
         ],
         enabled_users=users_afterwards(plan.enabled_users, rows),
         planned=True,
-        administrators=[entry["user_id"] for entry in plan.administrators],
+        holders=plan.holders,
         facts={
             **facts,
             "plan_sha256": plan.sha256,
@@ -566,4 +618,7 @@ def _target(row: PlanRow) -> Target:
         leave_date=row.leave_date,
         left_at=row.left_at,
         updated_at=row.updated_at,
+        operation=row.operation,
+        object=row.object,
+        before=row.before if row.operation != USER_FIELDS else {},
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_aha.access.operations.registry import WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import ADMINISTRATOR_ROLES, is_administrator
-from airflow_provider_aha.access.plan.plan import CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
+from airflow_provider_aha.access.operations.workspace_role import workspace_of
+from airflow_provider_aha.access.plan.plan import CHANGE_ROLES, CLASSES, DEACTIVATE, REACTIVATE, Plan, PlanRow
 from airflow_provider_aha.common.persons import names_nobody
 from airflow_provider_aha.common.text import visible
 
@@ -14,12 +16,15 @@ _CLASSES = {"left": "left the company", "named": "asked for by name", "unused": 
 _TITLES = {
     DEACTIVATE: "planned to lose access",
     REACTIVATE: "planned to get access again",
+    CHANGE_ROLES: "planned to get another role in a workspace",
 }
 _EFFECTS = {
     DEACTIVATE: "disables these users in Aha!: they can't log in any more. Nothing of theirs is deleted, and they "
     "can be enabled again",
     REACTIVATE: "enables these users in Aha! again: they can log in, with the roles and rights that the table "
     "shows. Aha! may bill for each paid seat at once",
+    CHANGE_ROLES: "changes the roles of these users in Aha! as the table says. Whether a smaller role frees a paid "
+    "seat depends on the contract with Aha!; the next extracts show it",
 }
 _UPDATE = "changes these users in Aha! as the table says"
 _COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last seen", "Loses its owner")
@@ -27,6 +32,11 @@ _COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last se
 _PLACES, _ROLES = 5, 4
 _REASONS = {
     "unknown": "no user of the account",
+    "unknown_workspace": "nobody has a role in this workspace: is its id right?",
+    "roles_not_known": "the snapshot doesn't say which roles the user has",
+    "not_undoable": "a developer can't be given back by Aha!'s API: change this role in Aha! itself",
+    "last_owner": "the workspace has no other owner",
+    "disabled": "is disabled, so roles are left alone",
     "ambiguous": "several users have this email: name the one you mean by its id",
     "look_alike": "only looks like the email of a user: name the user by id",
     "already_as_wanted": "already as wanted, nothing to do",
@@ -47,19 +57,24 @@ _UNDO = (
 )
 
 
-def question(plan: Plan, requested_by: str) -> str:
+def question(plan: Plan, requested_by: str, asked: Sequence[PlanRow] | None = None) -> str:
     """Ask a person whether a plan is to be carried out.
 
     :param plan: the plan.
     :param requested_by: who, or what, started the run.
+    :param asked: the rows that the answer is about; None: all.
     :return: Markdown with names and emails in it.
     """
+    asked = plan.rows if asked is None else asked
+    passing = len(plan.rows) - len(asked)
+    others = f"Policy lets {passing} more pass: they don't wait for your answer.\n\n" if passing else ""
     owners = ", ".join(map(_plain, plan.roster_owners))
     of_roster = f" No owner of the roster may: {owners}." if owners else ""
     what = _UNDO if plan.is_undo else _EFFECTS.get(plan.action, _UPDATE)
     return (
         f"{''.join(_changed(plan))}**Approve** {what}. **Reject**, or no answer in time, changes nothing.\n\n"
-        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{summary(plan)}"
+        f"Started by: {_plain(requested_by)}. {_who_answers(plan, requested_by)}{of_roster}\n\n{others}"
+        f"{summary(plan, asked=asked)}"
     )
 
 
@@ -89,27 +104,30 @@ def _changed(plan: Plan) -> Iterator[str]:
         yield "\n"
 
 
-def subject(plan: Plan) -> str:
+def subject(plan: Plan, asked: int | None = None) -> str:
     """Say in one line what a person is asked.
 
     :param plan: the plan.
+    :param asked: how many users the answer is about; None: all.
     """
     verb = {DEACTIVATE: "Disable", REACTIVATE: "Enable"}.get(plan.action, "Change")
     verb = "Give access back to" if plan.is_undo else verb
-    return f"{verb} {_users(len(plan.rows))} of {_plain(plan.account)} in Aha!?"
+    users = _users(len(plan.rows) if asked is None else asked)
+    return f"{verb} {users} of {_plain(plan.account)} in Aha!?"
 
 
-def summary(plan: Plan, limit: int = 50) -> str:
+def summary(plan: Plan, limit: int = 50, asked: Sequence[PlanRow] | None = None) -> str:
     """Describe a plan.
 
     :param plan: the plan.
     :param limit: at most so many users are listed, those that need a second look first.
+    :param asked: the rows to list; None: all.
     :return: Markdown with names and emails in it.
     """
-    return "\n".join(_lines(plan, limit)) + "\n"
+    return "\n".join(_lines(plan, limit, plan.rows if asked is None else asked)) + "\n"
 
 
-def _lines(plan: Plan, limit: int) -> Iterator[str]:
+def _lines(plan: Plan, limit: int, listed: Sequence[PlanRow]) -> Iterator[str]:
     counts, header = plan.counts, plan.header
     if plan.sandbox:
         yield "**SANDBOX DATA**\n"
@@ -129,7 +147,7 @@ def _lines(plan: Plan, limit: int) -> Iterator[str]:
     yield from (f"- {word}: {_plain(header[name])}" for word, name in asked if header[name])
     yield from _review(header.get("policy") or {})
     yield from _classes(counts)
-    yield from _table(plan.rows, limit)
+    yield from _table(listed, limit)
     yield ""
     for note in header["notes"]:
         yield f"- {_plain(note)}"
@@ -248,6 +266,10 @@ def effect(row: PlanRow) -> str:
 
 def _effects(row: PlanRow) -> Iterator[str]:
     wanted, before = row.wanted, row.before
+    if row.operation == WORKSPACE_ROLE:
+        place = workspace_of(row.object)
+        where = f"{row.object_name} ({place})" if row.object_name else place
+        yield f"role from {before.get('role')} to {wanted['role']} in {where}"
     if wanted.get("enabled") is False:
         yield "disable: no login any more"
     if wanted.get("enabled") is True:
@@ -304,7 +326,8 @@ def _role(role: Mapping[str, Any]) -> str:
 
 def _owned(row: PlanRow) -> str:
     """Name the workspaces that nobody would own any more."""
-    if row.wanted.get("enabled") is not False:
+    if row.operation == WORKSPACE_ROLE or row.wanted.get("enabled") is not False:
+        # The last owner of a workspace keeps the role.
         return ""
     if row.sole_owner_of is None:
         return "not known"

@@ -1,33 +1,25 @@
-"""Carrying out a decision: each user read again, an intent before the request, an outcome after it."""
+"""Carrying out a decision: each object read again, an intent before the request, an outcome after it."""
 
 from __future__ import annotations
 
 import json
 import logging
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_provider_aha.access.operations.base import TAKEN, Compared
-from airflow_provider_aha.access.operations.user_fields import (
-    DISABLED,
-    LAST_RIGHTS,
-    PRIVILEGED,
-    access_of,
-    before_all,
-    compare,
-    is_administrator,
-    not_shown,
-    rights_lost,
-)
+from airflow_provider_aha.access.operations.base import PRIVILEGED, TAKEN, Compared, State, not_shown
+from airflow_provider_aha.access.operations.registry import OPERATIONS
+from airflow_provider_aha.access.operations.user_fields import is_administrator
 from airflow_provider_aha.access.plan.plan import LEFT, NAMED, UNUSED, Decision, Target
 from airflow_provider_aha.access.write.author import Look, is_ours, longest_call
-from airflow_provider_aha.access.write.guards import Caps, Protection, last_administrators
+from airflow_provider_aha.access.write.guards import Caps, Protection, last_holders
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.common.addresses import spelled
 from airflow_provider_aha.common.moments import moment_of, read_moment, timestamp
@@ -43,6 +35,8 @@ from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.journal import (
     ACKNOWLEDGED,
     AFTER_CRASH,
+    CHANGED,
+    CHANGED_AFTER_CRASH,
     FAILED,
     NONE,
     PROVEN,
@@ -51,10 +45,12 @@ from airflow_provider_aha.record.journal import (
     UNVERIFIED,
     History,
     Journal,
+    key_of,
 )
 from airflow_provider_aha.record.register import (
     CAP_DAYS,
     changed_within,
+    claim_of,
     claim_path,
     passed_by_policy,
     refuse_beside_another,
@@ -81,19 +77,6 @@ class _OvertakenError(AhaError):
     """A later try of the task has begun."""
 
 
-@dataclass(frozen=True)
-class _Words:
-    done: str
-    after_crash: str
-
-
-_ACTIONS = {
-    "deactivate": _Words("deactivated", "disabled_after_crash"),
-    "reactivate": _Words("reactivated", "enabled_after_crash"),
-    "update": _Words("updated", "updated"),
-}
-
-
 def carry_out(
     client: AhaClient,
     folder: RunFolder,
@@ -105,10 +88,10 @@ def carry_out(
     dry_run: bool,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[dict[str, Any]]:
-    """Change the users of a decision, as far as the guards let it, and write the evidence.
+    """Change what a decision says, as far as the guards let it, and write the evidence.
 
-    A try that follows a crashed or failed one goes on where that one ended: only users are touched who failed, whom
-    it hadn't reached, or of whom nobody knows what became. A worker of the earlier try that is still alive stops.
+    A try that follows a crashed or failed one goes on where that one ended: only what failed is touched, what it
+    hadn't reached, or of which nobody knows what became. A worker of the earlier try that is still alive stops.
 
     :param client: client of the account.
     :param folder: the task's folder.
@@ -118,14 +101,14 @@ def carry_out(
     :param protection: who may not be changed.
     :param dry_run: read and judge, but change nothing.
     :param now: the clock; UTC.
-    :return: the evidence, one row per user.
+    :return: the evidence, one row per object.
     :raises AhaGuardError: when a cap holds the run back; nothing was done.
     :raises AhaError: when another run is writing, a later try of this task has begun, the journal can't be written,
         or the key was refused.
     """
     journal = Journal(folder, run.try_number)
-    ids = [target.user_id for target in decision.targets]
-    left_ids = [target.user_id for target in decision.targets if target.user_class == LEFT]
+    ids = _users(decision.targets)
+    left_ids = _users(target for target in decision.targets if target.user_class == LEFT)
     by_policy = decision.policy_max is not None
     entry = None if dry_run else register(folder, now(), ids, decision.access, left_ids, by_policy=by_policy)
     try:
@@ -133,14 +116,18 @@ def carry_out(
             journal.begin()
             refuse_beside_another(folder, now())
         _begin(folder, run, decision, caps, dry_run=dry_run, now=now())
-        histories = journal.histories()
-        leaving = _leaving(folder, histories, now()) if decision.access == TAKEN else set()
-        task = _Task(client, journal, run, decision, protection, dry_run=dry_run)
-        task.work_off(histories, [one for one in decision.administrators if one not in leaving])
+        # Reads may lag, so nobody from whom access was taken lately, or is being taken, counts as one who stays.
+        taken = _leaving(folder, now()) if decision.access == TAKEN else set()
+        holders = {right: [one for one in ids if one not in taken] for right, ids in decision.holders.items()}
+        _Task(client, journal, run, decision, protection, dry_run=dry_run).work_off(journal.histories(), holders)
     finally:
         found = _compact(folder, journal, entry)
     log.info("%s: %s", decision.action, summary(found))
     return found
+
+
+def _users(targets: Iterable[Target]) -> list[str]:
+    return list(dict.fromkeys(target.user_id for target in targets))
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> str:
@@ -167,15 +154,16 @@ def _leaves_open(row: Mapping[str, Any]) -> bool:
     if row["outcome"] != UNVERIFIED:
         return False
     wanted, after = (json.loads(row[name] or "{}") for name in ("wanted_json", "after_json"))
-    return not compare({name: value for name, value in wanted.items() if name in PRIVILEGED}, after).done
+    operation = OPERATIONS.get(row["operation"])
+    return operation is None or not operation.compare(operation.privileged(wanted), after).done
 
 
 def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_run: bool, now: datetime) -> None:
-    """Check the caps once, before the first write of the first try, and hold later tries to the same users."""
-    ids = [target.user_id for target in decision.targets]
+    """Check the caps once, before the first write of the first try, and hold later tries to the same objects."""
+    ids, keys = _users(decision.targets), [target.key for target in decision.targets]
     start = folder.read(START)
     if start is not None:
-        if (start["user_ids"], start["action"], start["dry_run"]) != (ids, decision.action, dry_run):
+        if (start["keys"], start["action"], start["dry_run"]) != (keys, decision.action, dry_run):
             raise AhaGuardError(
                 f"This task began with other users or as another action ({folder.url(START)}), and a further "
                 "try may only finish what the first one began: nothing was done. Start a new DAG run."
@@ -192,8 +180,8 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
                 recent |= counted
     if decision.policy_max is not None and not dry_run:
         _check_policy(folder, ids, decision.policy_max, now)
-    if decision.planned and not dry_run:
-        _claim_plan(folder, decision.plan_sha256)
+    if decision.planned and ids and not dry_run:
+        _claim_plan(folder, decision.plan_sha256, by_policy=decision.policy_max is not None)
     start = {
         "action": decision.action,
         "dry_run": dry_run,
@@ -201,7 +189,7 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "task_id": run.task_id,
-        "user_ids": ids,
+        "keys": keys,
         "asked": dict(decision.asked),
         "enabled_users": decision.enabled_users,
         "changed_within_seven_days": len(recent),
@@ -212,14 +200,12 @@ def _begin(folder: RunFolder, run: Run, decision: Decision, caps: Caps, *, dry_r
         raise AhaError("Another worker began this very task at the same moment: nothing was done by this one.")
 
 
-def _leaving(folder: RunFolder, histories: Mapping[str, History], now: datetime) -> set[str]:
-    """Return who counts for no administrator who stays: a read that lags still shows their rights.
+def _leaving(folder: RunFolder, now: datetime) -> set[str]:
+    """Return who counts for nobody who keeps a right: a read that lags still shows what they had.
 
-    These are the users from whom this task has taken access, and those from whom others took it within seven days,
-    or may be taking it now.
+    These are the users from whom other tasks took access within seven days, or may be taking it now.
     """
-    mine = {user_id for user_id, history in histories.items() if history.proof != NONE}
-    return mine | under_way(folder, now) | set(changed_within(folder, now, CAP_DAYS, TAKEN))
+    return under_way(folder, now) | set(changed_within(folder, now, CAP_DAYS, TAKEN))
 
 
 def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetime) -> None:
@@ -233,11 +219,11 @@ def _check_policy(folder: RunFolder, ids: Sequence[str], most: int, now: datetim
         )
 
 
-def _claim_plan(folder: RunFolder, plan_sha256: str | None) -> None:
-    """Note that this task carries a plan out, so that no other does."""
+def _claim_plan(folder: RunFolder, plan_sha256: str | None, *, by_policy: bool) -> None:
+    """Note that this task carries a plan, or the rows of it that pass, out, so that no other does."""
     if plan_sha256 is None:
         return
-    path, mine = claim_path(folder, plan_sha256), {"folder": folder.path.removeprefix(f"{folder.account_path}/")}
+    path, mine = claim_path(folder, plan_sha256, by_policy=by_policy), claim_of(folder)
     if not folder.location.create(path, to_json(mine)) and folder.location.read_record(path) != mine:
         raise AhaGuardError(
             f"This plan was carried out before, by another task ({folder.location.url_of(path)} says which): "
@@ -263,7 +249,7 @@ def _compact(folder: RunFolder, journal: Journal, entry: str | None) -> list[dic
 class _Acknowledged:
     """A write that Aha! acknowledged without showing it.
 
-    :param target: the user.
+    :param target: the object.
     :param event: its outcome.
     :param shown: what the answer showed as wanted; no later read takes that back.
     """
@@ -274,7 +260,7 @@ class _Acknowledged:
 
 
 class _Task:
-    """The users of one try, several at a time."""
+    """What one try changes, several users at a time."""
 
     def __init__(
         self,
@@ -291,8 +277,8 @@ class _Task:
         self._decision = decision
         self._protection = protection
         self._dry_run = dry_run
-        self._last_administrators: dict[str, str] = {}
-        self._unread_administrators: list[str] = []
+        self._last_holders: dict[str, str] = {}
+        self._unread: list[str] = []
         self._acknowledged: dict[str, _Acknowledged] = {}
         self._stopped = False
         self._planned = decision.planned
@@ -308,25 +294,30 @@ class _Task:
             "provider_version": package_version(),
         }
 
-    def work_off(self, histories: Mapping[str, History], administrators: Sequence[str]) -> None:
+    def work_off(self, histories: Mapping[str, History], holders: Mapping[str, Collection[str]]) -> None:
         for target in self._decision.struck_out:
-            if not (histories.get(target.user_id) or History()).is_final:
+            if not (histories.get(target.key) or History()).is_final:
                 outcome = "blocked" if target.user_class == LEFT else "skipped"
                 self._write(self._about(target), outcome, str(target.not_ours))
-        todo = [
-            (target, history)
-            for target in self._decision.targets
-            if not (history := histories.get(target.user_id) or History()).is_final
-        ]
-        self._last_administrators = self._find_last_administrators([target for target, _ in todo], administrators)
-        self._at_once(self._one, todo)
+        todo: dict[str, list[tuple[Target, History]]] = defaultdict(list)
+        for target in self._decision.targets:
+            if not (history := histories.get(target.key) or History()).is_final:
+                todo[target.user_id].append((target, history))
+        if todo and any(target.access == TAKEN for target in self._decision.targets):
+            self._last_holders = last_holders(self._decision.targets, holders, cache(self._holder))
+        # One worker for a user: what it does to one object must not look like somebody else's doing to the next.
+        self._at_once(self._each, list(todo.values()))
         for seconds in _REREAD_AFTER:
             if self._acknowledged:
                 self._client.clock.sleep(seconds)
                 self._at_once(self._reread, list(self._acknowledged.values()))
         for one in self._acknowledged.values():
             reason = f"{one.event['reason']}; {len(_REREAD_AFTER)} reads after that didn't show it either"
-            self._journal.outcome(one.target.user_id, {**one.event, "intent": None, "reason": reason})
+            self._journal.outcome(one.target.key, {**one.event, "intent": None, "reason": reason})
+
+    def _each(self, jobs: Sequence[tuple[Target, History]]) -> None:
+        for job in jobs:
+            self._one(job)
 
     def _at_once(self, work: Callable[[T], None], items: Sequence[T]) -> None:
         """Do a work for several users at a time."""
@@ -355,33 +346,20 @@ class _Task:
             self._stopped = True
             raise
 
-    def _find_last_administrators(self, targets: Sequence[Target], administrators: Sequence[str]) -> dict[str, str]:
-        losing: dict[str, set[str]] = {}
-        for target in targets:
-            if access_of(target.changes) == TAKEN and target.is_administrator is not False:
-                try:
-                    losing[target.user_id] = rights_lost(self._client.get_user(target.user_id), target.changes)
-                except (AhaAuthenticationError, AhaCancelledError):
-                    raise
-                except AhaNotFoundError:
-                    continue
-                except AhaError:
-                    # What isn't shown may be any right.
-                    losing[target.user_id] = set(LAST_RIGHTS)
-        return last_administrators(losing, administrators, self._holder)
-
-    def _holder(self, user_id: str) -> Mapping[str, Any]:
-        """Read an administrator who stays; one who can't be read stays for nobody."""
+    def _holder(self, user_id: str) -> Mapping[str, Any] | None:
+        """Read somebody who may hold a right; one who can't be read may lose every right, and holds none."""
         try:
             return self._client.get_user(user_id)
-        except (AhaAuthenticationError, AhaCancelledError, AhaNotFoundError):
+        except AhaNotFoundError:
+            return None
+        except (AhaAuthenticationError, AhaCancelledError):
             raise
         except AhaError:
-            self._unread_administrators.append(user_id)
+            self._unread.append(user_id)
             return {}
 
     def _one(self, job: tuple[Target, History]) -> None:
-        """Work one user off: what goes wrong with one is that one's failure."""
+        """Work one object off: what goes wrong with one is that one's failure."""
         target, history = job
         try:
             self._judge(target, history)
@@ -404,7 +382,9 @@ class _Task:
         except AhaError as error:
             self._fail(facts, error)
             return
-        compared = compare(target.changes, user)
+        operation = OPERATIONS[target.operation]
+        shown = operation.read(user, target.object)
+        compared = operation.compare(target.changes, shown)
         facts |= {"before_json": _before(target, user, history), "note": _note(target, user)}
         if compared.done and target.changes:
             self._settle(target, facts, user, history)
@@ -414,7 +394,7 @@ class _Task:
             self._write(facts, "dry_run", "a dry run changes nothing")
         elif history.proof == ACKNOWLEDGED and not compared.wrong:
             reason = f"Aha! acknowledged it, and doesn't show {_listed(compared.hidden)}"
-            self._write({**facts, **_request(history)}, UNVERIFIED, reason, user, proof=ACKNOWLEDGED)
+            self._write({**facts, **_request(history)}, UNVERIFIED, reason, (user, shown), proof=ACKNOWLEDGED)
         else:
             self._send(target, facts, Look(user, receipt.get("date"), asked_at))
 
@@ -422,13 +402,15 @@ class _Task:
         return {
             **self._facts,
             "user_id": target.user_id,
+            "operation": target.operation,
+            "object": target.object,
             "email_at_decision": target.email,
             "class": target.user_class,
             "rule": target.rule,
             "detail": target.detail,
             "leave_date": target.leave_date,
             "left_at": target.left_at,
-            "access": access_of(target.changes) or "none",
+            "access": target.access or "none",
             "wanted_json": json.dumps(dict(target.changes), ensure_ascii=False),
         }
 
@@ -436,20 +418,19 @@ class _Task:
 
     def _hindrance(self, target: Target, user: Mapping[str, Any]) -> str | None:
         """Say why the user is not to be changed, or None."""
-        access = access_of(target.changes)
-        if access is None:
+        if target.access is None:
             return self._changed(target, user)
-        needed: tuple[str, ...] = PRIVILEGED
+        needed: tuple[str, ...] = ()
         if target.user_class == UNUSED:
-            needed = (*PRIVILEGED, "paid_seat", "accessed_at")
+            needed = ("paid_seat", "accessed_at")
         elif self._decision.policy_max is not None:
-            needed = (*PRIVILEGED, "accessed_at")
-        if missing := not_shown(user, needed):
+            needed = ("accessed_at",)
+        if missing := [*OPERATIONS[target.operation].missing(user), *not_shown(user, needed)]:
             return f"Aha! doesn't show {', '.join(missing)}, so it can't be said whether anything stands against it"
         return (
             self._protection.reason(user, self._known_as(target))
-            or self._last_administrators.get(target.user_id)
-            or (self._exclusion(target, user) if access == TAKEN else None)
+            or self._last_holders.get(target.key)
+            or (self._exclusion(target, user) if target.access == TAKEN else None)
             or self._changed(target, user)
         )
 
@@ -465,6 +446,9 @@ class _Task:
             return self._since("another email")
         if target.is_administrator is False and is_administrator(user):
             return self._since("an administrator now")
+        operation = OPERATIONS[target.operation]
+        if what := operation.drift(target.before, operation.read(user, target.object), user):
+            return self._since(what)
         if target.updated_at is not None:
             if user.get("updated_at") is None:
                 return "Aha! doesn't show when the user was edited, so it can't be said whether somebody has since"
@@ -484,9 +468,9 @@ class _Task:
 
     def _hold(self, target: Target, facts: Mapping[str, Any], hindrance: str) -> None:
         """Leave a user as it is; where another try may find nothing against it any more, let there be one."""
-        if self._unread_administrators and hindrance == self._last_administrators.get(target.user_id):
-            unread = ", ".join(self._unread_administrators)
-            self._write(facts, FAILED, f"{hindrance}, as far as is known: administrator {unread} can't be read")
+        if self._unread and hindrance == self._last_holders.get(target.key):
+            unread = ", ".join(self._unread)
+            self._write(facts, FAILED, f"{hindrance}, as far as is known: user {unread} can't be read")
         else:
             self._stop(target, facts, hindrance)
 
@@ -499,26 +483,27 @@ class _Task:
 
     # ---- the request and what became of it -----------------------------------------------------------
 
-    def _words(self, target: Target) -> _Words:
-        # An undo may give back something else than that a user may sign in.
-        is_update = self._decision.action == "reactivate" and "enabled" not in target.changes
-        return _ACTIONS["update" if is_update else self._decision.action]
-
     def _settle(self, target: Target, facts: Mapping[str, Any], user: Mapping[str, Any], history: History) -> None:
         """Note that the user is already as wanted, and whose doing that is."""
-        words = self._words(target)
+        after = (user, OPERATIONS[target.operation].read(user, target.object))
         if history.proof == NONE:
-            self._write(facts, "unchanged", "already as wanted", user)
+            self._write(facts, "unchanged", "already as wanted", after)
         elif history.proof == ACKNOWLEDGED:
             facts = {**facts, **_request(history), "verified_by": "read"}
-            self._write(facts, words.done, "Aha! had acknowledged it; a later read shows it", user, proof=PROVEN)
-        elif ours := next((one for one in history.requests if is_ours(one, user)), None):
+            self._write(facts, CHANGED, "Aha! had acknowledged it; a later read shows it", after, proof=PROVEN)
+        elif ours := self._ours(target, user, history):
             reason = "an earlier try sent the request, and its answer is not known"
             facts = {**facts, **_columns(ours), "verified_by": "read"}
-            self._write(facts, words.after_crash, reason, user, proof=AFTER_CRASH)
+            self._write(facts, CHANGED_AFTER_CRASH, reason, after, proof=AFTER_CRASH)
         else:
-            reason = "the user is as wanted, but Aha! doesn't show whether an earlier try of this run did it"
-            self._write({**facts, **_request(history)}, FAILED, reason, user, proof=UNANSWERED)
+            reason = "it is as wanted, but Aha! doesn't show whether an earlier try of this run did it"
+            self._write({**facts, **_request(history)}, FAILED, reason, after, proof=UNANSWERED)
+
+    def _ours(self, target: Target, user: State, history: History) -> Mapping[str, Any] | None:
+        """Return the request of an earlier try that has provably made the object what it is, or None."""
+        if not OPERATIONS[target.operation].stamps:
+            return None
+        return next((one for one in history.requests if is_ours(one, user)), None)
 
     def _send(self, target: Target, facts: Mapping[str, Any], look: Look) -> None:
         clock, config = self._client.clock, self._client.config
@@ -528,12 +513,13 @@ class _Task:
                 "sent is in the evidence."
             )
         lands_by = look.latest(clock.monotonic(), longest_call(config))
-        sent = self._journal.intent(target.user_id, {**facts, "lands_by": lands_by})
+        sent = self._journal.intent(target.key, {**facts, "lands_by": lands_by})
         sent["sent_at"] = timestamp()
         receipt: dict[str, Any] = {}
         try:
-            answer = self._client.update_user(target.user_id, target.changes, receipt)
-            compared = compare(target.changes, answer)
+            operation = OPERATIONS[target.operation]
+            answer = operation.send(self._client, target.user_id, target.object, target.changes, receipt)
+            compared = operation.compare(target.changes, answer)
         except AhaCancelledError:
             raise
         except AhaError as error:
@@ -550,22 +536,23 @@ class _Task:
         self,
         target: Target,
         facts: Mapping[str, Any],
-        answer: Mapping[str, Any],
+        answer: State,
         compared: Compared,
         look: Look,
     ) -> None:
         """Success is what the answer shows, not its status."""
         if compared.done:
-            self._write({**facts, "verified_by": "answer"}, self._words(target).done, "", answer, proof=PROVEN)
+            self._write({**facts, "verified_by": "answer"}, CHANGED, "", (answer, answer), proof=PROVEN)
             return
         left = [f"shows {_listed(compared.wrong)} otherwise"] if compared.wrong else []
         hidden = [f"doesn't show {_listed(compared.hidden)}"] if compared.hidden else []
         reason = f"Aha! answered {facts['http_status']}, but {' and '.join(left + hidden)}"
-        event = self._write(facts, UNVERIFIED, reason, answer, proof=ACKNOWLEDGED)
+        event = self._write(facts, UNVERIFIED, reason, (answer, answer), proof=ACKNOWLEDGED)
         # What no read shows, a name for one, needs no further one.
-        if not (compared.wrong | compared.hidden).isdisjoint(look.user):
+        readable = OPERATIONS[target.operation].read(look.user, target.object)
+        if not (compared.wrong | compared.hidden).isdisjoint(readable):
             shown = {name: answer[name] for name in target.changes if name not in compared.wrong | compared.hidden}
-            self._acknowledged[target.user_id] = _Acknowledged(target, event, shown)
+            self._acknowledged[target.key] = _Acknowledged(target, event, shown)
 
     def _reread(self, one: _Acknowledged) -> None:
         """Look once more whether what Aha! acknowledged shows."""
@@ -576,12 +563,14 @@ class _Task:
             raise
         except AhaError:
             return
-        one.event["after_json"] = _shown({**user, **one.shown}, target.changes)
-        if compare(target.changes, user).done:
-            del self._acknowledged[target.user_id]
+        operation = OPERATIONS[target.operation]
+        now = operation.read(user, target.object)
+        one.event["after_json"] = _shown(user, {**now, **one.shown}, target.changes)
+        if operation.compare(target.changes, now).done:
+            del self._acknowledged[target.key]
             reason = "Aha! acknowledged it; a read after that shows it"
             facts = {**one.event, "intent": None, "verified_by": "read"}
-            self._write(facts, self._words(target).done, reason, user, proof=PROVEN)
+            self._write(facts, CHANGED, reason, (user, now), proof=PROVEN)
 
     def _fail(self, facts: Mapping[str, Any], error: AhaError, *, proof: int = NONE) -> None:
         facts = {**facts, "http_status": error.status, "request_id": error.request_id}
@@ -594,21 +583,23 @@ class _Task:
         facts: Mapping[str, Any],
         outcome: str,
         reason: str,
-        after: Mapping[str, Any] | None = None,
+        after: tuple[State, State] | None = None,
         *,
         proof: int = NONE,
     ) -> dict[str, Any]:
-        answered_at = timestamp()
+        """Note an outcome; ``after`` is the user and the object as they are shown then."""
+        answered_at, wanted = timestamp(), json.loads(facts["wanted_json"])
+        has_left = outcome in (CHANGED, CHANGED_AFTER_CRASH) and wanted.get("enabled") is False
         event = {
             **facts,
             "answered_at": answered_at,
             "outcome": outcome,
             "proof": proof,
             "reason": "; ".join(filter(None, (reason, facts.get("note")))),
-            "after_json": None if after is None else _shown(after, json.loads(facts["wanted_json"])),
-            "hours_to_disable": _hours(facts["left_at"], answered_at) if outcome in DISABLED else None,
+            "after_json": None if after is None else _shown(*after, wanted),
+            "hours_to_disable": _hours(facts["left_at"], answered_at) if has_left else None,
         }
-        return self._journal.outcome(str(facts["user_id"]), event)
+        return self._journal.outcome(key_of(str(facts["user_id"]), str(facts["object"])), event)
 
 
 def _request(history: History) -> dict[str, Any]:
@@ -653,17 +644,22 @@ def _may_be_here(target: Target, user: Mapping[str, Any]) -> bool:
     return seen_at is None or left_at is None or seen_at >= left_at
 
 
-def _before(target: Target, user: Mapping[str, Any], history: History) -> str:
-    """Return what the user was before this task: a request that Aha! acknowledged may have changed some of it."""
+def _before(target: Target, user: State, history: History) -> str:
+    """Return what the object was before this task: a request that Aha! acknowledged may have changed some of it."""
+    operation = OPERATIONS[target.operation]
+    state = operation.read(user, target.object)
     if history.proof == ACKNOWLEDGED and history.strongest:
         earlier = json.loads(history.strongest.get("before_json") or "{}")
-        user = before_all(target.changes, user, earlier)
-    return _shown(user, target.changes)
+        state = operation.before_all(target.changes, state, earlier)
+    return _shown(user, state, target.changes)
 
 
-def _shown(user: Mapping[str, Any], wanted: Iterable[str]) -> str:
-    names = dict.fromkeys((*_SHOWN, *wanted))
-    return json.dumps({name: user[name] for name in names if name in user}, ensure_ascii=False)
+def _shown(user: State, state: State, wanted: Iterable[str]) -> str:
+    """Return what the evidence keeps of a user, and of the object that is changed."""
+    about = {name: user[name] for name in _SHOWN if name in user}
+    return json.dumps(
+        {**about, **{name: state[name] for name in (*_SHOWN, *wanted) if name in state}}, ensure_ascii=False
+    )
 
 
 def _is_later(text: object, other: object) -> bool:

@@ -1,7 +1,7 @@
-"""What the next extract says of those whose access was taken, or may have been: disabled, back, or never disabled.
+"""What the next extract says of access that was taken, or may have been: it is gone, came back, or never went.
 
 Evidence is written once, so each answer is a record of its own, in the folder of the task that looked: it has the
-``event_id`` of the deactivation that it is about, and is in the chain like any other.
+``event_id`` of the write that it is about, and is in the chain like any other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_provider_aha.access.operations.user_fields import may_have_disabled, may_have_enabled
+from airflow_provider_aha.access.operations.base import GIVEN, TAKEN, State
+from airflow_provider_aha.access.operations.registry import OPERATIONS, USER_FIELDS, WORKSPACE_ROLE
+from airflow_provider_aha.access.operations.user_fields import may_have_disabled, may_have_done, may_have_enabled
+from airflow_provider_aha.access.operations.workspace_role import NO_ROLE, workspace_of
 from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.datasets.snapshot import Snapshot
-from airflow_provider_aha.exceptions import AhaSnapshotError
+from airflow_provider_aha.exceptions import AhaRecordError
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.journal import (
@@ -31,6 +34,7 @@ from airflow_provider_aha.record.journal import (
     NOT_DONE,
     Journal,
     histories,
+    key_of,
 )
 from airflow_provider_aha.record.register import (
     files_elsewhere,
@@ -45,13 +49,13 @@ from airflow_provider_aha.version import package_version
 
 log = logging.getLogger(__name__)
 
-# So long after a deactivation is looked whether the user came back.
+# So long after access was taken is looked whether it came back.
 WATCHED_DAYS = 90
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """A deactivation: its row of evidence, when it happened, and the folder of its task."""
+    """A write that took access: its row of evidence, when it happened, and the folder of its task."""
 
     row: Mapping[str, Any] = field(repr=False)
     moment: datetime
@@ -62,14 +66,28 @@ class _Taken:
         return str(self.row["event_id"])
 
     @property
+    def user_id(self) -> str:
+        return str(self.row["user_id"])
+
+    @property
+    def is_role(self) -> bool:
+        return bool(self.row["operation"] == WORKSPACE_ROLE)
+
+    @property
+    def wanted(self) -> State:
+        """What the user was to have after it, as far as an extract shows it."""
+        wanted: State = json.loads(self.row["wanted_json"])
+        return wanted if self.is_role else {"enabled": False}
+
+    @property
     def is_certain(self) -> bool:
-        """Whether it is proven that the run disabled the user."""
+        """Whether it is proven that the run did it."""
         return int(self.row["proof"]) >= AFTER_CRASH
 
 
 @dataclass
 class _Known:
-    """What the records of the last weeks say, by user id; and which answers were recorded, by event."""
+    """What the records of the last weeks say, by object; and which answers were recorded, by event."""
 
     taken: dict[str, _Taken] = field(default_factory=dict)
     given: dict[str, datetime] = field(default_factory=dict)
@@ -77,11 +95,10 @@ class _Known:
 
 
 def confirm(location: Store, account: str, run: Run, *, now: datetime) -> dict[str, Any]:
-    """Look those up in the newest snapshot whose access was taken before it was read, and record what it says.
+    """Look up in the newest snapshot the access that was taken before it was read, and record what it says.
 
-    Who is disabled, or not in the account any more, is ``confirmed``. Who is enabled, though this package hasn't
-    enabled them, ``came_back`` where the deactivation was proven; else it was ``not_done``. Each is recorded once
-    for each deactivation.
+    Access that is gone, perhaps with its user, is ``confirmed``. Access that is there, though this package hasn't
+    given it, ``came_back`` where its end was proven; else it was ``not_done``. Each is recorded once for a write.
 
     :param location: the base path.
     :param account: the account.
@@ -97,13 +114,10 @@ def confirm(location: Store, account: str, run: Run, *, now: datetime) -> dict[s
     read_at = snapshot.read_at("users")
     folder = RunFolder(location, account, run)
     known = _read(location, account, now)
-    waiting = {
-        user_id: taken for user_id, taken in known.taken.items() if _is_watched(user_id, taken, known, read_at)
-    }
+    waiting = {key: taken for key, taken in known.taken.items() if _is_watched(key, taken, known, read_at)}
     if waiting:
-        enabled = _enabled(snapshot, list(waiting))
         digest = snapshot.sha256.get("users")
-        _record(folder, run, waiting, enabled, known, snapshot_sha256=digest, now=now)
+        _record(folder, run, waiting, _shown(snapshot, waiting), known, snapshot_sha256=digest, now=now)
     rows = evidence.rows(histories(location, f"{folder.path}/events"))
     named = {word: [row["user_id"] for row in rows if row["outcome"] == word] for word in (CAME_BACK, NOT_DONE)}
     result = {
@@ -127,37 +141,74 @@ def _read(location: Store, account: str, now: datetime) -> _Known:
                 known.answers.add((row["event_id"], row["outcome"]))
                 continue
             try:
-                disabled, enabled = may_have_disabled(row), may_have_enabled(row)
+                took, gave = _effect(row)
             except (AttributeError, TypeError, ValueError):
-                raise AhaSnapshotError(
+                raise AhaRecordError(
                     f"{location.url_of(folder)} holds a record that was changed: a column of JSON is none."
                 ) from None
-            if not (disabled or enabled):
+            if not (took or gave):
                 continue
-            user_id, moment = str(row["user_id"]), evidence.recorded_moment(row["answered_at"] or row["intent_at"])
-            if enabled:
-                known.given[user_id] = max(moment, known.given.get(user_id, moment))
-            elif user_id not in known.taken or known.taken[user_id].moment < moment:
-                known.taken[user_id] = _Taken(row, moment, folder)
+            key = key_of(row["user_id"], row["object"])
+            moment = evidence.recorded_moment(row["answered_at"] or row["intent_at"])
+            if gave:
+                known.given[key] = max(moment, known.given.get(key, moment))
+            elif key not in known.taken or known.taken[key].moment < moment:
+                known.taken[key] = _Taken(row, moment, folder)
     return known
 
 
-def _is_watched(user_id: str, taken: _Taken, known: _Known, read_at: datetime) -> bool:
-    ours = user_id in known.given and known.given[user_id] > taken.moment
+def _effect(row: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Tell whether a write took, or may have taken, access that an extract shows; and whether it gave some."""
+    if row["operation"] != WORKSPACE_ROLE:
+        return may_have_disabled(row), may_have_enabled(row)
+    wanted, before = (json.loads(row[name] or "{}") for name in ("wanted_json", "before_json"))
+    access = OPERATIONS[WORKSPACE_ROLE].access(wanted, before) if may_have_done(row) else None
+    return access == TAKEN, access == GIVEN
+
+
+def _is_watched(key: str, taken: _Taken, known: _Known, read_at: datetime) -> bool:
+    ours = key in known.given and known.given[key] > taken.moment
     return taken.moment < read_at and not ours and (taken.event_id, CAME_BACK) not in known.answers
 
 
-def _enabled(snapshot: Snapshot, ids: list[str]) -> dict[str, bool | None]:
-    users = snapshot.table("users", ["id", "is_enabled"])
-    users = users.filter(pc.is_valid(pc.index_in(users.column("id"), value_set=json_array(ids, pa.string()))))
-    return dict(zip(users.column("id").to_pylist(), users.column("is_enabled").to_pylist(), strict=True))
+def _shown(snapshot: Snapshot, waiting: Mapping[str, _Taken]) -> dict[str, State | None]:
+    """Return what the snapshot shows, by key; None: the user is gone."""
+    ids = list({taken.user_id for taken in waiting.values()})
+    users = _of_users(snapshot, "users", ["id", "is_enabled", "workspace_count"], ids)
+    flags = {row["id"]: row for row in users.to_pylist()}
+    roles: dict[tuple[str, str], str] = {}
+    if any(taken.is_role for taken in waiting.values()):
+        columns = ["user_id", "role_kind", "workspace_id", "role"]
+        found = _of_users(snapshot, "user_roles", columns, ids).to_pylist()
+        roles = {
+            (row["user_id"], row["workspace_id"]): row["role"] for row in found if row["role_kind"] == "workspace"
+        }
+    shown: dict[str, State | None] = {}
+    for key, taken in waiting.items():
+        user = flags.get(taken.user_id)
+        if user is None:
+            shown[key] = None
+        elif not taken.is_role:
+            shown[key] = {"enabled": user["is_enabled"]}
+        elif user["workspace_count"] is None:
+            # Aha! left this user's roles out: that is not to have none.
+            shown[key] = {}
+        else:
+            place = workspace_of(str(taken.row["object"]))
+            shown[key] = {"role": roles.get((taken.user_id, place), NO_ROLE)}
+    return shown
+
+
+def _of_users(snapshot: Snapshot, name: str, columns: list[str], ids: list[str]) -> pa.Table:
+    table = snapshot.table(name, columns)
+    return table.filter(pc.is_valid(pc.index_in(table.column(columns[0]), value_set=json_array(ids, pa.string()))))
 
 
 def _record(
     folder: RunFolder,
     run: Run,
     waiting: Mapping[str, _Taken],
-    enabled: Mapping[str, bool | None],
+    shown: Mapping[str, State | None],
     known: _Known,
     *,
     snapshot_sha256: str | None,
@@ -174,32 +225,36 @@ def _record(
         "intent": None,
     }
     new = []
-    for user_id, taken in waiting.items():
-        answer = _answer(taken, user_id in enabled, enabled.get(user_id))
+    for key, taken in waiting.items():
+        answer = _answer(taken, shown[key])
         if answer is not None and (taken.event_id, answer["outcome"]) not in known.answers:
             where = taken.folder.removeprefix(f"{folder.account_path}/")
-            new.append((user_id, {**taken.row, **facts, **answer, "detail": f"deactivated in {where}"}))
+            new.append((key, {**taken.row, **facts, **answer, "detail": f"changed in {where}"}))
     if not new:
         return
-    entry = register(folder, now, [user_id for user_id, _ in new])
+    entry = register(folder, now, [event["user_id"] for _, event in new])
     journal = Journal(folder, run.try_number)
-    for user_id, event in new:
-        journal.outcome(user_id, {**event, "answered_at": timestamp()})
+    for key, event in new:
+        journal.outcome(key, {**event, "answered_at": timestamp()})
     evidence.write_evidence(folder.location, f"{folder.path}/{evidence.FILE}", evidence.rows(journal.histories()))
     sign_off(folder, entry)
 
 
-def _answer(taken: _Taken, is_listed: bool, is_enabled: bool | None) -> dict[str, Any] | None:
-    """Say what the snapshot makes of a deactivation; None: nothing that would be known."""
-    if not is_listed:
+def _answer(taken: _Taken, shown: State | None) -> dict[str, Any] | None:
+    """Say what the snapshot makes of a write; None: nothing that would be known."""
+    if shown is None:
         reason = "the account's list doesn't show the user any more"
         return {"outcome": CONFIRMED, "reason": reason, "verified_by": "next_extract", "after_json": None}
-    after = json.dumps({"enabled": is_enabled})
-    if is_enabled is False:
+    operation = OPERATIONS[WORKSPACE_ROLE if taken.is_role else USER_FIELDS]
+    compared = operation.compare(taken.wanted, shown)
+    after = json.dumps(shown)
+    # Even less than what was left counts as well.
+    if compared.done or (compared.wrong and operation.access(taken.wanted, shown) != TAKEN):
         return {"outcome": CONFIRMED, "reason": "", "verified_by": "next_extract", "after_json": after}
-    if not is_enabled:
+    if compared.hidden:
         return None
-    word, reason = CAME_BACK, "enabled again, and not by this package"
+    now = f"role {shown['role']}" if taken.is_role else "enabled"
+    word, reason = CAME_BACK, f"{now} again, and not by this package"
     if not taken.is_certain:
-        word, reason = NOT_DONE, f"still enabled: Aha! has not done what was asked for ({taken.row['outcome']})"
+        word, reason = NOT_DONE, f"still {now}: Aha! has not done what was asked for ({taken.row['outcome']})"
     return {"outcome": word, "reason": reason, "verified_by": None, "after_json": after}

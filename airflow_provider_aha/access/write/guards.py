@@ -1,18 +1,22 @@
-"""What must hold before the first write: caps, protected people, the last administrator."""
+"""What must hold before the first write: caps, protected people, the last holder of a right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, administrator_rights
+from airflow_provider_aha.access.operations.base import TAKEN
+from airflow_provider_aha.access.operations.registry import OPERATIONS, WORKSPACE_ROLE
+from airflow_provider_aha.access.operations.user_fields import LAST_RIGHTS, rights_of
+from airflow_provider_aha.access.operations.workspace_role import OWNER
 from airflow_provider_aha.access.plan.caps import Caps
-from airflow_provider_aha.exceptions import AhaNotFoundError, AhaProtocolError
+from airflow_provider_aha.access.plan.plan import Target
 from airflow_provider_aha.lists.matching import UserMatcher, Who, protects_nobody, unmatched
 
 # Plans are made to fit the caps, so the caps are known where plans are made; the write holds them once more.
-__all__ = ["Caps", "Protection", "last_administrators"]
+__all__ = ["Caps", "Protection", "last_holders"]
 
 
 @dataclass(frozen=True)
@@ -66,33 +70,54 @@ def _listed(matcher: UserMatcher, what: str, user: Mapping[str, Any], known_as: 
     return f"Aha! shows no name, which {what} may fit" if matcher.names_matter and not names else None
 
 
-def last_administrators(
-    losing: Mapping[str, set[str]], others: Iterable[str], get_user: Callable[[str], Mapping[str, Any]]
+def last_holders(
+    targets: Iterable[Target],
+    holders: Mapping[str, Collection[str]],
+    read: Callable[[str], Mapping[str, Any] | None],
 ) -> dict[str, str]:
-    """Find out which users may not lose their rights, because nobody else would hold them.
+    """Find out which changes would let a right die out: by object, and right by right.
 
-    :param losing: by user id the rights that the user would lose.
-    :param others: ids of the administrators, by the plan or a full read.
-    :param get_user: reads one user again.
-    :return: reason by user id; empty when all may go ahead.
+    :param targets: all that the decision changes, also what is done already.
+    :param holders: ids of those who hold a right, by right; nobody on whom it can't be relied.
+    :param read: reads one user again; None: there is no such user.
+    :return: reason by key; empty when all may go ahead.
     """
-    at_stake = set().union(*losing.values())
-    for user_id in others:
-        if not at_stake:
-            break
-        if user_id not in losing:
-            at_stake -= _rights_now(user_id, get_user)
-    return {
-        user_id: f"last enabled administrator {', '.join(LAST_RIGHTS[right] for right in sorted(dying))}"
-        for user_id, lost in losing.items()
-        if (dying := lost & at_stake)
-    }
+    by_user: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        by_user[target.user_id].append(target)
+
+    def lost(target: Target, user: Mapping[str, Any]) -> frozenset[str]:
+        if target.access != TAKEN:
+            return frozenset()
+        return OPERATIONS[target.operation].loses(target.changes, user, target.object)
+
+    def stays(right: str, user_id: str) -> bool:
+        user = read(user_id)
+        return user is not None and right in rights_of(user).difference(
+            *(lost(target, user) for target in by_user.get(user_id, ()))
+        )
+
+    reasons = {}
+    for target in (target for found in by_user.values() for target in found if _may_hold(target)):
+        user = read(target.user_id) if target.access == TAKEN else None
+        guarded = sorted(
+            filter(OPERATIONS[target.operation].guards, lost(target, user) if user is not None else ())
+        )
+        dying = [right for right in guarded if not any(stays(right, one) for one in holders.get(right, ()))]
+        if dying:
+            reasons[target.key] = _last(dying)
+    return reasons
 
 
-def _rights_now(user_id: str, get_user: Callable[[str], Mapping[str, Any]]) -> set[str]:
-    try:
-        user = get_user(user_id)
-    except (AhaNotFoundError, AhaProtocolError):
-        # Whoever is gone, or can't be read, is nobody to rely on.
-        return set()
-    return administrator_rights(user) if user.get("enabled") else set()
+def _may_hold(target: Target) -> bool:
+    """Tell whether a user can have a right that must not die out, by the decision; else nobody needs to look."""
+    if target.operation == WORKSPACE_ROLE:
+        return target.before.get("role") == OWNER
+    return target.is_administrator is not False
+
+
+def _last(rights: Sequence[str]) -> str:
+    administers = [LAST_RIGHTS[right] for right in rights if right in LAST_RIGHTS]
+    if administers:
+        return f"last enabled administrator {', '.join(administers)}"
+    return f"last {', '.join(rights)}"
