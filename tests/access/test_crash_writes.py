@@ -147,9 +147,7 @@ def command(
     return [sys.executable, "-c", CHILD, json.dumps(given)]
 
 
-def kill_a_try(
-    world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1, **role: str | None
-) -> None:
+def kill_a_try(world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1, **role: Any) -> None:
     line = command(world, ids, point, passes, threads, **role)
     child = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr

@@ -266,8 +266,9 @@ def test_a_list_without_the_owner_of_the_key_is_not_planned_from(case, recorded,
     (path,) = recorded.glob("manifests/account=*/snapshot=*/manifest.json")
     if case["owner"] != "first":
         path.write_text(json.dumps({**json.loads(path.read_text()), "key_owner_id": case["owner"]}))
-    rules = [{"class": "unused", "inactive_days": 90}]
-    task = AhaPlanAccessOperator(task_id="p", base_path=str(recorded), rules=rules)
+    task = AhaPlanAccessOperator(
+        task_id="p", base_path=str(recorded), rules=[{"class": "unused", "inactive_days": 90}]
+    )
     refused = pytest.raises(AhaSnapshotError, match="owner of the API key")
     with refused if case["expect"] == "refused" else nullcontext():
         task.execute(context("r9"))
