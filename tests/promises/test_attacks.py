@@ -1,5 +1,6 @@
 """Attacks of a hostile tester, by what they are on. What must come of each is data, written before it was tried."""
 
+import json
 import os
 import sqlite3
 import time
@@ -22,12 +23,13 @@ from airflow_provider_aha.access.write.guards import Protection
 from airflow_provider_aha.api.ratelimit import Clock
 from airflow_provider_aha.common.addresses import spelled
 from airflow_provider_aha.common.values import to_words
-from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError
+from airflow_provider_aha.exceptions import AhaConfigurationError, AhaError, AhaSnapshotError
 from airflow_provider_aha.lists.matching import UserMatcher, unmatched
 from airflow_provider_aha.lists.roster import Known, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import read_table, rows_of, table_of
 from airflow_provider_aha.operators.deactivations import AhaDeactivateUsersOperator
 from airflow_provider_aha.operators.extract import AhaExtractUsersOperator
+from airflow_provider_aha.operators.plan import AhaPlanAccessOperator
 from airflow_provider_aha.operators.users import AhaUpdateUserOperator
 from airflow_provider_aha.sandbox.testing import SandboxServer
 from airflow_provider_aha.store.store import Store
@@ -257,3 +259,16 @@ def test_a_key_that_another_system_writes_otherwise_is_the_same(case, tmp_path) 
     )
     roster = roster_of(spec, read_table(Store(LocalFileSystem(), str(path), str(path)), "The roster"), NOW)
     assert roster.continues(Known((case["before"],))) is (case["expect"] == "renamed")
+
+
+@attacks("owners")
+def test_a_list_without_the_owner_of_the_key_is_not_planned_from(case, recorded, context) -> None:
+    (path,) = recorded.glob("manifests/account=*/snapshot=*/manifest.json")
+    if case["owner"] != "first":
+        path.write_text(json.dumps({**json.loads(path.read_text()), "key_owner_id": case["owner"]}))
+    task = AhaPlanAccessOperator(
+        task_id="p", base_path=str(recorded), rules=[{"class": "unused", "inactive_days": 90}]
+    )
+    refused = pytest.raises(AhaSnapshotError, match="owner of the API key")
+    with refused if case["expect"] == "refused" else nullcontext():
+        task.execute(context("r9"))

@@ -76,6 +76,7 @@ def read_population(
         bodies["user_roles"] = snapshot.body("user_roles")
     tables = {name: _table(body) for name, body in bodies.items()}
     synced_at = _check_users(tables["users"], max_age, now)
+    _check_owner(manifest.get("key_owner_id"), tables["users"])
     note = _check_against_earlier(snapshot, tables["users"])
     notes = [note] if note else []
     if "user_roles" not in bodies:
@@ -124,6 +125,16 @@ def _check_users(users: pa.Table, max_age: timedelta, now: datetime) -> datetime
     if age < -_AHEAD:
         raise AhaSnapshotError("The newest snapshot was read in the future. Look at the clocks of the workers.")
     return synced_at
+
+
+def _check_owner(key_owner_id: object, users: pa.Table) -> None:
+    """Refuse a list without the key's owner, who is a user like any other: it isn't complete, or guards nobody."""
+    if key_owner_id and not pc.any(pc.equal(users.column("id"), literal(str(key_owner_id), _STRING))).as_py():
+        raise AhaSnapshotError(
+            f"The owner of the API key (id {key_owner_id}) is not among the users of the newest snapshot, though "
+            "every user should be: the list was not complete. No plan was made. Run aha_extract again; if it "
+            "lasts, make a key as an administrator of this account."
+        )
 
 
 def _check_against_earlier(snapshot: Snapshot, users: pa.Table) -> str | None:
