@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_aha.dag_parts import CONNECTION, SCHEDULES
 from airflow_provider_aha.hooks.accounts import connection_id
 from airflow_provider_aha.operators.base import AhaOperator
-from airflow_provider_aha.operators.deactivations import AhaWriteOperator
+from airflow_provider_aha.operators.writes import AhaWriteOperator
 from airflow_provider_aha.transfers.base import AhaPushOperator
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
