@@ -13,7 +13,6 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 SCHEME = "aha://"
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
     USERS: Asset
     USER_ROLES: Asset
@@ -56,7 +55,7 @@ def check_outlets(outlets: Iterable[Any], datasets: Sequence[str]) -> None:
             raise AhaConfigurationError(f"The outlet {SCHEME}{dataset} is not among the datasets of this task.")
 
 
-def attach_manifest(context: Context, outlets: Iterable[Any], manifest: Mapping[str, Any]) -> None:
+def attach_manifest(context: Mapping[str, Any], outlets: Iterable[Any], manifest: Mapping[str, Any]) -> None:
     """Put the manifest of a snapshot on the asset events of a task.
 
     :param context: the task's context.
@@ -68,7 +67,7 @@ def attach_manifest(context: Context, outlets: Iterable[Any], manifest: Mapping[
             context["outlet_events"][outlet].extra = dict(manifest)
 
 
-def manifests(context: Context, asset: Any) -> list[dict[str, Any]]:
+def manifests(context: Mapping[str, Any], asset: Any) -> list[dict[str, Any]]:
     """Return the manifests that a run is to work on: one per account, its newest.
 
     A run that assets started works on every account whose event started it, and on what was announced since

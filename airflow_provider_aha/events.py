@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    pass
 
 
-def watcher_events(context: Context) -> list[dict[str, Any]]:
+def watcher_events(context: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the events of an asset watcher that started this run tell, each once.
 
     ::

@@ -120,7 +120,7 @@ def ours(base: str, host: str, run_id: str) -> None:
     import psycopg2
 
     from airflow_provider_aha.push.mapping.load import load_spec
-    from airflow_provider_aha.push.push import Request, push
+    from airflow_provider_aha.push.push import PushRequest, push
     from airflow_provider_aha.push.targets.sql import SqlTarget
     from airflow_provider_aha.record.run import Run
     from airflow_provider_aha.store.store import local_store
@@ -136,7 +136,7 @@ def ours(base: str, host: str, run_id: str) -> None:
     )
     spec = load_spec("users_table", None, lambda _: location)
     run = Run("benchmark", run_id, "push", 1, "benchmark")
-    report(push(Request(location, ACCOUNT, DAY, spec, target, run))["counts"])
+    report(push(PushRequest(location, ACCOUNT, DAY, spec, target, run))["counts"])
 
 
 def pandas(base: str, host: str, _: str) -> None:

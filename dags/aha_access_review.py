@@ -15,9 +15,21 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_aha.assets import USER_ROLES, USERS
-from airflow_provider_aha.dag_parts import CONNECTION, FORM, READ, connection_field, schedule_of, settings
+from airflow_provider_aha.dag_parts import (
+    CONNECTION,
+    FORM,
+    READ,
+    connection_field,
+    schedule_of,
+    settings,
+    text_field,
+)
 from airflow_provider_aha.operators.report import AhaAccessReportOperator
 from airflow_provider_aha.review.terms import CHIPS, COLUMNS, SECTIONS
+
+PAGE = "The page"
+AS_USUAL = "as usual"
+FIRST_FILTER = "{{ '' if params.first_filter == '" + AS_USUAL + "' else {'chip': params.first_filter} | tojson }}"
 
 with DAG(
     dag_id="aha_access_review",
@@ -29,19 +41,19 @@ with DAG(
             type=["null", "string"],
             pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
             title="Review id",
-            description="Opens a review of this name, such as 2026-Q4. Empty: a report, nothing to decide.",
+            description="Opens a review of this name, such as 2026-Q4. Empty: a report, nothing to decide. A name "
+            "that a spreadsheet program would change, such as 2026-10, is refused.",
         ),
         **connection_field(),
-        "title": Param(
-            None, type=["null", "string"], title="Title", description="The page's heading.", section="The page"
-        ),
+        "title": text_field("Title", "The page's heading.", section=PAGE),
         "sections": Param(
             None,
             type=["null", "array"],
             examples=list(SECTIONS),
+            values_display=SECTIONS,
             title="Sections",
             description="What the page has below the figures. Empty: all.",
-            section="The page",
+            section=PAGE,
         ),
         "columns": Param(
             None,
@@ -50,17 +62,17 @@ with DAG(
             values_display=COLUMNS,
             title="Columns",
             description="What the table shows. Empty: all. The CSV always has all.",
-            section="The page",
+            section=PAGE,
         ),
         "first_filter": Param(
-            None,
-            type=["null", "string"],
-            enum=[None, *CHIPS],
+            AS_USUAL,
+            type="string",
+            enum=[AS_USUAL, *CHIPS],
             values_display=CHIPS,
             title="First filter",
-            description="What the table shows when the page is opened. Empty: everybody, those who need attention "
-            "first.",
-            section="The page",
+            description=f"Whom the table shows when the page is opened; {AS_USUAL}: whom the Variable "
+            "aha_review_page names, else everybody.",
+            section=PAGE,
         ),
     },
     tags=["aha", READ, FORM],
@@ -72,7 +84,7 @@ with DAG(
         title="{{ params.title }}",
         sections="{{ params.sections or '' }}",
         columns="{{ params.columns or '' }}",
-        filters="{{ {'chip': params.first_filter} | tojson if params.first_filter else '' }}",
+        filters=FIRST_FILTER,
         roster="{{ var.value.get('aha_roster', '') }}",
         seat_price="{{ var.value.get('aha_seat_price', '') }}",
         seats_purchased="{{ var.value.get('aha_seats_purchased', '') }}",

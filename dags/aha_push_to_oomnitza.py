@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_aha.assets import USER_ROLE_SUMMARY, USERS
-from airflow_provider_aha.dag_parts import PUSH, dry_run_field, schedule_of, settings
+from airflow_provider_aha.dag_parts import PUSH, dry_run_field, schedule_of, settings, text_field
 from airflow_provider_aha.transfers.to_oomnitza import AhaToOomnitzaOperator
 
 HERE = Path(__file__).parent
@@ -29,12 +29,10 @@ with DAG(
     dag_display_name="Aha! – Push users to Oomnitza",
     schedule=schedule_of("aha_push_to_oomnitza", [USERS, USER_ROLE_SUMMARY]),
     params={
-        "role": Param(
-            None,
-            type=["null", "string", "integer"],
-            title="Role of new people",
-            description="Its name or number at Oomnitza, such as Employee or 25; empty: the Variable "
-            "aha_oomnitza_role. The run asks Oomnitza whether it has this role.",
+        "role": text_field(
+            "Role of new people",
+            "Its name or number at Oomnitza, such as Employee or 25; empty: the Variable aha_oomnitza_role. The "
+            "run asks Oomnitza whether it has this role.",
         ),
         **dry_run_field(
             "say what would be written, and write nothing",

@@ -1,7 +1,8 @@
 """Submit the decisions of an access review. It never disables anybody without a second person's approval.
 
 The file is the one that the review's page downloads; it may have been edited in a spreadsheet program. It is
-recorded once, beside the review, with the login that submits it. Then:
+recorded once, beside the review, with the login that submits it. Nobody decides about themselves, whatever name
+stands in the file: the rows of whoever submits must be *not mine*, or somebody else submits. Then:
 
 - *revoke account* becomes a plan of class `named`, and a dry run shows what would happen to each user. With
   *Dry run* unticked a second person is asked to approve the plan, and only then are the users disabled.

@@ -115,7 +115,7 @@ def _whole(column: Any) -> pa.Array:
     return column.chunk(0) if column.num_chunks else hashes(b"", WIDTH)
 
 
-class Journal:
+class BatchJournal:
     """Writes and reads what was acknowledged in one run.
 
     :param folder: the folder ``batches`` of the run.
@@ -169,7 +169,7 @@ class Journal:
         """Note that the push is complete; what is written here counts from the start."""
 
 
-class Held(Journal):
+class Held(BatchJournal):
     """The answers of a target that takes all records as one: they count once it is complete.
 
     :param try_number: which try, from 1.

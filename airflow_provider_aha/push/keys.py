@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_aha.common.addresses import spelled
 from airflow_provider_aha.common.arrow import array_of, hashes
-from airflow_provider_aha.push.mapped import Chunk, Plan
+from airflow_provider_aha.push.mapped import Chunk, PushPlan
 from airflow_provider_aha.push.mapping.lookup import Lookup
 from airflow_provider_aha.push.mapping.rows import WIDTH, row_hashes
 from airflow_provider_aha.push.outcomes import INVALID, PLANNED
@@ -26,7 +26,7 @@ _FOREIGN = (
 _STRING = pa.string()
 
 
-def refuse_same_keys(plan: Plan, target: Target) -> int:
+def refuse_same_keys(plan: PushPlan, target: Target) -> int:
     """Refuse the records of a plan that the target would take for another one.
 
     Upper and lower case alone don't make another person of a record that the target has; of two records of one
@@ -61,7 +61,7 @@ def refuse_same_keys(plan: Plan, target: Target) -> int:
 class _Shown:
     """The records that a target is shown, and the rows of the plan that they are."""
 
-    def __init__(self, plan: Plan, size: int) -> None:
+    def __init__(self, plan: PushPlan, size: int) -> None:
         self.rows: list[int] = []
         self._plan = plan
         self._size = size
@@ -81,7 +81,7 @@ class _Shown:
                 yield Batch(self._plan.spec, table.slice(start, self._size))
 
 
-def _owners(plan: Plan, there: Mapping[int, Mapping[str, str]]) -> Iterator[tuple[int, int | None]]:
+def _owners(plan: PushPlan, there: Mapping[int, Mapping[str, str]]) -> Iterator[tuple[int, int | None]]:
     """Yield the rows that the target would write to a record with another key, and the row that has that key."""
     lookup = Lookup(plan.keys)
     for chunk, rows in _by_chunk(plan, there):
@@ -104,7 +104,7 @@ def _with(keys: pa.Table, spellings: Sequence[Mapping[str, str]]) -> pa.Table:
     return keys
 
 
-def _reasons(plan: Plan, others: Mapping[int, set[int]]) -> dict[int, str]:
+def _reasons(plan: PushPlan, others: Mapping[int, set[int]]) -> dict[int, str]:
     """Say with which users' records each is taken for the same."""
     users: dict[int, str] = {}
     for chunk, rows in _by_chunk(plan, others):
@@ -121,7 +121,7 @@ def _reason(users: list[str]) -> str:
     )
 
 
-def _by_chunk(plan: Plan, rows: Mapping[int, Any]) -> Iterator[tuple[Chunk, list[int]]]:
+def _by_chunk(plan: PushPlan, rows: Mapping[int, Any]) -> Iterator[tuple[Chunk, list[int]]]:
     """Yield the chunks of a plan that have some of the rows, with those rows in order."""
     wanted = sorted(rows)
     for chunk in plan.chunks():

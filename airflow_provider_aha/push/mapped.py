@@ -61,7 +61,7 @@ class Chunk:
 
 
 @dataclass
-class Plan:
+class PushPlan:
     """What is to become of every row of a dataset.
 
     :param spec: the mapping.
@@ -144,7 +144,7 @@ class Plan:
         return notes
 
 
-def make_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> Plan:
+def make_push_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> PushPlan:
     """Map and judge all rows of a dataset.
 
     :param file: a ``pyarrow.parquet.ParquetFile`` of the mapping's dataset.
@@ -156,7 +156,7 @@ def make_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> Plan:
     with stage:
         for batch in file.iter_batches(batch_size=CHUNK, columns=spec.columns, use_threads=False):
             stage.add(map_rows(spec, pa.Table.from_batches([batch])))
-    plan = Plan(
+    plan = PushPlan(
         spec,
         folder,
         hashes(stage.keys, WIDTH),
@@ -172,7 +172,7 @@ def make_plan(file: Any, spec: MappingSpec, folder: Path, sent: Sent) -> Plan:
     return plan
 
 
-def _count(plan: Plan, chunk: Chunk) -> None:
+def _count(plan: PushPlan, chunk: Chunk) -> None:
     for pair in pc.value_counts(chunk.notes.column("status")).to_pylist():
         plan.counts[pair["values"]] += pair["counts"]
     invalid = chunk.notes.filter(pc.equal(chunk.notes.column("status"), _word(INVALID)))

@@ -27,10 +27,10 @@ from airflow_provider_aha.exceptions import (
     AhaRejectedError,
     AhaTargetError,
 )
-from airflow_provider_aha.push.answers import HAS_IT, Answered, Held, Journal
+from airflow_provider_aha.push.answers import HAS_IT, Answered, BatchJournal, Held
 from airflow_provider_aha.push.delivery import Delivery
 from airflow_provider_aha.push.keys import refuse_same_keys
-from airflow_provider_aha.push.mapped import Chunk, Plan, make_plan
+from airflow_provider_aha.push.mapped import Chunk, PushPlan, make_push_plan
 from airflow_provider_aha.push.mapping.spec import MappingSpec
 from airflow_provider_aha.push.outcomes import INVALID, OUTCOMES, PLANNED, in_order, totals
 from airflow_provider_aha.push.sent import NOTHING, Sent, read_sent, write_sent
@@ -61,7 +61,7 @@ _NOT_SENT = "not sent: the push was broken off before"
 
 
 @dataclass(frozen=True)
-class Request:
+class PushRequest:
     """What is to be pushed where.
 
     :param location: the base path.
@@ -86,7 +86,7 @@ class Request:
     stopped: Callable[[], bool] = never
 
 
-def push(request: Request) -> dict[str, Any]:
+def push(request: PushRequest) -> dict[str, Any]:
     """Push a dataset.
 
     :param request: what is to be pushed where.
@@ -102,7 +102,7 @@ def push(request: Request) -> dict[str, Any]:
 class _Push:
     """One push, from the plan to the summary."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: PushRequest) -> None:
         self._request = request
         self._spec, self._target = request.spec, request.target
         self._dry_run = request.dry_run or not request.spec.launched
@@ -114,7 +114,7 @@ class _Push:
         self._journal = (
             Held(run.try_number)
             if self._target.takes_all
-            else Journal(self._place.within("batches"), run.try_number)
+            else BatchJournal(self._place.within("batches"), run.try_number)
         )
         self._began = datetime.now(UTC)
         self._ended = "failed"
@@ -130,7 +130,7 @@ class _Push:
                 self._target.open(self._spec, dry_run=self._dry_run)
                 sent = self._last_sent()
                 with snapshot.open(self._spec.dataset) as file:
-                    plan = make_plan(file, self._spec, folder, NOTHING if self._starts_anew() else sent)
+                    plan = make_push_plan(file, self._spec, folder, NOTHING if self._starts_anew() else sent)
                 return self._carry_out(plan, sent, snapshot.manifest, folder)
             finally:
                 self._target.close()
@@ -141,7 +141,7 @@ class _Push:
     def _last_sent(self) -> Sent:
         return read_sent(self._sent, self._spec.fingerprint)
 
-    def _carry_out(self, plan: Plan, sent: Sent, manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def _carry_out(self, plan: PushPlan, sent: Sent, manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         log.info("%d rows of %s: %s", plan.rows, self._spec.dataset, totals(plan.counts))
         for name, number in sorted(plan.faults.items()):
             log.warning("%d records are invalid because of the field %s", number, name)
@@ -170,7 +170,7 @@ class _Push:
 
     # --- before the first record -------------------------------------------------------------------
 
-    def _guard(self, plan: Plan, sent: Sent, expected: Mapping[int, Any]) -> None:
+    def _guard(self, plan: PushPlan, sent: Sent, expected: Mapping[int, Any]) -> None:
         planned = plan.counts[PLANNED]
         if self._target.compares:
             words = _counted(expected.values())
@@ -183,7 +183,7 @@ class _Push:
         elif reasons:
             raise AhaGuardError(f"Nothing was sent. {' '.join(reasons)}")
 
-    def _expect(self, plan: Plan) -> dict[int, Any]:
+    def _expect(self, plan: PushPlan) -> dict[int, Any]:
         """Ask the target what it would do; by the start of each chunk, one word per row or null."""
         found: dict[int, Any] = {}
         for chunk in plan.chunks():
@@ -203,7 +203,7 @@ class _Push:
             would.update(extra.expected for extra in self._target.extras())
         return would
 
-    def _nothing_was_written(self, plan: Plan, expected: Mapping[int, Any]) -> str:
+    def _nothing_was_written(self, plan: PushPlan, expected: Mapping[int, Any]) -> str:
         would = totals(self._would(expected) or {SENT: plan.counts[PLANNED]})
         if self._spec.launched:
             return f"Nothing was written, for this is a dry run. A push would do this: {would}."
@@ -220,7 +220,7 @@ class _Push:
 
     # --- sending -----------------------------------------------------------------------------------
 
-    def _send(self, plan: Plan, expected: Mapping[int, Any]) -> None:
+    def _send(self, plan: PushPlan, expected: Mapping[int, Any]) -> None:
         done = self._journal.read()
         delivery = Delivery(self._target, self._request.clock, self._request.stopped)
         outcomes = self._place.url_of("outcomes.parquet")
@@ -243,7 +243,7 @@ class _Push:
             log.warning(self._warnings[-1])
 
     def _open_batches(
-        self, plan: Plan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]
+        self, plan: PushPlan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]
     ) -> Iterator[tuple[Batch, Any, Any]]:
         """Yield what is still to be sent of a chunk, with the hashes of keys and records."""
         keys = plan.keys.slice(chunk.start, chunk.table.num_rows)
@@ -260,7 +260,7 @@ class _Push:
     # --- afterwards --------------------------------------------------------------------------------
 
     def _close(
-        self, plan: Plan, expected: Mapping[int, Any], manifest: Mapping[str, Any], folder: Path
+        self, plan: PushPlan, expected: Mapping[int, Any], manifest: Mapping[str, Any], folder: Path
     ) -> dict[str, Any]:
         done = self._journal.read()
         local = folder / "outcomes.parquet"
@@ -306,7 +306,7 @@ class _Push:
             "attempts": int(extra.answer is not None),
         }
 
-    def _outcomes(self, plan: Plan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]) -> pa.Table:
+    def _outcomes(self, plan: PushPlan, chunk: Chunk, done: Answered, expected: Mapping[int, Any]) -> pa.Table:
         notes, size = chunk.notes, chunk.table.num_rows
         status = notes.column("status") if self._dry_run else _statuses(chunk, expected)
         words = expected.get(chunk.start) if self._dry_run else None
@@ -349,7 +349,7 @@ class _Push:
             schema=OUTCOMES,
         )
 
-    def _keep_sent(self, plan: Plan, done: Answered, expected: Mapping[int, Any]) -> None:
+    def _keep_sent(self, plan: PushPlan, done: Answered, expected: Mapping[int, Any]) -> None:
         """Remember what the target has as it was sent: unchanged records, and what was acknowledged."""
         if self._target.takes_all:
             # All is sent every time; how much it was is compared.
@@ -378,7 +378,7 @@ class _Push:
 
     def _summary(
         self,
-        plan: Plan,
+        plan: PushPlan,
         counts: Counter[str],
         expected: Mapping[int, Any],
         manifest: Mapping[str, Any],
@@ -431,7 +431,7 @@ class _Watch:
     :param outcomes: where the outcomes will be.
     """
 
-    def __init__(self, plan: Plan, rejected: int, outcomes: str) -> None:
+    def __init__(self, plan: PushPlan, rejected: int, outcomes: str) -> None:
         self._percent = plan.spec.limits.max_reject_percent
         self._meant = plan.meant
         self._rejected = rejected
@@ -488,7 +488,7 @@ def _statuses(chunk: Chunk, expected: Mapping[int, Any]) -> Any:
     return pc.if_else(pc.fill_null(same, literal(False, pa.bool_())), literal(UNCHANGED, _STRING), status)
 
 
-def _objections(plan: Plan, sent: Sent, spec: MappingSpec, target: Target, planned: int) -> Iterator[str]:
+def _objections(plan: PushPlan, sent: Sent, spec: MappingSpec, target: Target, planned: int) -> Iterator[str]:
     """Yield what speaks against a push, as sentences."""
     limits, invalid = spec.limits, plan.counts[INVALID]
     if not plan.meant:

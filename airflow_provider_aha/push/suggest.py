@@ -67,7 +67,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Draft:
+class MappingDraft:
     """A draft of a mapping.
 
     :param name: its name.
@@ -129,14 +129,14 @@ class Draft:
         return [f"  # {guess.score:.2f}, {guess.reason}", f"  {name}: {{{', '.join(parts)}}}"]
 
 
-def suggest_mapping(dataset: str, fields: Sequence[TargetField], *, name: str) -> Draft:
+def suggest_mapping(dataset: str, fields: Sequence[TargetField], *, name: str) -> MappingDraft:
     """Suggest a mapping.
 
     :param dataset: ``users``, ``user_roles`` or ``user_role_summary``.
     :param fields: the fields of the target.
     :param name: the name of the mapping.
     """
-    draft = Draft(name, dataset, tuple(_guess(dataset, field) for field in fields))
+    draft = MappingDraft(name, dataset, tuple(_guess(dataset, field) for field in fields))
     if draft.sync_key is not None and any(guess.source for guess in draft.guesses):
         # What is handed out as a draft must at least be one.
         read_spec(draft.text(), what="The draft")

@@ -16,7 +16,7 @@ from airflow_provider_aha.common.moments import timestamp
 from airflow_provider_aha.exceptions import AhaError, AhaSnapshotError, AhaStorageError
 from airflow_provider_aha.record.run import RunFolder
 from airflow_provider_aha.store.layout import Layout
-from airflow_provider_aha.store.store import OTHER, Entry, Store, parse_record, sealed, sha256
+from airflow_provider_aha.store.store import OTHER, Store, StoredEntry, parse_record, sealed, sha256
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def _newest(record: Record) -> _Newest:
     return _Newest(0, None, None)
 
 
-def _hash_and_moment(record: Record, entry: Entry) -> tuple[str | None, str | None]:
+def _hash_and_moment(record: Record, entry: StoredEntry) -> tuple[str | None, str | None]:
     """Return hash and end of a manifest; also of one that was forged, for the next one comes after it."""
     if entry.kind == OTHER:
         return None, None

@@ -15,7 +15,7 @@ from airflow_provider_aha.exceptions import AhaConfigurationError, AhaSnapshotEr
 from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record.chain import ANCHOR, LARGEST, PRUNED, Record, manifest_name, number_of
 from airflow_provider_aha.store.layout import RECORDS, Layout
-from airflow_provider_aha.store.store import FILE, LINK, Entry, Store, parse_record, sealed, sha256
+from airflow_provider_aha.store.store import FILE, LINK, Store, StoredEntry, parse_record, sealed, sha256
 
 # What a finding is about.
 CHANGED, REMOVED, ADDED, LINKED = "changed", "removed", "added", "linked"
@@ -172,7 +172,7 @@ def check(location: Store, account: str) -> Chain:
         for folder in RECORDS
         if location.is_link(f"{folder}/account={account}")
     ]
-    files: dict[str, Entry] = {}
+    files: dict[str, StoredEntry] = {}
     for name, entry in _listed(record):
         if entry.kind == LINK:
             odd.append(Finding(LINKED, name, _IS_LINK))
@@ -191,7 +191,7 @@ def check(location: Store, account: str) -> Chain:
     return chain
 
 
-def _listed(record: Record) -> Iterator[tuple[str, Entry]]:
+def _listed(record: Record) -> Iterator[tuple[str, StoredEntry]]:
     for entry in record.location.entries(record.runs):
         name = record.name_of(entry.name)
         # Reviews lie elsewhere; a file here that would be taken for one of theirs goes by its whole path.
@@ -200,7 +200,7 @@ def _listed(record: Record) -> Iterator[tuple[str, Entry]]:
         yield record.name_of(entry.name), entry
 
 
-def _is_dead(record: Record, entry: Entry) -> bool:
+def _is_dead(record: Record, entry: StoredEntry) -> bool:
     """Tell whether a writer died over a file; only on the local disk it is made whole beside its place."""
     return entry.kind == FILE and record.location.is_debris(entry.name)
 

@@ -34,7 +34,7 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisterEntry:
     """A try of a writing task.
 
     :param folder: the task's folder.
@@ -105,7 +105,7 @@ def sign_off(folder: RunFolder, entry: str) -> None:
     folder.location.create(_end(entry), to_json({"ended_at": timestamp()}))
 
 
-def entries(location: Store, account: str, now: datetime, days: int) -> list[Entry]:
+def entries(location: Store, account: str, now: datetime, days: int) -> list[RegisterEntry]:
     """Return the last try of each task that began within the last days.
 
     :param location: the base path.
@@ -114,7 +114,7 @@ def entries(location: Store, account: str, now: datetime, days: int) -> list[Ent
     :param days: how many days; a day more is looked at, since a try may last over midnight.
     :raises AhaSnapshotError: when an entry can't be read: a cap that can't be counted doesn't hold.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, RegisterEntry] = {}
     for _, entry in _read(location, account, now, days):
         if entry.folder not in found or found[entry.folder].began_at < entry.began_at:
             found[entry.folder] = entry
@@ -136,7 +136,7 @@ def entered(folder: RunFolder, now: datetime, days: int) -> list[str]:
     return [path for path, _ in mine] + [_end(path) for path, entry in mine if entry.ended]
 
 
-def _read(location: Store, account: str, now: datetime, days: int) -> Iterator[tuple[str, Entry]]:
+def _read(location: Store, account: str, now: datetime, days: int) -> Iterator[tuple[str, RegisterEntry]]:
     root = f"{account_path(account)}/register"
     present = location.names(root)
     for back in range(-1, days + 2):
@@ -151,10 +151,10 @@ def _end(path: str) -> str:
     return path.removesuffix(".json") + _END
 
 
-def _entry(account: str, url: str, body: bytes, *, ended: bool) -> Entry:
+def _entry(account: str, url: str, body: bytes, *, ended: bool) -> RegisterEntry:
     record = parse_record(body, url)
     try:
-        return Entry(
+        return RegisterEntry(
             folder=f"{account_path(account)}/{record['folder']}",
             user_ids=frozenset(record["user_ids"]),
             left_ids=frozenset(record["left_ids"]),
@@ -307,7 +307,7 @@ def passed_by_policy(folder: RunFolder, now: datetime) -> set[str]:
     return found
 
 
-def _of_budget(entry: Entry, left: bool | None) -> frozenset[str]:
+def _of_budget(entry: RegisterEntry, left: bool | None) -> frozenset[str]:
     if left is None:
         return entry.user_ids
     return entry.left_ids if left else entry.user_ids - entry.left_ids
@@ -317,7 +317,7 @@ def _is_of_budget(row: Mapping[str, Any], left: bool | None) -> bool:
     return left is None or row["class"] is None or (row["class"] == "left") == left
 
 
-def _access(row: Mapping[str, Any], entry: Entry | None, asked: str) -> str | None:
+def _access(row: Mapping[str, Any], entry: RegisterEntry | None, asked: str) -> str | None:
     """Return what a row did to access; where that can't be read, what its task was to do, or what is asked for."""
     if row["access"] is not None:
         return str(row["access"])

@@ -20,6 +20,7 @@ from airflow_provider_aha.common.arrow import json_array
 from airflow_provider_aha.common.moments import milliseconds_text
 from airflow_provider_aha.common.persons import People, names_nobody
 from airflow_provider_aha.common.text import visible
+from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaConfigurationError, AhaGuardError
 from airflow_provider_aha.record.chain import recorded
 from airflow_provider_aha.record.run import Run, RunFolder
@@ -48,6 +49,8 @@ _BY_ZEROS: dict[tuple[bool, ...], tuple[str, ...]] = {
     (True, True, True, False): ("utf-32-be",),
 }
 _NEEDED = ("review_id", "population_sha256", "row_key", "decision")
+# What people write where they name nobody, or only themselves.
+_NO_REVIEWER = frozenset({"n/a", "na", "tbd", "me", "myself", "self"})
 # So many rows are named in a refusal.
 _NAMED = 10
 _TEXT = pa.string()
@@ -265,9 +268,9 @@ def check_lines(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any
     if names_nobody(login):
         _refuse(
             "have no reviewer, and Airflow doesn't say who submits the file: name who decided",
-            (line for line in lines if not line.reviewer),
+            (line for line in lines if not _names_somebody(line.reviewer)),
         )
-    lines = [line if line.reviewer else replace(line, reviewer=login) for line in lines]
+    lines = [line if _names_somebody(line.reviewer) else replace(line, reviewer=login) for line in lines]
     people = People(population.values())
     decided = [line for line in lines if line.decision != NOT_MINE]
     _refuse(
@@ -282,6 +285,10 @@ def check_lines(lines: Sequence[Line], population: Mapping[str, Mapping[str, Any
         (line for line in decided if population[line.key]["user_id"] in mine),
     )
     return lines
+
+
+def _names_somebody(reviewer: str) -> bool:
+    return any(map(str.isalnum, reviewer)) and not is_unset(reviewer) and fold(reviewer) not in _NO_REVIEWER
 
 
 def _of_login(people: People, population: Mapping[str, Mapping[str, Any]], login: str) -> set[str]:

@@ -11,7 +11,14 @@ from typing import Any
 from airflow_provider_aha.common.values import is_unset, to_dict, to_int, to_list, to_text, unknown_ones
 from airflow_provider_aha.exceptions import AhaConfigurationError
 
-SECTIONS = ("charts", "attention", "table", "actions", "worklist", "appendix")
+SECTIONS = {
+    "charts": "Charts",
+    "attention": "Needs attention",
+    "table": "Who has access to what",
+    "actions": "What was done",
+    "worklist": "To do by hand",
+    "appendix": "Appendix",
+}
 COLUMNS = {
     "person": "Person",
     "email": "Email",
@@ -96,7 +103,7 @@ class Terms:
     """
 
     title: str = "Access review"
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = tuple(SECTIONS)
     columns: tuple[str, ...] = tuple(COLUMNS)
     filters: Mapping[str, str] = field(default_factory=dict)
     inactive_days: int = 60
@@ -119,7 +126,7 @@ class Terms:
         purchased = given.get("seats_purchased")
         return cls(
             title=to_text(given.get("title"), "title") or "Access review",
-            sections=_some(given.get("sections"), "sections", SECTIONS),
+            sections=_some(given.get("sections"), "sections", tuple(SECTIONS)),
             columns=_some(given.get("columns"), "columns", tuple(COLUMNS)),
             filters=_filters(given.get("filters")),
             seat_price=_price(to_text(given.get("seat_price"), "seat_price")),

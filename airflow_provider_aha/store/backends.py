@@ -46,7 +46,7 @@ class StillTakenError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEntry:
     """Something in a folder that is no folder itself.
 
     :param name: its name below the store.
@@ -89,10 +89,17 @@ def uploaded(fs: AbstractFileSystem, local: Path, target: str) -> Generator[Any]
     try:
         fs.makedirs(folder, exist_ok=True)
         fs.put_file(str(local), beside)
-        yield lambda: Path(beside).replace(target) if is_local(fs) else fs.mv(beside, target)
+        yield lambda: _rename(fs, beside, target)
     finally:
         with suppress(OSError):
             fs.rm_file(beside)
+
+
+def _rename(fs: AbstractFileSystem, source: str, target: str) -> None:
+    if is_local(fs):
+        Path(source).replace(target)
+    else:
+        fs.mv(source, target)
 
 
 def create(fs: AbstractFileSystem, path: str, content: bytes | Path) -> bool:
@@ -216,13 +223,13 @@ def files(fs: AbstractFileSystem, folder: str, *, deep: bool) -> Iterable[str]:
     return (str(info["name"]).rstrip("/") for info in _walk(fs, folder, deep=deep))
 
 
-def entries(fs: AbstractFileSystem, folder: str) -> Iterator[Entry]:
+def list_entries(fs: AbstractFileSystem, folder: str) -> Iterator[StoredEntry]:
     """Yield everything below a folder that is no folder itself; links are not followed."""
     if is_local(fs):
         yield from _local_entries(folder)
     else:
         for info in _infos(fs, folder):
-            yield Entry(str(info["name"]).rstrip("/"), int(info.get("size") or 0), FILE)
+            yield StoredEntry(str(info["name"]).rstrip("/"), int(info.get("size") or 0), FILE)
 
 
 def written_since(fs: AbstractFileSystem, folder: str, since: datetime) -> Iterator[str]:
@@ -281,7 +288,7 @@ def _find_local(folder: str, *, deep: bool, links: bool = False) -> Iterator[str
             return
 
 
-def _local_entries(folder: str) -> Iterator[Entry]:
+def _local_entries(folder: str) -> Iterator[StoredEntry]:
     for path in _find_local(folder, deep=True, links=True):
         try:
             status = os.lstat(path)
@@ -289,7 +296,9 @@ def _local_entries(folder: str) -> Iterator[Entry]:
             # It is gone between two looks.
             continue
         is_file = stat.S_ISREG(status.st_mode)
-        yield Entry(path, status.st_size, FILE if is_file else LINK if stat.S_ISLNK(status.st_mode) else OTHER)
+        yield StoredEntry(
+            path, status.st_size, FILE if is_file else LINK if stat.S_ISLNK(status.st_mode) else OTHER
+        )
 
 
 def _written_at(info: Mapping[str, Any]) -> datetime | None:

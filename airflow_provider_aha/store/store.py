@@ -30,7 +30,7 @@ from airflow_provider_aha.exceptions import (
     AhaStorageError,
 )
 from airflow_provider_aha.store import backends
-from airflow_provider_aha.store.backends import FILE, LINK, OTHER, Entry
+from airflow_provider_aha.store.backends import FILE, LINK, OTHER, StoredEntry
 from airflow_provider_aha.store.layout import base_of_record
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ __all__ = [
     "FILE",
     "LINK",
     "OTHER",
-    "Entry",
     "Store",
+    "StoredEntry",
     "file_hash",
     "parse_record",
     "sealed",
@@ -246,7 +246,7 @@ class Store:
             except FileNotFoundError:
                 return None
 
-    def hashes(self, entries: Iterable[Entry]) -> Iterator[tuple[str, str | None]]:
+    def hashes(self, entries: Iterable[StoredEntry]) -> Iterator[tuple[str, str | None]]:
         """Yield the SHA-256 of files, a few at a time: years of plans would not fit into memory.
 
         :param entries: the files; one that is gone since isn't yielded.
@@ -341,7 +341,7 @@ class Store:
             found = backends.files(self.fs, self._at(folder), deep=deep)
             return sorted(self._name(path) for path in found if debris or not _is_hidden(path))
 
-    def entries(self, folder: str = "") -> list[Entry]:
+    def entries(self, folder: str = "") -> list[StoredEntry]:
         """List everything below a folder, also what a worker is writing, or died over; links are not followed.
 
         :param folder: the folder; in one that isn't there is nothing.
@@ -349,8 +349,8 @@ class Store:
         :raises AhaStorageError: when it can't be listed.
         """
         with self._errors(folder):
-            found = backends.entries(self.fs, self._at(folder))
-            named = [Entry(self._name(entry.name), entry.size, entry.kind) for entry in found]
+            found = backends.list_entries(self.fs, self._at(folder))
+            named = [StoredEntry(self._name(entry.name), entry.size, entry.kind) for entry in found]
         return sorted(named, key=lambda entry: entry.name)
 
     def written_since(self, folder: str, since: datetime) -> list[str]:

@@ -88,7 +88,7 @@ class AhaPushOperator(AhaOperator):
         :param context: the task's context.
         :return: the summary of each push.
         """
-        from airflow_provider_aha.push.push import Request, push
+        from airflow_provider_aha.push.push import PushRequest, push
 
         summaries = []
         with without_useless_retries(self.connections()):
@@ -103,7 +103,7 @@ class AhaPushOperator(AhaOperator):
                         f"{target.name} would hold only the last of several accounts: put {{account}} into it."
                     )
                 names.add(target.name)
-                request = Request(
+                request = PushRequest(
                     location=location,
                     account=account,
                     snapshot=snapshot,

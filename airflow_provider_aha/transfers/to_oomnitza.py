@@ -13,7 +13,7 @@ from airflow_provider_aha.transfers.base import AhaPushOperator
 
 if TYPE_CHECKING:
     from airflow_provider_aha.push.targets.base import Target
-    from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, Role
+    from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, SaasRole
     from airflow_provider_aha.store.store import Store
 
 PEOPLE, SAAS_USERS = "people", "saas_users"
@@ -155,7 +155,7 @@ class _Snapshot:
         """Return the ids of all users of the account."""
         return {row["id"] for row in self._rows("users", ["id"])}
 
-    def roles(self, *, per_workspace: bool) -> dict[str, list[Role]]:
+    def roles(self, *, per_workspace: bool) -> dict[str, list[SaasRole]]:
         """Return the roles of each user; a user whose roles Aha! didn't show isn't in it.
 
         :param per_workspace: a role in each workspace is one of its own.

@@ -175,7 +175,7 @@ def connected(
 
 
 @pytest.fixture
-def context() -> Callable[..., dict[str, Any]]:
+def context() -> Callable[..., Any]:
     """Call it for the context of a task instance."""
 
     def make(run_id: str = "r1", try_number: int = 1, task_id: str = "t", **dag_run: Any) -> dict[str, Any]:

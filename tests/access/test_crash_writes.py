@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.decide.named import undo
+from airflow_provider_aha.access.operations.workspace_role import roles_of
+from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.exceptions import AhaError
 from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.evidence import FILE, read_evidence
@@ -34,6 +36,7 @@ from airflow_provider_aha.record import evidence
 from airflow_provider_aha.record import run as records
 from airflow_provider_aha.access.write import carry_out as writes
 from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.record.journal import Journal
 from airflow_provider_aha.store.store import Store
@@ -78,9 +81,9 @@ def after(owner, name, anyhow=False):
     "begun": lambda: after(records.RunFolder, "create"),
     "looked": lambda: after(AhaClient, "get_user"),
     "intent half written": lambda: before(Path, "hardlink_to"),
-    "between intent and PUT": lambda: before(AhaClient, "update_user"),
-    "between PUT and outcome": lambda: after(AhaClient, "update_user"),
-    "answered": lambda: after(AhaClient, "update_user", anyhow=True),
+    "between intent and PUT": lambda: before(AhaClient, given["send"]),
+    "between PUT and outcome": lambda: after(AhaClient, given["send"]),
+    "answered": lambda: after(AhaClient, given["send"], anyhow=True),
     "between users": lambda: after(Journal, "outcome"),
     "before the evidence": lambda: before(evidence, "write_evidence"),
     "after the evidence": lambda: after(evidence, "write_evidence"),
@@ -94,7 +97,17 @@ config = ClientConfig(
     requests_per_minute=100000, max_in_flight=given["threads"],
 )
 client = AhaClient(config)
-decision = decide(client, given["ids"], {"enabled": False}, action="deactivate", facts={})
+if given["role"]:
+    targets = [
+        Target(
+            one, {"role": given["role"]}, operation="workspace_role", object="w" + given["workspace"],
+            before={"role": "contributor"},
+        )
+        for one in given["ids"]
+    ]
+    decision = Decision(action="change_roles", targets=targets, enabled_users=1000, holders={})
+else:
+    decision = decide(client, given["ids"], {"enabled": False}, action="deactivate", facts={})
 writes.carry_out(
     client, records.RunFolder(location, "acme", run), run, decision,
     caps=Caps(), protection=Protection(given["owner"]), dry_run=False,
@@ -103,11 +116,22 @@ writes.carry_out(
 
 
 def command(
-    world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1, *, gate: bool = False
+    world: Any,
+    ids: list[str],
+    point: str,
+    passes: int = 0,
+    threads: int = 1,
+    *,
+    gate: bool = False,
+    role: str | None = None,
+    workspace: str | None = None,
 ) -> list[str]:
     """Return the command of a process that carries out the first try, and ends or waits at a point."""
     on_s3 = world.location.url.startswith("s3")
     given = {
+        "send": {None: "update_user", "none": "remove_role"}.get(role, "set_role"),
+        "role": role,
+        "workspace": workspace,
         "gate": gate,
         "point": point,
         "passes": passes,
@@ -123,8 +147,8 @@ def command(
     return [sys.executable, "-c", CHILD, json.dumps(given)]
 
 
-def kill_a_try(world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1) -> None:
-    line = command(world, ids, point, passes, threads)
+def kill_a_try(world: Any, ids: list[str], point: str, passes: int = 0, threads: int = 1, **role: Any) -> None:
+    line = command(world, ids, point, passes, threads, **role)
     child = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr
 
@@ -251,3 +275,49 @@ def test_what_a_dead_run_may_have_done_counts_for_the_caps(world):
     kill_a_try(world, world.people[:6], "between users", 0)
     with pytest.raises(AhaError, match="after 6 within"):
         world.carry_out(world.decide(world.people[6:12]), "r2")
+
+
+# --- roles ---------------------------------------------------------------------------------------
+
+
+def give_roles(world: Any, ids: list[str], workspace: str) -> None:
+    role = {"role": 30, "role_description": "Contributor", "product_id": workspace, "product_name": None}
+    for user_id in ids:
+        world.server.account.edit_user(user_id, product_roles=[role])
+
+
+def roles_in(world: Any, ids: list[str], workspace: str) -> list[str]:
+    return [(roles_of(world.user(one)) or {}).get(workspace, "none") for one in ids]
+
+
+def to_role(ids: list[str], workspace: str, role: str) -> Decision:
+    targets = [
+        Target(
+            one,
+            {"role": role},
+            operation="workspace_role",
+            object=f"w{workspace}",
+            before={"role": "contributor"},
+        )
+        for one in ids
+    ]
+    return Decision(action="change_roles", targets=targets, enabled_users=1000, holders={})
+
+
+@pytest.mark.parametrize("role", ["viewer", "none"])
+@pytest.mark.parametrize(("point", "passes", "crashed"), POINTS)
+def test_no_change_of_a_role_is_sent_twice_and_an_undo_gives_back_what_is_proven(
+    world, point, passes, crashed, role
+):
+    """Aha! doesn't show who changed a role: where the answer was lost, it stays open who did it."""
+    ids, workspace = world.people[:4], world.server.account.workspaces[0].id
+    give_roles(world, ids, workspace)
+    kill_a_try(world, ids, point, passes, role=role, workspace=workspace)
+    outcomes = world.outcomes(to_role(ids, workspace, role), try_number=2)
+    assert outcomes == dict.fromkeys(ids, "changed") | {ids[place]: "unknown" for place in crashed}
+    assert roles_in(world, ids, workspace) == [role] * 4
+    assert Counter(write.user_id for write in world.server.writes) == Counter(ids)
+    rows = evidence_of(world)
+    world.outcomes(undo(world.client, rows, facts={}), "undo", now=world.now + LATER)
+    expected = [role if place in crashed else "contributor" for place in range(4)]
+    assert roles_in(world, ids, workspace) == expected

@@ -32,7 +32,7 @@ from airflow_provider_aha.store.store import Store
 from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 from tests.raw import raw
 
-Context = Callable[..., dict[str, Any]]
+Context = Callable[..., Any]
 needs_3_1 = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow before 3.1 can't ask a person")
 
 
@@ -401,7 +401,7 @@ class Planned:
         if vouched:
             vouch(Path(self.path), record)
 
-    def answer(self, context: dict[str, Any], **event: Any) -> Any:
+    def answer(self, context: Any, **event: Any) -> Any:
         """Answer the question as a person, Approve unless given."""
         from airflow_provider_aha.operators.approvals import AhaApprovePlanOperator
 

@@ -39,7 +39,7 @@ def guards(monkeypatch: pytest.MonkeyPatch) -> Guards:
 class Account:
     """A small account, and operators of a DAG of one's own, which say nothing of guards unless a test does."""
 
-    def __init__(self, server: Any, context: Callable[..., dict[str, Any]], base: str) -> None:
+    def __init__(self, server: Any, context: Callable[..., Any], base: str) -> None:
         self.server, self.context, self.base = server, context, base
         users = [user for user in server.account.users() if user["enabled"]]
         self.people = [user for user in users if user["paid_seat"] and not user["administrator"]]

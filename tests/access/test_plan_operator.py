@@ -27,7 +27,7 @@ from airflow_provider_aha.sandbox.testing import SandboxServer
 RULES = [{"class": "unused", "inactive_days": 60, "grace_days": 0}]
 
 
-def context(run_id: str = "manual__2026-03-10T03:40:00+00:00") -> dict[str, Any]:
+def context(run_id: str = "manual__2026-03-10T03:40:00+00:00") -> Any:
     instance = SimpleNamespace(
         dag_id="aha_reclaim_seats", run_id=run_id, task_id="plan", map_index=-1, try_number=1
     )

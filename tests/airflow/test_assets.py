@@ -23,7 +23,7 @@ USERS_KEY = "aha://users/"
 ROLES_KEY = "aha://user_roles/"
 
 
-def context(triggering: Any = None, inlet: Any = None, key: str = "triggering_asset_events") -> dict[str, Any]:
+def context(triggering: Any = None, inlet: Any = None, key: str = "triggering_asset_events") -> Any:
     return {key: triggering or {}, "inlet_events": {USERS_KEY: inlet} if inlet is not None else {}}
 
 

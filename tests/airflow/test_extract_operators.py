@@ -38,7 +38,7 @@ class OutletEvents:
         return self.events.setdefault(asset.uri, SimpleNamespace(extra={}))
 
 
-def new_context() -> dict[str, Any]:
+def new_context() -> Any:
     return {"outlet_events": OutletEvents()}
 
 

@@ -86,7 +86,7 @@ def test_every_task_of_the_example_dags_that_works_on_an_account_has_the_link(pa
         assert any(isinstance(link, AhaLink) for link in task.operator_extra_links), task
 
 
-def context(**changes: Any) -> dict[str, Any]:
+def context(**changes: Any) -> Any:
     instance = SimpleNamespace(
         dag_id="d", run_id="r1", task_id="t", map_index=-1, try_number=2, log_url="http://airflow/log", **changes
     )

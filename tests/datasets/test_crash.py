@@ -27,14 +27,14 @@ import os, signal, sys
 from datetime import UTC, datetime
 from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_aha.datasets import extract as module
-from airflow_provider_aha.store import store as storage
+from airflow_provider_aha.store import backends, store as storage
 from airflow_provider_aha.api.client import AhaClient
 from airflow_provider_aha.api.config import ClientConfig
 from airflow_provider_aha.datasets.names import DATASETS
 
 base, url, key, day, renames = sys.argv[1:]
 left = int(renames)
-rename, write = storage._rename, module.DatasetWriter.write
+rename, write = backends._rename, module.DatasetWriter.write
 
 def rename_or_die(*arguments):
     global left
@@ -47,7 +47,7 @@ def write_and_say(self, table):
     write(self, table)
     print(self._dataset, flush=True)
 
-storage._rename = rename_or_die
+backends._rename = rename_or_die
 module.DatasetWriter.write = write_and_say
 module._PAGES_PER_GROUP = 1
 location = storage.Store(LocalFileSystem(), base, base)

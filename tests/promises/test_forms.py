@@ -111,7 +111,7 @@ class Play:
         self.run_id = f"run{next(RUNS)}"
         self.is_scheduled = case["dag"] == SCHEDULED and case["by"] is None
 
-    def context(self, task: Any, params: Any) -> dict[str, Any]:
+    def context(self, task: Any, params: Any) -> Any:
         results = self.played.results
         instance = SimpleNamespace(
             dag_id=self.dag.dag_id if self.dag else "own",

@@ -510,7 +510,7 @@ class Written:
             dag_id=DAG_ID, run_id=plan.header["run_id"], task_id="by_policy", map_index=-1, try_number=1
         )
         run.xcom_push = lambda **_: None
-        context = {"ti": run, "dag_run": SimpleNamespace(run_type="scheduled", triggering_user_name=None)}
+        context: Any = {"ti": run, "dag_run": SimpleNamespace(run_type="scheduled", triggering_user_name=None)}
         operator = AhaCarryOutPlanOperator(
             task_id="by_policy",
             plan=plan.path,

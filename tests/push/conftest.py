@@ -17,7 +17,7 @@ from airflow_provider_aha.api.ratelimit import Clock
 from airflow_provider_aha.datasets.schemas import BY_DATASET
 from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.push.mapping.spec import MappingSpec, read_spec
-from airflow_provider_aha.push.push import Request, push
+from airflow_provider_aha.push.push import PushRequest, push
 from airflow_provider_aha.push.targets.base import Answer, Batch, Target
 from airflow_provider_aha.push.targets.sql import SqlTarget
 from airflow_provider_aha.record.run import Run
@@ -147,7 +147,7 @@ class World:
     ) -> dict[str, Any]:
         """Push the snapshot."""
         return push(
-            Request(
+            PushRequest(
                 location=self.location,
                 account=ACCOUNT,
                 snapshot=DAY,

@@ -42,7 +42,7 @@ def dying(function):
 
 {
     "before a batch": lambda: setattr(HttpTarget, "send", dying(HttpTarget.send)),
-    "between answer and record": lambda: setattr(journal.Journal, "write", dying(journal.Journal.write)),
+    "between answer and record": lambda: setattr(journal.BatchJournal, "write", dying(journal.BatchJournal.write)),
     "while the record is written": lambda: setattr(Store, "create", dying(Store.create)),
     "before the outcomes": lambda: setattr(Store, "publish", dying(Store.publish)),
 }[given["point"]]()
@@ -50,7 +50,7 @@ def dying(function):
 location = Store(LocalFileSystem(), given["base"], given["base"])
 target = HttpTarget("directory", Endpoint(url=given["url"], batch=True), batch_size=10)
 spec, run = read_spec(given["spec"]), Run("d", "r1", "t", 1, "a")
-push.push(push.Request(location, "acme", "2026-08-01", spec, target, run))
+push.push(push.PushRequest(location, "acme", "2026-08-01", spec, target, run))
 """
 
 

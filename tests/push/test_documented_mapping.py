@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_aha.push.mapping.filters import OPERATORS
 from airflow_provider_aha.push.mapping.load import ready_mappings
-from airflow_provider_aha.push.mapping.spec import Limits, read_spec, schema
+from airflow_provider_aha.push.mapping.spec import MappingLimits, read_spec, schema
 from airflow_provider_aha.push.mapping.transforms import transforms
 from airflow_provider_aha.push.outcomes import OUTCOMES
 from airflow_provider_aha.push.suggest import suggest_mapping
@@ -49,7 +49,7 @@ def test_the_examples_are_a_mapping_and_a_draft():
         ("Fields", list(schema()["$defs"]["field"]["properties"])),
         ("Transforms", list(transforms())),
         ("Filters", list(OPERATORS)),
-        ("Limits", list(Limits.__dataclass_fields__)),
+        ("Limits", list(MappingLimits.__dataclass_fields__)),
         ("Ready mappings", ready_mappings()),
     ],
 )
@@ -60,7 +60,7 @@ def test_tables_are_complete(heading, known):
 
 def test_defaults_of_limits():
     for name, default, *_ in rows("mapping.md", "Limits"):
-        value = getattr(Limits(), name.strip("`"))
+        value = getattr(MappingLimits(), name.strip("`"))
         assert default == ("none" if value is None else f"`{value:g}`")
 
 

@@ -411,12 +411,12 @@ def test_a_stopped_task_keeps_what_was_acknowledged(world):
     from dataclasses import replace
 
     from airflow_provider_aha.push.mapping.spec import read_spec
-    from airflow_provider_aha.push.push import Request, push
+    from airflow_provider_aha.push.push import PushRequest, push
     from airflow_provider_aha.record.run import Run
 
     world.land(users(35))
     target = ListTarget()
-    request = Request(
+    request = PushRequest(
         world.location, "acme", "2026-08-01", read_spec(mapping()), target, Run("d", "r1", "t", 1, "ann")
     )
     with pytest.raises(AhaTargetError, match="stopped"):

@@ -12,7 +12,7 @@ from airflow_provider_aha.datasets.schemas import USERS
 from airflow_provider_aha.datasets.snapshot import DatasetWriter
 from airflow_provider_aha.exceptions import AhaTargetError
 from airflow_provider_aha.push.mapping.spec import read_spec
-from airflow_provider_aha.push.push import Request, push
+from airflow_provider_aha.push.push import PushRequest, push
 from airflow_provider_aha.push.targets.files import FileTarget
 from airflow_provider_aha.record.run import Run
 from airflow_provider_aha.store.layout import Layout
@@ -35,7 +35,7 @@ def test_on_s3_too(location, tmp_path):
 
     def run(target: Any, run_id: str, try_number: int = 1) -> dict[str, Any]:
         task = Run("d", run_id, "t", try_number, "ann")
-        return push(Request(location, ACCOUNT, DAY, read_spec(mapping()), target, task))
+        return push(PushRequest(location, ACCOUNT, DAY, read_spec(mapping()), target, task))
 
     with pytest.raises(AhaTargetError):
         run(ListTarget(Breaks(1, AhaTargetError("Down."))), "r1")

@@ -44,7 +44,7 @@ def land(base: Path, account: str, day: str, *numbers: int) -> dict[str, Any]:
     return content
 
 
-def context(*manifests: dict[str, Any]) -> dict[str, Any]:
+def context(*manifests: dict[str, Any]) -> Any:
     """Return the context of a task that these manifests have started."""
     instance = SimpleNamespace(dag_id="d", run_id="r1", task_id="push", map_index=-1, try_number=1)
     events = [SimpleNamespace(extra=manifest) for manifest in manifests]

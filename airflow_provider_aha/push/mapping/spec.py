@@ -21,7 +21,7 @@ from airflow_provider_aha.push.mapping.transforms import Transform, quoted, to_s
 from airflow_provider_aha.push.mapping.types import ARROW, TYPES, convert, type_of_arrow, type_of_value
 from airflow_provider_aha.push.mapping.yaml import parse
 
-__all__ = ["TYPES", "Field", "Limits", "MappingSpec", "read_spec", "schema"]
+__all__ = ["TYPES", "Field", "MappingLimits", "MappingSpec", "read_spec", "schema"]
 
 UPSERT, INSERT, UPDATE = "upsert", "insert", "update"
 OMIT, SEND_NULL = "omit", "send_null"
@@ -73,7 +73,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Limits:
+class MappingLimits:
     """What makes a push refuse to begin, or fail after it.
 
     :param max_reject_percent: of the records that passed the filter, how many may be invalid or rejected.
@@ -112,7 +112,7 @@ class MappingSpec:
     launched: bool = False
     on_null: str = OMIT
     filter: Filter | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: MappingLimits = field(default_factory=MappingLimits)
     given: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -231,7 +231,7 @@ class _Reader:
             launched=given.get("launched", False),
             on_null=given.get("on_null", OMIT),
             filter=condition,
-            limits=Limits(**limits),
+            limits=MappingLimits(**limits),
             given={**given, "params": self._used} if self._used else dict(given),
         )
 

@@ -14,24 +14,24 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
-from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, Role
+from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, SaasRole
 from tests.push.conftest import ACCOUNT, DAY, users
 from tests.push.oomnitza import test_oomnitza_people as people
 from tests.push.oomnitza import test_oomnitza_saas as saas
 
 COUNT = 60
-ROLES = {str(1000 + number): [Role("viewer", "Viewer")] for number in range(COUNT)}
+ROLES = {str(1000 + number): [SaasRole("viewer", "Viewer")] for number in range(COUNT)}
 CHILD = """
 import json, os, signal, sys
 
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_aha.record.run import Run
-from airflow_provider_aha.push.answers import Journal
-from airflow_provider_aha.push.push import Request, push
+from airflow_provider_aha.push.answers import BatchJournal
+from airflow_provider_aha.push.push import PushRequest, push
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.oomnitza.people import OomnitzaPeople
-from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, Role
+from airflow_provider_aha.push.targets.oomnitza.saas import OomnitzaSaasUsers, SaasRole
 from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
 from airflow_provider_aha.push.targets.oomnitza.config import OomnitzaConfig
 from airflow_provider_aha.store.store import Store
@@ -39,7 +39,7 @@ from airflow_provider_aha.store.store import Store
 given = json.loads(sys.argv[1])
 left = given["passes"]
 owner, _, name = given["point"].partition(".")
-owner = {"client": OomnitzaClient, "journal": Journal}[owner]
+owner = {"client": OomnitzaClient, "journal": BatchJournal}[owner]
 original = getattr(owner, name)
 
 def patched(*arguments, **options):
@@ -53,9 +53,9 @@ def patched(*arguments, **options):
 setattr(owner, name, patched)
 config = OomnitzaConfig(given["url"], "acme", given["token"], requests_per_second=10000, requests_per_minute=10**6)
 client = OomnitzaClient(config)
-roles = {user_id: [Role(*role) for role in roles] for user_id, roles in given["roles"].items()}
+roles = {user_id: [SaasRole(*role) for role in roles] for user_id, roles in given["roles"].items()}
 target = OomnitzaPeople(client) if given["people"] else OomnitzaSaasUsers(client, "Aha!", roles=roles)
-push(Request(
+push(PushRequest(
     location=Store(LocalFileSystem(), given["base"], given["base"]),
     account=given["account"],
     snapshot=given["day"],

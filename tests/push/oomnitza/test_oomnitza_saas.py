@@ -16,12 +16,12 @@ from airflow_provider_aha.exceptions import (
 )
 from airflow_provider_aha.push.mapping.spec import read_spec
 from airflow_provider_aha.push.targets.oomnitza import people as oomnitza
-from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, OomnitzaSaasUsers, Role, roles_by_user
+from airflow_provider_aha.push.targets.oomnitza.saas import Deactivation, OomnitzaSaasUsers, SaasRole, roles_by_user
 from tests.push.conftest import user, users
 
 SPEC = Path(oomnitza.__file__).parents[2] / "mapping" / "ready" / "oomnitza_saas_users.yaml"
 NO_LIMITS = {"max_reject_percent": 100, "max_shrink_percent": 100}
-CONTRIBUTOR, VIEWER = Role("contributor", "Contributor"), Role("viewer", "Viewer")
+CONTRIBUTOR, VIEWER = SaasRole("contributor", "Contributor"), SaasRole("viewer", "Viewer")
 
 
 def ready(**changes: Any) -> Any:
@@ -469,10 +469,13 @@ def test_a_role_in_three_workspaces_is_one_role(push):
 def test_a_role_in_each_workspace_is_a_role_of_its_own_where_asked_for():
     rows = [row("1000", "contributor", "1"), row("1000", "contributor", "2", workspace_name=None)]
     assert roles_by_user(rows, per_workspace=True) == {
-        "1000": [Role("1:contributor", "Contributor (Workspace 1)"), Role("2:contributor", "Contributor (2)")]
+        "1000": [
+            SaasRole("1:contributor", "Contributor (Workspace 1)"),
+            SaasRole("2:contributor", "Contributor (2)"),
+        ]
     }
 
 
 def test_custom_roles_and_no_role():
     rows = [row("1000", None, role_id="77", role_name="Auditor"), row("1000", "none")]
-    assert roles_by_user(rows, per_workspace=False) == {"1000": [Role("custom-77", "Auditor")]}
+    assert roles_by_user(rows, per_workspace=False) == {"1000": [SaasRole("custom-77", "Auditor")]}

@@ -207,7 +207,7 @@ class PeopleIndex:
         :param person: as Oomnitza has it.
         """
         for name, people in self._by_name.items():
-            if key := fold(person.get(name)):
+            if key := folded(person.get(name)):
                 people[key].append(person)
 
     def change(self, person: Json, changes: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class PeopleIndex:
         :param changes: its new values.
         """
         for name, people in self._by_name.items():
-            if key := fold(person.get(name)):
+            if key := folded(person.get(name)):
                 people[key] = [one for one in people[key] if one is not person]
         person.update(changes)
         self.add(person)
@@ -231,7 +231,7 @@ class PeopleIndex:
         found: Json | None = None
         by = ""
         for name in self._names:
-            people = self._by_name[name].get(fold(record.get(name)), [])
+            people = self._by_name[name].get(folded(record.get(name)), [])
             if len(people) > 1:
                 ids = ", ".join(str(person.get("user_id")) for person in people)
                 return None, Answer(REJECTED, f"{len(people)} people of Oomnitza have this value (ids {ids})", name)
@@ -251,7 +251,7 @@ class PeopleIndex:
         for name in self._names:
             if name == by:
                 return None
-            if (theirs := fold(person.get(name))) and theirs != fold(record.get(name)):
+            if (theirs := folded(person.get(name))) and theirs != folded(record.get(name)):
                 return name
         return None
 
@@ -323,7 +323,7 @@ def refusal(error: AhaError) -> Answer:
     return Answer(REJECTED, error.detail or str(error), code=str(error.status))
 
 
-def fold(value: object) -> str:
+def folded(value: object) -> str:
     """Return a value as it is looked up: as text, without case and blanks around it.
 
     :param value: a value of the sync key, or null.
@@ -350,7 +350,7 @@ def differs(one: Field, new: Any, old: Any) -> bool:
 
 def _same_text(one: Field, new: Any, old: Any) -> bool:
     if one.name in CASELESS:
-        return fold(new) == fold(old)
+        return folded(new) == folded(old)
     return str(new) == str(old)
 
 

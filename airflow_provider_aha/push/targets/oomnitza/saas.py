@@ -30,7 +30,7 @@ from airflow_provider_aha.push.targets.base import (
     TargetField,
 )
 from airflow_provider_aha.push.targets.oomnitza.client import Json, OomnitzaClient
-from airflow_provider_aha.push.targets.oomnitza.people import PeopleIndex, failure, fold, refusal
+from airflow_provider_aha.push.targets.oomnitza.people import PeopleIndex, failure, folded, refusal
 
 EXTERNAL_ID, ACTIVE = "user_external_id", "is_active"
 FINDERS = ("username", "email")
@@ -41,7 +41,7 @@ _GONE = "gone from Aha!: to be deactivated"
 _FAILED_AT_MOST = 3
 
 
-class Role(NamedTuple):
+class SaasRole(NamedTuple):
     """A role in the application, as Oomnitza keeps it.
 
     :param role_external_id: what makes it one and the same role.
@@ -83,7 +83,7 @@ class _Work:
     there: Json | None = None
     external_id: str | None = None
     active: bool | None = None
-    roles: tuple[Role, ...] | None = None
+    roles: tuple[SaasRole, ...] | None = None
 
     @property
     def user_id(self) -> str:
@@ -113,7 +113,7 @@ class OomnitzaSaasUsers(Target):
         client: OomnitzaClient,
         saas: str,
         *,
-        roles: Mapping[str, Iterable[Role]] | None = None,
+        roles: Mapping[str, Iterable[SaasRole]] | None = None,
         deactivation: Deactivation | None = None,
     ) -> None:
         self._client = client
@@ -153,9 +153,9 @@ class OomnitzaSaasUsers(Target):
 
     def _find_application(self) -> str:
         applications = self._client.list_saas()
-        wanted = fold(self._saas)
+        wanted = folded(self._saas)
         found = [one for one in applications if str(one["saas_id"]) == self._saas.strip()] or [
-            one for one in applications if fold(one.get("name")) == wanted
+            one for one in applications if folded(one.get("name")) == wanted
         ]
         if len(found) != 1:
             raise AhaConfigurationError(
@@ -255,7 +255,7 @@ class OomnitzaSaasUsers(Target):
             work.answer = Answer(UNCHANGED)
         return work
 
-    def _roles_of(self, user_id: str) -> tuple[Role, ...] | None:
+    def _roles_of(self, user_id: str) -> tuple[SaasRole, ...] | None:
         """Return a user's roles, each once, in one order; None: not known."""
         given = self._roles.get(user_id)
         if given is None:
@@ -310,7 +310,7 @@ class OomnitzaSaasUsers(Target):
                 self._external.setdefault(work.external_id, []).append(work.there)
         for active in (True, False):
             self._activate([work for work in works if work.active is active], active=active)
-        groups: dict[tuple[Role, ...], list[_Work]] = defaultdict(list)
+        groups: dict[tuple[SaasRole, ...], list[_Work]] = defaultdict(list)
         for work in works:
             if work.roles is not None:
                 groups[work.roles].append(work)
@@ -329,7 +329,7 @@ class OomnitzaSaasUsers(Target):
             elif work.there is not None:
                 work.there["deactivated"] = not active
 
-    def _set_roles(self, roles: tuple[Role, ...], works: Sequence[_Work]) -> None:
+    def _set_roles(self, roles: tuple[SaasRole, ...], works: Sequence[_Work]) -> None:
         needed = [work for work in works if _ids(roles) != _ids_at_oomnitza(work.there or {})]
         if not needed:
             return
@@ -404,7 +404,7 @@ def _saas_user_id(user: Json | None) -> str:
     return str(user["saas_user_id"])
 
 
-def _ids(roles: Iterable[Role]) -> set[str]:
+def _ids(roles: Iterable[SaasRole]) -> set[str]:
     return {role.role_external_id for role in roles}
 
 
@@ -414,7 +414,7 @@ def _ids_at_oomnitza(user: Json) -> set[str]:
     return {str(role.get("role_external_id")) for role in listed if isinstance(role, dict)}
 
 
-def roles_by_user(rows: Iterable[Mapping[str, Any]], *, per_workspace: bool) -> dict[str, list[Role]]:
+def roles_by_user(rows: Iterable[Mapping[str, Any]], *, per_workspace: bool) -> dict[str, list[SaasRole]]:
     """Make SaaS roles of the rows of ``user_role_summary``, or of ``user_roles``.
 
     :param rows: the rows.
@@ -422,16 +422,16 @@ def roles_by_user(rows: Iterable[Mapping[str, Any]], *, per_workspace: bool) -> 
         many workspaces a user has it.
     :return: by user.
     """
-    found: dict[str, list[Role]] = defaultdict(list)
+    found: dict[str, list[SaasRole]] = defaultdict(list)
     for row in rows:
         if row["role"] != "none":
             found[str(row["user_id"])].append(_role(row, per_workspace=per_workspace))
     return found
 
 
-def _role(row: Mapping[str, Any], *, per_workspace: bool) -> Role:
+def _role(row: Mapping[str, Any], *, per_workspace: bool) -> SaasRole:
     role_id = row["role"] or f"custom-{row['role_id']}"
     label = row["role_name"] or role_id
     if not per_workspace:
-        return Role(role_id, label)
-    return Role(f"{row['workspace_id']}:{role_id}", f"{label} ({row['workspace_name'] or row['workspace_id']})")
+        return SaasRole(role_id, label)
+    return SaasRole(f"{row['workspace_id']}:{role_id}", f"{label} ({row['workspace_name'] or row['workspace_id']})")
