@@ -144,7 +144,13 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
 
     def _ground(self, location: Store, plan: Plan, folder: RunFolder, context: Context) -> _Ground:
         """Return on what ground which rows are carried out: an approval, or policy."""
-        from airflow_provider_aha.access.plan.approval import FILE, asked_about, check_approval, struck_out_by
+        from airflow_provider_aha.access.plan.approval import (
+            APPROVE,
+            FILE,
+            asked_about,
+            check_approval,
+            struck_out_by,
+        )
 
         # Where it lies comes from an XCom, and an XCom can be forged: nobody but Airflow writes in this folder.
         name = folder.location.name_of(location) or ""
@@ -166,6 +172,7 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         record = location.beside(FILE).read_record()
         asked = frozenset(asked_about(record, plan))
         if unasked := self._without_asking(location, plan, folder, asked):
+            _check_origin(location, "plan", {}, folder, run)
             return unasked
         facts = check_approval(
             record,
@@ -178,22 +185,10 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         # In a run that somebody else started, the one who asked could be the one who approved.
         if record is None or (record.get("dag_id"), record.get("run_id")) != (run.dag_id, run.run_id):
             raise AhaApprovalError("The plan was approved in another run than this one. Nothing was done.")
-        self._check_origin(location.beside(FILE), plan, folder, run)
+        said = {"ended": APPROVE, "plan_sha256": plan.sha256}
+        _check_origin(location.beside(FILE), "approve", said, folder, run)
         self.log.info("Approved by %s at %s.", facts["approved_by_id"] or "nobody", facts["approved_at"])
         return _Ground(facts, asked, struck_out_by(record) or {})
-
-    def _check_origin(self, approval: Store, plan: Plan, folder: RunFolder, run: Run) -> None:
-        """Refuse an approval that the approval task didn't write: whoever may write beside the plan forges one."""
-        from airflow_provider_aha.access.plan.approval import APPROVE
-        from airflow_provider_aha.record.chain import is_vouched
-
-        said = {"action": "approve", "ended": APPROVE, "dag_id": run.dag_id, "run_id": run.run_id}
-        path = folder.location.name_of(approval) or ""
-        if not is_vouched(folder, path, approval.read() or b"", {**said, "plan_sha256": plan.sha256}):
-            raise AhaApprovalError(
-                f"{approval.url} is in no manifest of an approval task: somebody else wrote it, or changed it. "
-                "Nothing was done."
-            )
 
     def _without_asking(
         self, location: Store, plan: Plan, folder: RunFolder, asked: frozenset[str]
@@ -217,6 +212,25 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
         if others := len(plan.rows) - len(passing):
             self.log.info("Policy doesn't let %d users pass: a person must approve them.", others)
         return _Ground({"approval_mode": "policy"}, passing)
+
+
+def _check_origin(file: Store, action: str, said: Mapping[str, Any], folder: RunFolder, run: Run) -> None:
+    """Refuse a plan or an approval that no task of this run has recorded: somebody else wrote it or changed it.
+
+    :param file: the ``plan.json`` of which rows pass unasked, or the ``approval.json``.
+    :param action: what the task did that recorded it: ``plan`` or ``approve``.
+    :param said: what else its manifest says.
+    :param folder: this task's folder.
+    :param run: this task.
+    """
+    from airflow_provider_aha.record.chain import is_vouched
+
+    facts = {"action": action, "dag_id": run.dag_id, "run_id": run.run_id, **said}
+    if not is_vouched(folder, folder.location.name_of(file) or "", file.read() or b"", facts):
+        raise AhaApprovalError(
+            f"{file.url} is in no manifest of a task of this run that says {action}: somebody else wrote it, or "
+            "changed it. Nothing was done."
+        )
 
 
 def _read(location: Store) -> Plan | AhaError:

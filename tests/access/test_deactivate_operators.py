@@ -355,11 +355,11 @@ def test_an_undo_names_those_that_were_changed_since(admin):
     assert not admin.is_enabled(admin.people[0])
 
 
-def vouch(plan: Path, record: dict[str, Any]) -> None:
-    """Leave the manifest of an approval task for an answer that a test has written in its place."""
+def vouch(plan: Path, record: dict[str, Any], action: str = "approve") -> None:
+    """Leave the manifest of a task for an answer or a plan that a test has written in its place."""
     account, base = (plan.parents[2].name.partition("=")[2], str(plan.parents[4]))
     run = Run(record["dag_id"], record["run_id"], "approve", 1, "ann")
-    facts = {"action": "approve", "ended": record["choice"], "plan_sha256": record["plan_sha256"], **asdict(run)}
+    facts = {"action": action, "ended": record["choice"], "plan_sha256": record["plan_sha256"], **asdict(run)}
     close_try(RunFolder(Store(LocalFileSystem(), base, base), account, run), facts)
 
 
@@ -475,7 +475,7 @@ def test_an_approval_that_no_approval_task_has_recorded_is_none_at_no_try(admin,
     planned = Planned(admin)
     planned.approve(responded_at=now, vouched=False)
     for try_number in (1, 2):
-        with pytest.raises(AirflowFailException, match="in no manifest of an approval task"):
+        with pytest.raises(AirflowFailException, match="in no manifest of a task of this run that says approve"):
             admin.deactivate(plan=planned.path, require_approval=True, try_number=try_number)
     assert admin.puts == []
 
@@ -489,8 +489,19 @@ def test_an_answer_of_which_an_approval_task_has_recorded_another_is_none(admin,
     planned = Planned(admin)
     planned.approve(responded_at=now, **other)
     planned.approve(responded_at=now, vouched=False)
-    with pytest.raises(AirflowFailException, match="in no manifest of an approval task"):
+    with pytest.raises(AirflowFailException, match="in no manifest of a task of this run that says approve"):
         admin.deactivate(plan=planned.path, require_approval=True)
+    assert admin.puts == []
+
+
+def test_a_plan_that_no_plan_task_has_recorded_passes_by_no_policy(admin, leavers):
+    """Its rows, counts and decisions agree: whoever changed it knew how."""
+    planned = leavers(dated=1)
+    path = Path(planned.path)
+    path.write_bytes(path.read_bytes() + b"\n")
+    for try_number in (1, 2):
+        with pytest.raises(AirflowFailException, match="in no manifest of a task of this run that says plan"):
+            admin.deactivate(plan=planned.path, require_approval=False, try_number=try_number)
     assert admin.puts == []
 
 
@@ -849,6 +860,8 @@ def test_who_is_merely_absent_needs_an_approval(admin, leavers):
     body = json.loads(Path(planned.path).read_text())
     body["rows"][0] |= {"leave_date": None, "left_at": None, "detail": "not in the roster since"}
     Path(planned.path).write_text(json.dumps(body))
+    made = {"dag_id": "d", "run_id": "r1", "choice": "completed", "plan_sha256": None}
+    vouch(Path(planned.path), made, action="plan")
     admin.deactivate(plan=planned.path, require_approval=False)
     assert admin.puts == [body["rows"][1]["user_id"]]
 

@@ -30,6 +30,8 @@ _UPDATE = "changes these users in Aha! as the table says"
 _COLUMNS = ("User id", "Name", "Email", "What", "Why", "Role and seat", "Last seen", "Loses its owner")
 # So many workspaces of one role, and so many roles, are named in a cell; the plan has all of them.
 _PLACES, _ROLES = 5, 4
+# Characters of a cell or a line: a reason has fewer, but a name of Aha!'s may have a million.
+_LONGEST = 2500
 _REASONS = {
     "unknown": "no user of the account",
     "unknown_workspace": "nobody has a role in this workspace: is its id right?",
@@ -355,4 +357,6 @@ def _users(count: int) -> str:
 def _plain(value: object) -> str:
     """Make a text mean nothing but itself in Markdown, HTML and Jinja; what hides in it, or turns it, is seen."""
     text = "" if value is None else visible(" ".join(str(value).split()))
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} (cut)"
     return "".join(char if char.isalnum() or char in " @.,;:()%-" else f"&#{ord(char)};" for char in text)
