@@ -13,7 +13,6 @@ from airflow_provider_aha.exceptions import AhaConfigurationError
 SCHEME = "aha://"
 
 if TYPE_CHECKING:
-
     USERS: Asset
     USER_ROLES: Asset
     USER_ROLE_SUMMARY: Asset

@@ -59,7 +59,8 @@ class AhaCarryOutPlanOperator(AhaWriteOperator):
     :param approvers: ids or names of those who may approve; empty: everybody. The answer of who asked for the
         change or triggered the run, is on the plan, or owns its roster never counts. Not templated on purpose.
     :param ticket: for the evidence, where the plan has none. (templated)
-    :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id), ``evidence`` (its path), ``dry_run``,
+    :return: ``outcomes`` (count by outcome), ``users`` (outcome by user id; of a role by user id and workspace, as
+        ``123.w456``), ``evidence`` (its path), ``dry_run``,
         ``hours_to_disable`` (the longest time from the end of a last day until the user was disabled) and
         ``paid_seats`` (how many paid seats are taken by enabling users).
     :raises AirflowFailException: without retries, when a guard or the approval holds the run back, an

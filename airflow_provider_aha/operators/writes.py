@@ -308,9 +308,15 @@ def result(done: Done, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "outcomes": counts(done.rows),
-        "users": {str(row["user_id"]): row["outcome"] for row in done.rows},
+        "users": {_name(row): row["outcome"] for row in done.rows},
         "evidence": done.evidence,
     }
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return by what an XCom calls the object of a row: the user, or the user and the role."""
+    user_id, place = str(row["user_id"]), row["object"]
+    return user_id if place == "account" else f"{user_id}.{place}"
 
 
 def run_of(context: Context) -> Run:

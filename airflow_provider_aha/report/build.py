@@ -121,7 +121,7 @@ def _make(location: Store, asked: Asked, now: Callable[[], datetime]) -> dict[st
         if asked.review_id is not None:
             review = _freeze(location, asked, report, files)
             rows = report.figures.values["rows"]
-            log.info("The review %s is open, with %d rows: %s", asked.review_id, rows, review.path)
+            log.info("The review %s is open, with %d rows: %s", asked.review_id, rows, location.url_of(review.path))
         folder = location.within(Layout(asked.account).report(report.snapshot.day))
         folder.publish(files)
     return {**summary, "page": folder.url_of(PAGE)}
@@ -143,7 +143,7 @@ def _opened_before(asked: Asked, reviews: Sequence[Review]) -> Review | None:
 def _summary_of(location: Store, review: Review) -> dict[str, Any]:
     body = review_records.read_file(location, review, "summary")
     page = review.record["files"]["page"]["name"]
-    summary = parse_record(body, review.path)
+    summary = parse_record(body, location.url_of(review.path))
     return {**summary, "page": location.url_of(f"{review.path}/{page}")}
 
 

@@ -100,8 +100,9 @@ def read_reviews(location: Store, account: str) -> list[Review]:
             submitted = bodies.get(f"{place}/{SUBMISSION}")
             submission = None
             if submitted is not None:
-                submission = _record(submitted, f"{place}/{SUBMISSION}", "submitted_at", "file_sha256")
-            found.append(Review(place, _record(body, path, "created_at", "review_id"), submission))
+                url = location.url_of(f"{place}/{SUBMISSION}")
+                submission = _record(submitted, url, "submitted_at", "file_sha256")
+            found.append(Review(place, _record(body, location.url_of(path), "created_at", "review_id"), submission))
     return sorted(found, key=lambda review: (review.created_at, review.review_id))
 
 

@@ -96,10 +96,10 @@ def test_a_review_on_s3_from_the_page_to_its_decisions(store, capsys):
     assert record["decisions"]["keep"] == len(rows)
     assert submit(location, "acme", body, RUN, now=lambda: desk.now) == record
     with pytest.raises(AhaGuardError, match="were submitted before"):
-        submit(location, "acme", body + b"\r\0\n\0", RUN, now=lambda: desk.now)
+        submit(location, "acme", text.getvalue().replace("Rita", "Rosa").encode(), RUN, now=lambda: desk.now)
 
     # The command that stands on the page, as a shell would read it.
-    (command, _) = re.findall(r"<(?:code|pre)>(python -m airflow_provider_aha\.verify .*?)</", page.decode())
+    (command, *_) = re.findall(r"<(?:code|pre)>(python -m airflow_provider_aha\.verify .*?)</", page.decode())
     *_, module, path = shlex.split(html.unescape(command))
     assert (module, path) == ("airflow_provider_aha.verify", URL)
     assert verify([path]) == 0

@@ -334,7 +334,7 @@ class UserFields:
 
     def privileged(self, wanted: State) -> State:
         """Leave names out: they decide over nothing."""
-        return {name: value for name, value in wanted.items() if name not in HARMLESS}
+        return {name: value for name, value in wanted.items() if name in PRIVILEGED}
 
     def loses(self, wanted: State, user: State, place: str) -> frozenset[str]:
         """Return administrator rights; somebody who is disabled owns no workspace any more, either."""
