@@ -153,9 +153,13 @@ def test_an_argument_that_can_not_be_right_fails_without_retries(base, wrong):
     assert not (base / "deactivations").exists()
 
 
-def test_what_a_retry_may_cure_is_retried(tmp_path, aha_default):
-    with pytest.raises(AhaSnapshotError):
-        plan(base_path=str(tmp_path), rules=RULES)
+def test_a_snapshot_that_is_being_replaced_may_be_tried_again_and_one_that_is_not_there_not(tmp_path, base):
+    (users,) = base.glob("users/account=*/snapshot=*/users.parquet")
+    users.write_bytes(b"new")
+    with pytest.raises(AhaSnapshotError, match="while it replaced the snapshot"):
+        plan(base_path=str(base), rules=RULES)
+    with pytest.raises(AirflowFailException, match="run aha_extract first"):
+        plan(base_path=str(tmp_path / "empty"), rules=RULES)
 
 
 def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
@@ -164,7 +168,7 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
     for manifest in base.glob("manifests/account=*/snapshot=*/manifest.json"):
         manifest.unlink()
     operator = AhaPlanAccessOperator(task_id="plan", base_path=str(base), rules=RULES)
-    with pytest.raises(AhaSnapshotError):
+    with pytest.raises(AirflowFailException):
         operator.execute(context("scheduled__2026-03-11"))
     account = base / "deactivations/account=127.0.0.1"
     manifests = [json.loads(path.read_text()) for path in sorted((account / "manifests").iterdir())]
