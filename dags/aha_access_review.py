@@ -45,7 +45,7 @@ with DAG(
             "that a spreadsheet program would change, such as 2026-10, is refused.",
         ),
         **connection_field(),
-        "title": text_field("Title", "The page's heading.", section=PAGE),
+        "title": text_field("Title", "The page's heading, such as Access to Aha!, autumn 2026.", section=PAGE),
         "sections": Param(
             None,
             type=["null", "array"],
@@ -68,7 +68,7 @@ with DAG(
             AS_USUAL,
             type="string",
             enum=[AS_USUAL, *CHIPS],
-            values_display=CHIPS,
+            values_display={AS_USUAL: "As usual", **CHIPS},
             title="First filter",
             description=f"Whom the table shows when the page is opened; {AS_USUAL}: whom the Variable "
             "aha_review_page names, else everybody.",

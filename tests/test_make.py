@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import test_needs
-from tools.up import first_steps
+from tools.up import FIRST, first_steps
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,9 +91,8 @@ def test_make_up_names_what_is_there():
     text = " ".join(first_steps("http://127.0.0.1:8080", ".demo/up/aha", sandbox=True).split())
     dags = "\n".join(path.read_text() for path in (ROOT / "dags").glob("*.py"))
     shown = re.findall(r'Run "(Aha! – .+?)"', text)
-    assert len(shown) == 3
-    for name in shown:
-        assert f'dag_display_name="{name}"' in dags
+    for dag_id, name in zip(FIRST, shown, strict=True):
+        assert f'dag_id="{dag_id}",\n    dag_display_name="{name}",' in dags
     assert f"button {AccessReportLink.name} " in text
     assert f"button {AhaLink.name} " in text
     (link,) = re.findall(r"Browse > (.+?)\. ", text)

@@ -32,6 +32,8 @@ from tools.local import (
 PLACE = DEMO / "up"
 # Where it listens, if it is free.
 OOMNITZA_PORT = 8766
+# The DAGs that somebody is told to run first.
+FIRST = ("aha_extract", "aha_access_review", "aha_deactivate_users")
 
 
 def up(users: int, port: int, sandbox_port: int) -> None:
@@ -68,6 +70,7 @@ def up(users: int, port: int, sandbox_port: int) -> None:
             api.call("DELETE", "/api/v2/connections/oomnitza_default")
             set_once(api, "connections", "oomnitza_default", oomnitza_connection(oomnitza_port))
             set_once(api, "variables", "aha_oomnitza_role", {"key": "aha_oomnitza_role", "value": "25"})
+        processes.wait_for("the DAGs", lambda: all(api.call("GET", f"/api/v2/dags/{name}") for name in FIRST), 300)
         print(f"\nAirflow:  {api.address}  (no login, this machine only)")
         print(f"Output:   {shown(PLACE / 'aha')}")
         print(f"Logs:     {shown(PLACE / 'logs')}")
