@@ -273,7 +273,9 @@ def paid_seats(rows: Sequence[Mapping[str, Any]]) -> int:
     :param rows: evidence rows of a reactivation.
     """
     counted = ("changed", "changed_after_crash", "dry_run")
-    found = [row for row in rows if row["outcome"] in counted and json.loads(row["wanted_json"]).get("enabled")]
+    found = [
+        row for row in rows if row["outcome"] in counted and json.loads(row["wanted_json"] or "{}").get("enabled")
+    ]
     befores = [json.loads(row["before_json"] or "{}") for row in found]
     return sum(bool(before.get("paid_seat")) and before.get("enabled") is False for before in befores)
 

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from airflow_provider_aha.access.operations.base import PRIVILEGED
+from airflow_provider_aha.access.operations.registry import WORKSPACE_ROLE
 from airflow_provider_aha.access.operations.user_fields import effects
 from airflow_provider_aha.common.moments import moment_of
 from airflow_provider_aha.record.evidence import FILE, read_evidence
@@ -34,6 +35,8 @@ class Actions:
     :param emails_changed: users who got another email.
     :param rights_granted: users who got an administrator right.
     :param rights_revoked: users who lost an administrator right.
+    :param roles_taken: roles in workspaces that were taken away or became smaller.
+    :param roles_given: roles in workspaces that were given or became larger.
     :param others: users of whom only something else was changed, such as the name.
     :param blocked: users whom a guard held back for a person to look at, and leavers who were struck out.
     :param skipped: users who had changed since the plan, or were struck out.
@@ -53,6 +56,8 @@ class Actions:
     emails_changed: int
     rights_granted: int
     rights_revoked: int
+    roles_taken: int
+    roles_given: int
     others: int
     blocked: int
     skipped: int
@@ -107,6 +112,8 @@ def read_actions(
         emails_changed=counts["email_changed"],
         rights_granted=counts["rights_granted"],
         rights_revoked=counts["rights_revoked"],
+        roles_taken=counts["role_taken"],
+        roles_given=counts["role_given"],
         others=counts["other"],
         blocked=outcomes["blocked"],
         skipped=outcomes["skipped"],
@@ -122,6 +129,8 @@ def read_actions(
 def _done(row: Mapping[str, Any]) -> set[str]:
     """Say what a run did to a user; nothing where the answer doesn't show whether access was changed."""
     before, after = (json.loads(row[name] or "{}") for name in ("before_json", "after_json"))
+    if row["operation"] == WORKSPACE_ROLE:
+        return {f"role_{row['access']}"} if "role" in after and after["role"] != before.get("role") else set()
     found = effects(before, after)
     return found or ({"other"} if set(PRIVILEGED) <= after.keys() else set())
 

@@ -312,6 +312,8 @@ def _actions(report: Report) -> Iterator[tuple[str, str]]:
     yield "Enabled by a run", number(actions.reactivated)
     yield "Administrator rights granted", number(actions.rights_granted)
     yield "Administrator rights revoked", number(actions.rights_revoked)
+    yield "Roles in workspaces taken", number(actions.roles_taken)
+    yield "Roles in workspaces given", number(actions.roles_given)
     yield "Email changed", number(actions.emails_changed)
     yield "Name or something else changed", number(actions.others)
     hours = actions.median_hours

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_aha.access.decide.named import decide
+from airflow_provider_aha.access.plan.plan import Decision, Target
 from airflow_provider_aha.access.write.carry_out import carry_out
 from airflow_provider_aha.access.write.guards import Caps, Protection
 from airflow_provider_aha.api.client import AhaClient
@@ -168,6 +170,20 @@ def test_what_runs_did_is_verified_by_the_next_extract(small):
     assert "Came back after being disabled" in next(html).read_text("utf-8")
 
 
+def new_roles(account: Account, users: Sequence[str]) -> Decision:
+    """Decide that a contributor becomes a viewer, and a viewer a contributor."""
+    place = account.workspaces[0].id
+    targets = []
+    for user_id, code, before, wanted in zip(
+        users, (30, 50), ("contributor", "viewer"), ("viewer", "contributor"), strict=True
+    ):
+        role = {"role": code, "role_description": before, "product_id": place, "product_name": None}
+        account.edit_user(user_id, product_roles=[role])
+        where: dict[str, Any] = {"operation": "workspace_role", "object": f"w{place}", "before": {"role": before}}
+        targets.append(Target(user_id, {"role": wanted}, **where))
+    return Decision(action="change_roles", targets=targets, enabled_users=60, holders={})
+
+
 def test_what_was_done_by_updates_is_counted_the_administrator_grant_included(small):
     """A form may disable, enable, rename, and give the account to another mailbox or an administrator right."""
     account = Account.generate(60)
@@ -195,11 +211,16 @@ def test_what_was_done_by_updates_is_counted_the_administrator_grant_included(sm
                 decision = decide(client, [user_id], wanted, action="update", facts=facts)
                 folder = RunFolder(desk.location, "acme", run)
                 carry_out(client, folder, run, decision, caps=Caps(), protection=Protection(owner), dry_run=False)
+            roles = Run("aha_change_roles", "roles", "carry_out", 1, "alice")
+            folder, decision = RunFolder(desk.location, "acme", roles), new_roles(account, people[4:6])
+            carry_out(client, folder, roles, decision, caps=Caps(), protection=Protection(owner), dry_run=False)
             desk.now = datetime.now(UTC) + timedelta(hours=1)
             extract(client, desk.location, datasets=DATASETS, connection_id="aha", now=lambda: desk.now)
     actions = desk.report()["actions"]
     expected = {
-        "planned": 6,
+        "planned": 8,
+        "roles_taken": 1,
+        "roles_given": 1,
         "disabled": 1,
         "reactivated": 1,
         "rights_granted": 2,
@@ -215,5 +236,6 @@ def test_what_was_done_by_updates_is_counted_the_administrator_grant_included(sm
     (page,) = (desk.folder / "aha/reports/account=acme").glob("*/access_review.html")
     text = page.read_text("utf-8")
     assert "<dt>Administrator rights granted</dt><dd>2</dd>" in text
+    assert "<dt>Roles in workspaces taken</dt><dd>1</dd>" in text
     assert "<dt>Asked for by</dt><dd>alice</dd>" in text
     assert "<dt>Approved by</dt><dd>carol</dd>" in text
