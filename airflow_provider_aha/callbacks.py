@@ -31,7 +31,7 @@ def log_failure(context: Context) -> None:
     mapped = "" if instance.map_index in (None, -1) else f"[{instance.map_index}]"
     log.error(
         "Task %s%s of DAG %s failed in run %s (%s, try %s): what comes after it didn't run. Look at the task's log "
-        "for the reason, %s; a task that writes to Aha! has left under deactivations/ what it has done.",
+        "for the reason, %s; a task that writes to Aha! has left under access/ what it has done.",
         instance.task_id,
         mapped,
         instance.dag_id,

@@ -19,11 +19,12 @@ from airflow_provider_aha.exceptions import AhaCancelledError
 
 # Our second is a little longer than the server's: requests that the network bunches up by as much as the
 # difference still fit into any one-second window of the server.
-_SECOND_SECONDS = 1.08
+_SECOND_SECONDS = 1.06
 # So much lost time (a late answer, a slow start) is made up for, at half the even spacing.
 _MADE_UP_SECONDS = 0.5
-# How soon, at the earliest, those who wait for other requests' answers look again.
-_SHORTEST_LOOK = 0.01
+# How soon, at the earliest, those who wait for other requests' answers look again; and at the latest, since an
+# answer may tell that nobody else is there.
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.01, 0.1
 # The server counts arrivals, we count departures; a first request that arrives late shifts its minute.
 _MINUTE_SECONDS = 60.5
 # No documented window is longer than a minute: a wait beyond this is a wrong clock or a wrong header.
@@ -119,6 +120,7 @@ class RateLimiter:
         self._sent_lately: deque[float] = deque(maxlen=per_second)
         self._in_flight = 0
         self._not_before = 0.0
+        self._paused_until = 0.0
         self._due = math.inf
         self._remaining: int | None = None
         self._reset_at = 0.0
@@ -139,7 +141,7 @@ class RateLimiter:
         try:
             self._clock.sleep(0.0, stopped)
             while (wait := self._try_acquire(ticket)) > 0:
-                self._clock.sleep(wait, stopped)
+                self._clock.sleep(min(wait, _LONGEST_LOOK) if self._crowd.times > 1.0 else wait, stopped)
             return ticket
         finally:
             with self._lock:
@@ -160,7 +162,11 @@ class RateLimiter:
             now = self._clock.monotonic()
             if remaining > 0 and number:
                 limit = _number(headers.get("X-Ratelimit-Limit"))
+                was = self._crowd.times
                 self._crowd.learn(number, remaining, limit, self._answered_within_a_minute)
+                if was > 1.0 and self._crowd.times == 1.0:
+                    # One answer alone can't tell other clients from requests of a minute ago.
+                    self._due, self._not_before = now, min(self._not_before, now + self._interval / 2)
             self._remaining = int(remaining)
             self._reset_at = now + reset + self._spread()
 
@@ -177,7 +183,7 @@ class RateLimiter:
         # A reset that lies in the past says nothing about when the next request is welcome.
         wait = min(max(wait or 0.0, fallback), _LONGEST_PAUSE)
         with self._lock:
-            self._not_before = max(self._not_before, self._clock.monotonic() + wait + self._spread())
+            self._paused_until = max(self._paused_until, self._clock.monotonic() + wait + self._spread())
             # Nobody makes up for a pause that the server wanted.
             self._due = math.inf
         return wait
@@ -188,6 +194,7 @@ class RateLimiter:
             room = max(_room(self._sent, _MINUTE_SECONDS), _room(self._sent_lately, _SECOND_SECONDS))
             wait = max(
                 self._not_before - now,
+                self._paused_until - now,
                 self._look_again if self._in_flight >= self._max_in_flight else 0.0,
                 room - now,
                 self._server_wait(now),

@@ -43,7 +43,7 @@ class Record:
         layout = Layout(account)
         self.location = location
         self.account = account
-        self.runs = layout.deactivations
+        self.runs = layout.access
         self.reviews = layout.reviews
         self.manifests = f"{self.runs}/manifests"
 

@@ -80,7 +80,7 @@ def account_path(account: str) -> str:
 
     :param account: the account.
     """
-    return Layout(account).deactivations
+    return Layout(account).access
 
 
 def run_path(account: str, dag_id: str, run_id: str) -> str:

@@ -132,7 +132,7 @@ def _names(rows: Iterable[Mapping[str, Any]], column: str) -> tuple[str, ...]:
 
 
 def _evidence(location: Store, account: str) -> Iterable[dict[str, Any]]:
-    for name in location.files(Layout(account).deactivations):
+    for name in location.files(Layout(account).access):
         if name.endswith(f"/{FILE}"):
             rows = read_evidence(location.within(name))
             yield from (row for row in rows if row["outcome"] != "dry_run")

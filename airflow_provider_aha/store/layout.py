@@ -16,7 +16,7 @@ _MAPPING = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SNAPSHOT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REVIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # The folders of all accounts' records: what was decided and done, and what reviewers were asked.
-RECORDS = ("deactivations", "reviews")
+RECORDS = ("access", "reviews")
 _RECORD = re.compile(rf"(?P<base>.*)/(?:{'|'.join(RECORDS)})/account=[^/]+/.+", re.DOTALL)
 # Of files that belong together, the one that names the others: of a report, a push and a review.
 SUMMARY_FILE, PUSH_FILE, REVIEW_FILE = "access_summary.json", "push.json", "review.json"
@@ -64,9 +64,9 @@ class Layout:
         return self._folder("manifests")
 
     @property
-    def deactivations(self) -> str:
+    def access(self) -> str:
         """The folder of the account's plans, approvals, events and evidence."""
-        return self._folder("deactivations")
+        return self._folder("access")
 
     def push(self, target: str) -> str:
         """Return the folder of what was pushed to a target.

@@ -361,4 +361,4 @@ def test_nobody_to_look_up_is_a_green_task_without_a_record(connected, context, 
     AhaExtractUsersOperator(task_id="extract", base_path=base).execute(context("r2") | {"outlet_events": {}})
     found = AhaConfirmDeactivationsOperator(task_id="confirm", base_path=base).execute(context("r2"))
     assert (found["looked_up"], found["came_back"]) == (0, [])
-    assert not (tmp_path / "aha" / "deactivations").exists()
+    assert not (tmp_path / "aha" / "access").exists()

@@ -76,7 +76,7 @@ class Admin:
 
     def manifests(self) -> list[dict[str, Any]]:
         location = resolve_path(self.base)
-        paths = raw(location).glob(f"{location.path}/deactivations/account=127.0.0.1/manifests/*.json")
+        paths = raw(location).glob(f"{location.path}/access/account=127.0.0.1/manifests/*.json")
         return [json.loads(raw(location).cat_file(path)) for path in sorted(paths)]
 
     def verify(self) -> int:
@@ -121,7 +121,7 @@ def test_users_are_disabled_and_enabled_again(admin):
         "dry_run": False,
         "outcomes": {"changed": 3},
         "users": dict.fromkeys(admin.people[:3], "changed"),
-        "evidence": f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
+        "evidence": f"{admin.base}/access/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet",
     }
     undone = admin.reactivate(evidence=result["evidence"])
     assert (undone["outcomes"], undone["paid_seats"]) == ({"changed": 3}, 3)
@@ -132,7 +132,7 @@ def test_users_are_disabled_and_enabled_again(admin):
 def test_records_on_s3_through_an_airflow_connection(connected, context, s3_url, capsys):
     admin = Admin(connected, context, s3_url)
     result = admin.deactivate(admin.people[:2])
-    assert result["evidence"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
+    assert result["evidence"].startswith(f"{s3_url}/access/account=127.0.0.1/")
     assert admin.deactivate(admin.people[:2], try_number=2) == result
     assert sorted(admin.puts) == sorted(admin.people[:2])
     assert admin.reactivate(evidence=result["evidence"])["outcomes"] == {"changed": 2}
@@ -275,7 +275,7 @@ def test_a_key_that_is_refused_in_the_middle_fails_for_good(admin):
         admin.deactivate(admin.people[:3])
     (manifest,) = admin.manifests()
     assert manifest["ended"] == "failed"
-    evidence = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet"
+    evidence = f"{admin.base}/access/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet"
     outcomes = [row["outcome"] for row in read_evidence(resolve_path(evidence))]
     assert {"changed", "failed"} == set(outcomes)
 
@@ -312,7 +312,7 @@ def test_the_exclusion_file_is_read_again_at_the_write(admin, tmp_path):
     (row,) = [
         row
         for row in read_evidence(
-            resolve_path(f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet")
+            resolve_path(f"{admin.base}/access/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet")
         )
         if row["user_id"] == one
     ]
@@ -908,7 +908,7 @@ def test_a_plan_outside_of_the_records_is_not_carried_out(admin, leavers, now, t
     """Neither it nor an approval beside it needs to be Airflow's work."""
     planned = leavers(dated=1)
     planned.approve(responded_at=now)
-    elsewhere = tmp_path / "deactivations" / "account=127.0.0.1" / "dag=d" / "run=r1"
+    elsewhere = tmp_path / "access" / "account=127.0.0.1" / "dag=d" / "run=r1"
     shutil.copytree(Path(planned.path).parent, elsewhere)
     with pytest.raises(AirflowFailException, match="where this package keeps plans"):
         admin.deactivate(plan=str(elsewhere / "plan.json"), require_approval=require_approval)
@@ -1053,7 +1053,7 @@ def test_a_log_says_what_became_of_whom_and_where_it_is_written(admin, now, capl
     # Airflow 2 logs each line in two places.
     assert len(set(re.findall(r"User (\d+), disable: (?:changed|blocked: protected id)", text))) == 20
     assert "and 5 more" in text
-    assert f"Evidence: {admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet" in text
+    assert f"Evidence: {admin.base}/access/account=127.0.0.1/dag=d/run=r1/task=t/evidence.parquet" in text
     assert f"Approved by 7 at {now}" in text
 
 
@@ -1086,7 +1086,7 @@ def test_nobody_is_asked_about_a_plan_with_a_wrong_name(admin):
 
     with pytest.raises(AirflowFailException):
         Planned(admin, rules=[{"class": "named", "ids": [admin.people[0], "999"]}])
-    path = f"{admin.base}/deactivations/account=127.0.0.1/dag=d/run=r1/plan.json"
+    path = f"{admin.base}/access/account=127.0.0.1/dag=d/run=r1/plan.json"
     with pytest.raises(AirflowFailException, match=r"unknown \(id 999\).*Nobody is asked"):
         AhaApprovePlanOperator(task_id="approve", plan=path).execute(admin.context("r1"))
     with pytest.raises(AirflowFailException, match=r"unknown \(id 999\).*Nothing was done"):
@@ -1109,7 +1109,7 @@ def test_a_plan_that_changes_nobody_s_access_needs_no_approval_but_must_be_the_r
 def test_the_base_path_is_the_variable_where_it_is_left_out(admin, monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_VAR_AHA_OUTPUT_PATH", str(tmp_path / "variable"))
     result = admin.deactivate(admin.people[:1], base_path=None)
-    assert result["evidence"].startswith(f"{tmp_path}{os.sep}variable/deactivations/")
+    assert result["evidence"].startswith(f"{tmp_path}{os.sep}variable/access/")
 
 
 @pytest.mark.parametrize(

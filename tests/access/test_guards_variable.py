@@ -61,7 +61,7 @@ class Account:
         return [row.user_id for row in load_plan(resolve_path(made["plan_path"])).rows]
 
     def folder(self, run_id: str) -> Path:
-        return Path(self.base) / f"deactivations/account=127.0.0.1/dag=d/run={run_id}"
+        return Path(self.base) / f"access/account=127.0.0.1/dag=d/run={run_id}"
 
     @property
     def puts(self) -> list[str]:

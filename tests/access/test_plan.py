@@ -247,7 +247,7 @@ def test_a_plan_names_the_hash_of_everything_that_it_stands_on_and_keeps_a_copy(
     location = Store(LocalFileSystem(), str(exclusions), str(exclusions))
     plan = ten.plan([UNUSED, LEFT], roster=ten.roster(everybody()), exclusions=[location])
     folder = ten.folder(plan)
-    assert folder == ten.base / "deactivations/account=acme/dag=aha_reclaim_seats/run=run%201"
+    assert folder == ten.base / "access/account=acme/dag=aha_reclaim_seats/run=run%201"
     held = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
     assert plan.sha256 == held.pop("plan.json")
     del held["plan.md"]
@@ -284,7 +284,7 @@ def test_nothing_else_is_touched(ten):
     ten.plan([UNUSED])
     after = files()
     assert before.items() <= after.items()
-    assert all("/deactivations/account=acme/" in path for path in after.keys() - before.keys())
+    assert all("/access/account=acme/" in path for path in after.keys() - before.keys())
 
 
 def test_a_snapshot_of_a_sandbox_is_marked_everywhere(ten):
@@ -755,7 +755,7 @@ def test_a_missing_exclusion_file_refuses_the_plan(ten):
     nowhere = str(ten.base / "exclusions.csv")
     with pytest.raises(AhaStorageError):
         ten.plan([UNUSED], exclusions=[Store(LocalFileSystem(), nowhere, nowhere)])
-    assert not (ten.base / "deactivations").exists()
+    assert not (ten.base / "access").exists()
 
 
 def test_a_refused_plan_leaves_no_plan(ten):
@@ -815,7 +815,7 @@ def test_a_try_that_died_after_the_plan_was_written_is_finished_by_the_next(worl
     request = world.request([GRACE])
     plan = make_plan(world.location, request, now=lambda: NOW)
     (world.folder(plan) / "plan.md").unlink()
-    shutil.rmtree(world.base / "deactivations/account=acme/plans")
+    shutil.rmtree(world.base / "access/account=acme/plans")
     make_plan(world.location, request, now=lambda: NOW)
     assert (world.folder(plan) / "plan.md").is_file()
     world.extract(people(3), NOW + 14 * DAY)

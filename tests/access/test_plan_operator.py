@@ -57,7 +57,7 @@ def test_the_result_is_small_and_holds_no_personal_data(base, aha_default):
         "account": "127.0.0.1",
         "plan_path": str(
             base
-            / "deactivations/account=127.0.0.1/dag=aha_reclaim_seats"
+            / "access/account=127.0.0.1/dag=aha_reclaim_seats"
             / "run=manual__2026-03-10T03%3A40%3A00%2B00%3A00/plan.json"
         ),
         "plan_sha256": written.sha256,
@@ -150,12 +150,16 @@ def test_without_base_path_the_variable_says_where(base, monkeypatch):
 def test_an_argument_that_can_not_be_right_fails_without_retries(base, wrong):
     with pytest.raises(AirflowFailException):
         plan(**{"base_path": str(base), "rules": RULES, **wrong})
-    assert not (base / "deactivations").exists()
+    assert not (base / "access").exists()
 
 
-def test_what_a_retry_may_cure_is_retried(tmp_path, aha_default):
-    with pytest.raises(AhaSnapshotError):
-        plan(base_path=str(tmp_path), rules=RULES)
+def test_a_snapshot_that_is_being_replaced_may_be_tried_again_and_one_that_is_not_there_not(tmp_path, base):
+    (users,) = base.glob("users/account=*/snapshot=*/users.parquet")
+    users.write_bytes(b"new")
+    with pytest.raises(AhaSnapshotError, match="while it replaced the snapshot"):
+        plan(base_path=str(base), rules=RULES)
+    with pytest.raises(AirflowFailException, match="run aha_extract first"):
+        plan(base_path=str(tmp_path / "empty"), rules=RULES)
 
 
 def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
@@ -164,9 +168,9 @@ def test_every_try_leaves_a_manifest_that_accounts_for_all_it_wrote(base):
     for manifest in base.glob("manifests/account=*/snapshot=*/manifest.json"):
         manifest.unlink()
     operator = AhaPlanAccessOperator(task_id="plan", base_path=str(base), rules=RULES)
-    with pytest.raises(AhaSnapshotError):
+    with pytest.raises(AirflowFailException):
         operator.execute(context("scheduled__2026-03-11"))
-    account = base / "deactivations/account=127.0.0.1"
+    account = base / "access/account=127.0.0.1"
     manifests = [json.loads(path.read_text()) for path in sorted((account / "manifests").iterdir())]
     assert [(one["action"], one["ended"]) for one in manifests] == [
         ("plan", "completed"),
@@ -243,7 +247,7 @@ def test_a_disabled_user_is_planned_to_be_enabled_and_is_in_the_table(base, aha_
 def test_a_reason_or_ticket_that_nobody_can_read_is_refused(base, aha_default, name, blank):
     with pytest.raises(AirflowFailException, match=rf"{name} (is blank|must be given)"):
         plan(base_path=str(base), users=[user_of(aha_default)["id"]], to={"enabled": False}, **{**WHY, name: blank})
-    assert not (base / "deactivations").exists()
+    assert not (base / "access").exists()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ def test_a_reason_or_ticket_that_nobody_can_read_is_refused(base, aha_default, n
 def test_what_is_asked_for_must_be_right(base, arguments, sentence):
     with pytest.raises(AirflowFailException, match=sentence):
         plan(base_path=str(base), **WHY, **arguments)
-    assert not (base / "deactivations").exists()
+    assert not (base / "access").exists()
 
 
 def test_names_that_can_not_be_planned_fail_the_task_and_the_plan_lists_them(base, aha_default, caplog, capfd):
@@ -282,7 +286,7 @@ def test_names_that_can_not_be_planned_fail_the_task_and_the_plan_lists_them(bas
         plan(base_path=str(base), users=users, to={"enabled": False}, **WHY, **protected)
     assert "3 of those who were named can't be changed" in str(caught.value)
     assert f"protected id (id {good['id']}); unknown (id 999); unknown" in str(caught.value)
-    (path,) = base.glob("deactivations/account=*/dag=*/run=*/plan.json")
+    (path,) = base.glob("access/account=*/dag=*/run=*/plan.json")
     written = load_plan(resolve_path(str(path)))
     assert written.rows == ()
     assert {(one["asked"], one["reason"], one["must_fix"]) for one in written.header["unresolved"]} == {
@@ -294,7 +298,7 @@ def test_names_that_can_not_be_planned_fail_the_task_and_the_plan_lists_them(bas
     text = str(caught.value) + caplog.text + "".join(capfd.readouterr())
     assert "@" not in text.replace("Regular expression", "")
     assert f"User {off['id']} is not on the plan: already as wanted" in text
-    account = base / "deactivations/account=127.0.0.1"
+    account = base / "access/account=127.0.0.1"
     manifests = [json.loads(one.read_text()) for one in sorted((account / "manifests").iterdir())]
     assert (manifests[-1]["ended"], manifests[-1]["plan_sha256"]) == ("failed", written.sha256)
     assert "3 of those who were named" in manifests[-1]["reason"]
@@ -391,7 +395,7 @@ def test_evidence_of_elsewhere_undoes_nothing(disabled, tmp_path, tmp_path_facto
     _server, _people, evidence = disabled
     extract_again(tmp_path)
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "evidence.parquet"
-    other = tmp_path / "deactivations/account=other/dag=d/run=r/task=t/evidence.parquet"
+    other = tmp_path / "access/account=other/dag=d/run=r/task=t/evidence.parquet"
     other.parent.mkdir(parents=True)
     for path in (elsewhere, other):
         path.write_bytes(Path(evidence).read_bytes())
@@ -621,7 +625,7 @@ def test_plans_are_made_and_found_again_on_s3(s3_url, aha_default):
     AhaExtractUsersOperator(task_id="extract", base_path=s3_url).execute(context())
     rules = [{"class": "unused", "inactive_days": 60, "grace_days": 14}]
     result = plan(base_path=s3_url, rules=rules)
-    assert result["plan_path"].startswith(f"{s3_url}/deactivations/account=127.0.0.1/")
+    assert result["plan_path"].startswith(f"{s3_url}/access/account=127.0.0.1/")
     location = resolve_path(result["plan_path"])
     assert load_plan(location).sha256 == result["plan_sha256"]
     assert plan(base_path=s3_url, rules=rules) == result

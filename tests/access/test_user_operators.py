@@ -381,7 +381,7 @@ def test_the_caps_hold_for_updates_in_a_loop(connected, context, tmp_path):
 def test_a_user_who_is_not_there_is_not_tried_again(connected, context, tmp_path, user):
     with pytest.raises(AirflowFailException):
         update(context, tmp_path, user=user, first_name="Zoe")
-    assert len(list(tmp_path.glob("deactivations/*/manifests/*.json"))) == 1
+    assert len(list(tmp_path.glob("access/*/manifests/*.json"))) == 1
     assert puts(connected) == []
 
 

@@ -141,7 +141,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return self.base / f"deactivations/account={ACCOUNT}/dag={self.dag_id}/run={quote(self.run_id, safe='')}"
+        return self.base / f"access/account={ACCOUNT}/dag={self.dag_id}/run={quote(self.run_id, safe='')}"
 
     @property
     def approval(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """The newest manifest of the run."""
-        paths = sorted((self.base / f"deactivations/account={ACCOUNT}/manifests").glob("*.json"))
+        paths = sorted((self.base / f"access/account={ACCOUNT}/manifests").glob("*.json"))
         found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
         return [one for one in found if (one["dag_id"], one["run_id"]) == (self.dag_id, self.run_id)][-1]
 

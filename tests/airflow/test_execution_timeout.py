@@ -38,7 +38,7 @@ def test_the_task_ends_the_intent_is_on_disk_and_the_next_try_finishes_the_recor
                 return next(iter(airflow.query(asked)), (None, 0))
 
             def intents() -> list[str]:
-                paths = base.glob("deactivations/account=*/dag=*/run=*/task=write/events/*/*-intent-*.json")
+                paths = base.glob("access/account=*/dag=*/run=*/task=write/events/*/*-intent-*.json")
                 return [path.name.split("-")[0] for path in paths]
 
             airflow.wait_for("the write", lambda: any(one.method == "PUT" for one in server.requests))
@@ -53,7 +53,7 @@ def test_the_task_ends_the_intent_is_on_disk_and_the_next_try_finishes_the_recor
         assert f"User {user_id}: disabled_after_crash" in logs["attempt=2.log"]
         assert [one.path.rpartition("/")[2] for one in server.requests if one.method == "PUT"] == [user_id]
         assert intents() == ["1"]
-        (path,) = base.glob("deactivations/account=*/dag=*/run=*/task=write/evidence.parquet")
+        (path,) = base.glob("access/account=*/dag=*/run=*/task=write/evidence.parquet")
         (row,) = pq.read_table(path, partitioning=None).to_pylist()
         assert (row["user_id"], row["outcome"], row["proof"]) == (user_id, "changed_after_crash", 3)
         assert verify(resolve_path(str(base)), row["account"]) == []

@@ -530,7 +530,7 @@ def test_nobody_is_yielded_before_the_last_page_has_come(paged, connect):
 
 
 def test_a_read_under_both_limits_gets_no_429(connect):
-    # However badly the machine bunches requests up: 50 / 1.08 and the 4 in flight are less than 60.
+    # However badly the machine bunches requests up: 50 / 1.06 and the 4 in flight are less than 60.
     with SandboxServer(users=80, limits=True, requests_per_second=60) as server:
         client = connect(server.url, page_size=1, requests_per_second=50, max_in_flight=4, clock=None)
 

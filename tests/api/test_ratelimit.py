@@ -95,7 +95,7 @@ def test_requests_are_spaced_evenly_a_little_below_the_limit_of_a_second(simulat
     moments = departures(limiter_of(simulated, per_second=20), simulated, 41)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps == pytest.approx([0.054] * 40)
+    assert gaps == pytest.approx([0.053] * 40)
 
 
 def test_lost_time_is_made_up_for_at_half_the_spacing_and_never_past_the_limit_of_a_second(simulated):
@@ -106,9 +106,9 @@ def test_lost_time_is_made_up_for_at_half_the_spacing_and_never_past_the_limit_o
     moments = departures(limiter, simulated, 40)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps[:5] == pytest.approx([0.027] * 5)
-    assert gaps[-5:] == pytest.approx([0.054] * 5)
-    assert min(later - sooner for sooner, later in zip(moments, moments[20:], strict=False)) >= 1.08 - 1e-9
+    assert gaps[:5] == pytest.approx([0.0265] * 5)
+    assert gaps[-5:] == pytest.approx([0.053] * 5)
+    assert min(later - sooner for sooner, later in zip(moments, moments[20:], strict=False)) >= 1.06 - 1e-9
 
 
 def test_nobody_makes_up_for_a_pause_that_the_server_wanted(simulated):
@@ -119,7 +119,7 @@ def test_nobody_makes_up_for_a_pause_that_the_server_wanted(simulated):
     moments = departures(limiter, simulated, 5)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps == pytest.approx([0.054] * 4)
+    assert gaps == pytest.approx([0.053] * 4)
 
 
 def test_the_first_request_leaves_at_once(simulated):
@@ -139,7 +139,7 @@ def test_the_limit_of_a_minute_holds_the_next_request_back_until_the_first_one_i
 @given(
     per_second=st.integers(1, 60),
     per_minute=st.integers(1, 400),
-    jitter=st.lists(st.floats(0, 0.079), min_size=1, max_size=40),
+    jitter=st.lists(st.floats(0, 0.059), min_size=1, max_size=40),
     idle=st.lists(st.tuples(st.integers(0, 300), st.floats(0, 70)), max_size=4),
 )
 def test_a_strict_server_never_refuses_whatever_the_network_does_to_the_order(per_second, per_minute, jitter, idle):
@@ -175,7 +175,7 @@ def test_threads_share_one_pace(simulated):
         thread.join(10)
 
     assert limiter.granted == 80
-    assert simulated.now - start >= 79 * 0.054 - 1e-6
+    assert simulated.now - start >= 79 * 0.053 - 1e-6
 
 
 def test_no_more_are_in_flight_than_allowed_and_an_answer_makes_room(simulated):
@@ -269,7 +269,7 @@ def test_a_client_takes_its_share_of_the_pace_and_leaves_room(simulated, others)
 
     # What is sent before the second answer is sent blindly.
     assert traffic.refused <= 1
-    assert traffic.gaps()[-10:] == pytest.approx([0.054 * (others + 1) * 1.25] * 10, rel=0.15)
+    assert traffic.gaps()[-10:] == pytest.approx([0.053 * (others + 1) * 1.25] * 10, rel=0.15)
 
 
 def test_a_client_is_as_fast_as_before_once_the_crowd_has_left(simulated):
@@ -281,10 +281,10 @@ def test_a_client_is_as_fast_as_before_once_the_crowd_has_left(simulated):
     for _ in range(60):
         traffic.send()
 
-    assert traffic.gaps()[-5:] == pytest.approx([0.054] * 5)
+    assert traffic.gaps()[-5:] == pytest.approx([0.053] * 5)
 
 
-def test_a_client_that_follows_a_busy_one_is_slow_for_one_request_only(simulated):
+def test_a_client_that_follows_a_busy_one_waits_for_one_answer_only(simulated):
     traffic, server = in_a_crowd(simulated, 0)
     for _ in range(150):
         server.admit()
@@ -294,7 +294,8 @@ def test_a_client_that_follows_a_busy_one_is_slow_for_one_request_only(simulated
         traffic.send()
     traffic.finish()
 
-    assert sum(traffic.gaps()) < 1.08 * 1.25 + 20 * 0.054
+    # The first answer could be of a crowd; the second, a round trip later, tells that it isn't.
+    assert sum(traffic.gaps()) < 20 * 0.053 + 0.1
 
 
 @pytest.mark.parametrize("order", [(2, 1, 3), (3, 2, 1), (1, 3, 2)])
@@ -309,7 +310,7 @@ def test_answers_out_of_order_are_no_crowd(simulated, order):
     moments = departures(limiter, simulated, 5)
 
     gaps = [later - sooner for sooner, later in itertools.pairwise(moments)]
-    assert gaps == pytest.approx([0.054] * 4, abs=0.001)
+    assert gaps == pytest.approx([0.053] * 4, abs=0.001)
 
 
 class Turns(Clock):

@@ -322,7 +322,7 @@ def test_bytes_of_evidence_are_read_or_refused(body: bytes) -> None:
 @given(spoiled(EVENT), st.binary(max_size=40))
 def test_verify_names_what_it_finds_and_never_breaks(event: Any, noise: bytes) -> None:
     fs = stored(b"").fs
-    account = f"/base/{Layout('acme').deactivations}"
+    account = f"/base/{Layout('acme').access}"
     fs.pipe_file(f"{account}/manifests/00000001.json", noise)
     fs.pipe_file(f"{account}/manifests/00000002.json", to_json(event))
     fs.pipe_file(f"{account}/manifests/anchor.json", to_json(event))

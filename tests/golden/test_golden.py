@@ -298,16 +298,16 @@ class Golden:
             yield f"dataset-{name}.txt", self.parquet(one(f"{name}/*/snapshot=2026-03-03/*.parquet"))
         for path in every("manifests/*/*/manifest.json"):
             yield f"manifest-{path.parent.name}.json", self.json(json.loads(path.read_text()))
-        run = "deactivations/*/dag=golden/run=day2"
+        run = "access/*/dag=golden/run=day2"
         yield "plan.json", self.json(json.loads(one(f"{run}/plan.json").read_text()))
         yield "plan.txt", self.parquet(one(f"{run}/plan.parquet"))
         yield "plan.md", self.text(one(f"{run}/plan.md").read_text())
-        for path in every("deactivations/*/dag=golden/run=*/task=*/evidence.parquet"):
+        for path in every("access/*/dag=golden/run=*/task=*/evidence.parquet"):
             yield f"evidence-{path.parent.name.partition('=')[2]}.txt", self.parquet(path)
         for kind in ("intent", "outcome"):
             path = every(f"{run}/task=deactivate/events/*/1-{kind}-*.json")[0]
             yield f"event-{kind}.json", self.json(json.loads(path.read_text()))
-        for path in every("deactivations/*/manifests/*.json"):
+        for path in every("access/*/manifests/*.json"):
             yield f"chain-{path.name}", self.json(json.loads(path.read_text()))
         review = "reviews/*/review=2026-Q1"
         for path in every(f"{review}/review*.json"):

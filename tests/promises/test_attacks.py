@@ -243,7 +243,7 @@ def test_what_holds_no_record_is_never_found_right(case, recorded, capsys) -> No
 
 @attacks("huge")
 def test_a_file_that_says_it_is_huge_is_named_and_not_read(case, recorded, capsys) -> None:
-    path = recorded / "deactivations/account=127.0.0.1" / case["file"]
+    path = recorded / "access/account=127.0.0.1" / case["file"]
     with path.open("ab") as file:
         file.truncate(200 * 1024**3)
     assert verify([str(recorded)]) == 1

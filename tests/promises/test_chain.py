@@ -31,7 +31,7 @@ from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import Store, sealed, sha256, to_json
 
 PROMISES = yaml.safe_load((Path(__file__).parent / "chain.yaml").read_text())
-# Records lie in `deactivations/` until roles can be written: that name is not an old one yet.
+# No release has ever written to `deactivations/`, the old name of `access/`.
 NOT_YET = {"a file under the old folder's name", "a forged chain under the old folder's name"}
 CASES = [{**PROMISES["defaults"], **case} for case in PROMISES["cases"] if case["name"] not in NOT_YET]
 PAGE = Path(__file__).parents[2] / "docs" / "threat-model.md"
@@ -61,7 +61,7 @@ class Base:
         self.given = str(path)
 
     def account(self, name: str = "acme") -> Path:
-        return self.path / "deactivations" / f"account={name}"
+        return self.path / "access" / f"account={name}"
 
     @property
     def run1(self) -> Path:
@@ -567,7 +567,7 @@ def copied_run(base: Base) -> None:
 
 @does("a file at the top")
 def at_the_top(base: Base) -> None:
-    (base.path / "deactivations" / "evidence.parquet").write_bytes(b"")
+    (base.path / "access" / "evidence.parquet").write_bytes(b"")
 
 
 @does("a folder beside the accounts")

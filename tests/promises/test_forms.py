@@ -206,7 +206,7 @@ class Play:
             return path
         there = self.base.parent / "evidence.parquet"
         if which == "of_other_account":
-            there = self.base / "deactivations/account=other/dag=d/run=r/task=t/evidence.parquet"
+            there = self.base / "access/account=other/dag=d/run=r/task=t/evidence.parquet"
             there.parent.mkdir(parents=True)
         shutil.copy(path, there)
         return str(there)

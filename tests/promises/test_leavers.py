@@ -522,7 +522,7 @@ class Written:
             operator.execute(context)
         except AirflowFailException as error:
             self.error = str(error)
-        (path,) = self.case.base.glob("deactivations/account=*/dag=*/run=*/task=by_policy/evidence.parquet")
+        (path,) = self.case.base.glob("access/account=*/dag=*/run=*/task=by_policy/evidence.parquet")
         self.rows = {row["user_id"]: row for row in pq.read_table(path).to_pylist()}
 
     @property

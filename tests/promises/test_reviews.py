@@ -56,7 +56,7 @@ def test_an_id_that_a_spreadsheet_changes_opens_no_review(desk, case):
     with pytest.raises(AhaConfigurationError, match="spreadsheet program would change"):
         desk.report(case["id"])
     assert not list(desk.folder.glob("aha/reviews/**/*"))
-    assert not list(desk.folder.glob("aha/deactivations/**/*"))
+    assert not list(desk.folder.glob("aha/access/**/*"))
 
 
 @pytest.mark.parametrize("case", **named(PROMISES["found_by_hash"]))

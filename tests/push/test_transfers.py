@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_aha.assets import USER_ROLES, USERS
 from airflow_provider_aha.datasets.schemas import USERS as SCHEMA
 from airflow_provider_aha.datasets.snapshot import DatasetWriter
-from airflow_provider_aha.exceptions import AhaSnapshotError
 from airflow_provider_aha.store.layout import Layout
 from airflow_provider_aha.store.store import to_json
 from airflow_provider_aha.transfers.to_file import AhaToFileOperator
@@ -94,7 +93,7 @@ def test_without_an_inlet_the_newest_snapshot_of_the_connection_is_pushed(base, 
 
 def test_without_a_snapshot_it_says_what_to_run(base, set_connection):
     set_connection(host="acme", password="k")
-    with pytest.raises(AhaSnapshotError, match="run aha_extract first"):
+    with pytest.raises(AirflowFailException, match="run aha_extract first"):
         operator(base, inlets=[]).execute(context())
     with pytest.raises(AirflowFailException, match="run the DAG aha_extract first"):
         operator(base).execute(context())

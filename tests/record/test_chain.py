@@ -386,7 +386,7 @@ def test_a_link_is_named_though_what_lies_behind_it_is_right(local, what):
     assert what == "manifests" or len(found) == 1
 
 
-@pytest.mark.parametrize("what", ["deactivations/account=acme", "reviews/account=acme"])
+@pytest.mark.parametrize("what", ["access/account=acme", "reviews/account=acme"])
 def test_an_account_s_folder_that_is_a_link_is_named(local, what):
     three_runs(local)
     path = Path(local.path, what)

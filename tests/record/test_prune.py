@@ -185,7 +185,7 @@ def test_nothing_outside_of_the_layout_and_of_the_account_is_touched(here):
         here.put(f"users/account=acme/snapshot={day}x/users.parquet", YEARS * 2),
         here.put("users/account=acme/snapshot=2001-01-01/deep/users.parquet", YEARS * 2),
         here.put("exports/account=acme/snapshot=2001-01-01/users.parquet", YEARS * 2),
-        here.put("deactivations/account=acme/readme.md", YEARS * 2),
+        here.put("access/account=acme/readme.md", YEARS * 2),
         here.put("push/sql/account=acme/sent/users.parquet", YEARS * 2),
         here.put("push/sql/account=other/run=r1/task=t/push.json", YEARS * 2),
         here.put("2001-01-01.parquet", YEARS * 2),
@@ -225,7 +225,7 @@ def test_the_rest_of_the_chain_holds_after_the_beginning_was_pruned(place):
 def test_the_prune_says_in_the_chain_what_it_deleted_and_for_whom(here):
     here.run("r1", YEARS + DAY), here.run("r2", DAY)
     here.prune()
-    path = f"{here.layout.deactivations}/manifests/00000003.json"
+    path = f"{here.layout.access}/manifests/00000003.json"
     manifest = json.loads(Path(here.location.path, path).read_text())
     assert (manifest["action"], manifest["dag_id"], manifest["requested_by"]) == ("prune", "prune", "schedule")
     assert {key: manifest["pruned"][key] for key in ("name", "manifests", "files", "unlisted_files")} == {
@@ -278,7 +278,7 @@ def test_a_removed_or_changed_file_of_the_rest_is_still_named(here, touch):
 
 def test_a_chain_that_was_tampered_with_is_not_pruned(here):
     here.run("r1", YEARS + 2 * DAY), here.run("r2", YEARS + DAY), here.run("r3", DAY)
-    path = Path(here.location.path, here.layout.deactivations, "manifests/00000001.json")
+    path = Path(here.location.path, here.layout.access, "manifests/00000001.json")
     path.write_text(path.read_text().replace("r1", "rX"))
     before = here.files()
     with pytest.raises(AhaSnapshotError, match="nothing of this record was deleted"):
@@ -288,7 +288,7 @@ def test_a_chain_that_was_tampered_with_is_not_pruned(here):
 
 def test_what_dead_tasks_left_without_a_manifest_goes_by_its_own_age(here):
     here.run("r1", DAY)
-    account = here.layout.deactivations
+    account = here.layout.access
     old = [
         here.put(f"{account}/dag=d/run=dead/task=t/events/7/1-intent-ab.json", YEARS + DAY),
         here.put(f"{account}/dag=d/run=dead/task=t/events/7/.1-outcome-ab.json.cd.tmp", YEARS + DAY),
@@ -581,9 +581,9 @@ def test_an_anchor_never_moves_back(here):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("airflow_provider_aha.record.retention._Prune._delete", lambda *_: None)
         here.prune()
-    Path(here.location.path, here.layout.deactivations, "manifests/00000004.json").unlink()
+    Path(here.location.path, here.layout.access, "manifests/00000004.json").unlink()
     here.fs.rm(folders[3].path, recursive=True)
-    (entry,) = Path(here.location.path, here.layout.deactivations).glob("register/*/r3.json")
+    (entry,) = Path(here.location.path, here.layout.access).glob("register/*/r3.json")
     entry.unlink()
     here.prune()
     assert here.findings() == []

@@ -182,7 +182,7 @@ def test_different_ids_have_different_folders_inside_the_account() -> None:
     ids = ["a/b", "a%2Fb", "a b", "..", ".", "a", "A", "manual__2026-01-01T00:00:00+00:00", "%2E%2E"]
     paths = {run_path("acme", "d", one) for one in ids}
     assert len(paths) == len(ids)
-    assert {Path(path).parent for path in paths} == {Path("deactivations/account=acme/dag=d")}
+    assert {Path(path).parent for path in paths} == {Path("access/account=acme/dag=d")}
     assert not any(part in (".", "..") for path in paths for part in path.split("/"))
 
 
@@ -194,4 +194,4 @@ def test_a_run_without_id_has_no_folder() -> None:
 def test_an_address_is_written_as_its_user_writes_it() -> None:
     location = Store(MemoryFileSystem(), "/bucket/aha", "s3://conn@bucket/aha")
     url = RunFolder(location, "acme", Run("d", "r", "t", 1, "x")).url("evidence.parquet")
-    assert url == "s3://conn@bucket/aha/deactivations/account=acme/dag=d/run=r/task=t/evidence.parquet"
+    assert url == "s3://conn@bucket/aha/access/account=acme/dag=d/run=r/task=t/evidence.parquet"

@@ -48,7 +48,7 @@ def test_it_prints_the_newest_hash_of_each_account(local, verify):
     assert verify() == (0, f"{newest('acme', 2, acme)}{newest('other', 1, other)}2 account(s), 0 finding(s).\n")
 
 
-@pytest.mark.parametrize("below", ["", "/deactivations/account=acme", "/deactivations/account=acme/"])
+@pytest.mark.parametrize("below", ["", "/access/account=acme", "/access/account=acme/"])
 def test_it_names_what_was_changed(local, verify, below):
     digest = run(local, "r1")
     (path,) = Path(local.path).glob("**/start.json")
@@ -64,7 +64,7 @@ def test_one_account_s_folder_is_checked_alone(local, verify):
     run(local, "r1"), run(local, "r1", "other")
     (path,) = Path(local.path).glob("**/account=other/**/start.json")
     path.write_text("{}")
-    assert verify(path=f"{local.path}/deactivations/account=acme")[0] == 0
+    assert verify(path=f"{local.path}/access/account=acme")[0] == 0
     assert verify(path=f"{local.path}/reviews/account=acme")[0] == 1
 
 
@@ -74,7 +74,7 @@ def test_a_relative_path_is_taken(local, verify, monkeypatch):
     assert "1 account(s), 0 finding(s)" in verify(path="aha")[1]
 
 
-@pytest.mark.parametrize("path", ["", "/deactivations/account=nobody"])
+@pytest.mark.parametrize("path", ["", "/access/account=nobody"])
 def test_a_path_at_which_there_is_nothing_is_never_fine(local, verify, path):
     path = local.path + path
     assert verify(path=path) == (1, f"There is nothing at {path}: is the path right?\n")
@@ -104,10 +104,10 @@ def test_an_account_that_has_snapshots_only_is_named_beside_the_others(local, ve
 @pytest.mark.parametrize(
     "name",
     [
-        "deactivations/account=ACME",
-        "deactivations/account=acme (copy)",
+        "access/account=ACME",
+        "access/account=acme (copy)",
         "reviews/x",
-        "deactivations/evidence.parquet",
+        "access/evidence.parquet",
     ],
 )
 def test_what_lies_beside_the_accounts_is_named(local, verify, name):
@@ -121,15 +121,15 @@ def test_what_lies_beside_the_accounts_is_named(local, verify, name):
 
 def test_an_account_that_is_a_file_is_none(local, verify):
     run(local, "r1")
-    Path(local.path, "deactivations/account=other").write_bytes(b"")
+    Path(local.path, "access/account=other").write_bytes(b"")
     assert verify()[0] == 1
 
 
 def test_a_folder_of_records_that_is_a_link_is_named(local, verify):
     run(local, "r1")
-    Path(local.path, "deactivations").rename(Path(local.path, "elsewhere"))
-    Path(local.path, "deactivations").symlink_to(Path(local.path, "elsewhere"))
-    assert verify()[1].startswith("deactivations is a link")
+    Path(local.path, "access").rename(Path(local.path, "elsewhere"))
+    Path(local.path, "access").symlink_to(Path(local.path, "elsewhere"))
+    assert verify()[1].startswith("access is a link")
 
 
 # --- with one ------------------------------------------------------------------------------------
@@ -164,11 +164,11 @@ def test_an_end_that_is_another_than_the_kept_one_is_named(local, verify, named,
 
 def test_an_account_that_was_removed_is_missed(local, verify):
     kept = [f"--expect={name}={run(local, 'r1', name)}" for name in ("acme", "beta")]
-    shutil.rmtree(f"{local.path}/deactivations/account=beta")
+    shutil.rmtree(f"{local.path}/access/account=beta")
     code, said = verify(*kept)
     assert code == 1
     assert "beta: the account was removed: a hash of it was kept, but it has no record.\n" in said
-    shutil.rmtree(f"{local.path}/deactivations")
+    shutil.rmtree(f"{local.path}/access")
     assert "2 finding(s)" in verify(*kept)[1]
 
 
@@ -184,7 +184,7 @@ def test_an_account_of_which_no_hash_was_kept_is_named(local, verify):
     code, said = verify("--expect", f"acme={kept}")
     assert code == 0
     assert "delta: no hash of it was kept: it is new since, or its hash wasn't given.\n" in said
-    assert "delta" not in verify("--expect", f"acme={kept}", path=f"{local.path}/deactivations/account=acme")[1]
+    assert "delta" not in verify("--expect", f"acme={kept}", path=f"{local.path}/access/account=acme")[1]
 
 
 @pytest.mark.parametrize("text", ["abc", "acme=", "a" * 63, "acme=" + "g" * 64, ""])
@@ -247,5 +247,5 @@ def test_a_bucket_is_verified_as_a_disk_is(s3_url, capsys):
     digest = run(location, "r1")
     assert command.main([s3_url]) == 0
     assert capsys.readouterr().out.endswith(f"{newest('acme', 1, digest)}1 account(s), 0 finding(s).\n")
-    raw(location).pipe_file(f"{location.path}/deactivations/account=acme/manifests/00000001-ab.json", b"{}")
-    assert command.main([f"{s3_url}/deactivations/account=acme"]) == 1
+    raw(location).pipe_file(f"{location.path}/access/account=acme/manifests/00000001-ab.json", b"{}")
+    assert command.main([f"{s3_url}/access/account=acme"]) == 1

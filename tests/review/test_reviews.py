@@ -105,7 +105,7 @@ def test_a_try_that_died_while_freezing_is_finished_by_the_next_one(desk, monkey
 
 def manifests(desk):
     """The manifests of the account's chain, oldest first."""
-    return [json.loads(path.read_text()) for path in sorted(desk.folder.glob("aha/deactivations/**/0*.json"))]
+    return [json.loads(path.read_text()) for path in sorted(desk.folder.glob("aha/access/**/0*.json"))]
 
 
 def findings(desk):
@@ -209,7 +209,7 @@ def test_a_review_that_was_taken_away_is_missed(desk):
         desk.now += timedelta(minutes=1)
     shutil.rmtree(desk.folder / "aha/reviews/account=acme/review=r2")
     assert len(findings(desk)) == 6
-    for path in desk.folder.glob("aha/deactivations/**/00000002.json"):
+    for path in desk.folder.glob("aha/access/**/00000002.json"):
         path.unlink()
     assert findings(desk) == [
         "manifests/00000002.json was removed.",

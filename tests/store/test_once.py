@@ -169,7 +169,7 @@ def test_storage_that_creates_nothing_only_once_holds_no_records(protocol: str) 
     fs = MemoryFileSystem(skip_instance_cache=True)
     fs.protocol = protocol
     with pytest.raises(AhaConfigurationError, match=f"{protocol}:///base can't hold records"):
-        Store(fs, "/base", f"{protocol}:///base").create("deactivations/account=acme/plans/a.json", b"{}")
+        Store(fs, "/base", f"{protocol}:///base").create("access/account=acme/plans/a.json", b"{}")
 
 
 def test_a_store_that_cannot_be_reached_is_not_taken_for_a_bad_one() -> None:

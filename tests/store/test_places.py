@@ -73,11 +73,11 @@ def test_no_name_leads_out_of_a_place(place: Store, name: str) -> None:
 
 
 def test_a_place_knows_its_address_its_folder_and_what_lies_below_it(place: Store) -> None:
-    plan = place.within("deactivations/account=acme/dag=d/run=r/plan.json")
-    assert plan.url == place.url_of("deactivations/account=acme/dag=d/run=r/plan.json")
+    plan = place.within("access/account=acme/dag=d/run=r/plan.json")
+    assert plan.url == place.url_of("access/account=acme/dag=d/run=r/plan.json")
     assert plan.name == "plan.json"
-    assert plan.beside("plan.md").url == place.url_of("deactivations/account=acme/dag=d/run=r/plan.md")
-    assert place.name_of(plan) == "deactivations/account=acme/dag=d/run=r/plan.json"
+    assert plan.beside("plan.md").url == place.url_of("access/account=acme/dag=d/run=r/plan.md")
+    assert place.name_of(plan) == "access/account=acme/dag=d/run=r/plan.json"
     assert place.within("other").name_of(plan) is None
     assert plan.record_base == place
     assert place.within("users/account=acme/x").record_base is None
