@@ -1,13 +1,14 @@
 """What `make test` does: it uses all cores, and says before how long it takes and what it skips."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools import test_needs
+from tools import local, test_needs
 from tools.up import FIRST, first_steps
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +105,19 @@ def test_make_up_names_what_is_there():
 @pytest.mark.parametrize(("sandbox", "who"), [(True, "you may answer it yourself"), (False, "a second person")])
 def test_make_up_says_who_may_answer(sandbox, who):
     assert who in first_steps("http://127.0.0.1:8080", "aha", sandbox=sandbox)
+
+
+def test_a_second_signal_does_not_break_off_the_tidying_up():
+    """Else sandbox and Airflow would go on running, and keep their ports."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, local._interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        for number in numbers:
+            signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -56,7 +56,15 @@ def main(run: Callable[[], None], *, interrupted: int = 130) -> NoReturn:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # One is enough: `make` passes on what it gets itself, and a second would break off the tidying up.
+    ignore_signals()
     raise KeyboardInterrupt
+
+
+def ignore_signals() -> None:
+    """Let nothing break off what is being ended."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def shown(path: Path) -> str:
@@ -223,8 +231,7 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         """End all; a second Ctrl-C does not stop that."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         self.stop()
 
 
