@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_aha.sandbox.testing import OomnitzaSandbox, SandboxServer
 from tests.chaos.chaos import Arena, Play, play, replay
 from tests.chaos.leavers import plan_leavers
+from tests.chaos.roles import change_roles
 from tests.chaos.storage import deactivate_on_a_failing_store, land_on_a_failing_store, push_to_a_file
 from tests.chaos.targets import push_to_http, push_to_sql
 from tests.chaos.writing import deactivate
@@ -23,7 +24,7 @@ RUNS = int(os.environ.get("CHAOS_RUNS", "80"))
 REGRESSIONS = ((deactivate_on_a_failing_store, 19),)
 PLAYS = (
     *(push_to_http, push_to_sql, push_to_a_file, land_on_a_failing_store, deactivate_on_a_failing_store),
-    *(deactivate, deactivate, plan_leavers),
+    *(deactivate, deactivate, plan_leavers, change_roles),
 )
 # A part is what one worker of pytest takes at a time.
 PART = 40
