@@ -12,7 +12,14 @@ from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.common.text import visible
 from airflow_provider_aha.common.values import is_unset
 from airflow_provider_aha.exceptions import AhaError, AhaPermissionError
-from airflow_provider_aha.hooks.common import ClientHook, airflow_user_agent, fields_of, mask_key
+from airflow_provider_aha.hooks.common import (
+    ClientHook,
+    airflow_user_agent,
+    field_behaviour,
+    fields_of,
+    form_widgets,
+    mask_key,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +54,18 @@ class AhaHook(ClientHook["AhaClient"]):
     placeholders = get_provider_info.PLACEHOLDERS
     conn_fields = get_provider_info.CONN_FIELDS
     aha_conn_id: str
+
+    # Airflow 2 looks for these two in the class itself.
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
+        return field_behaviour(cls.relabeling, cls.placeholders)
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form, for Airflow before 3.2."""
+        return form_widgets(cls.conn_fields)
 
     def __init__(self, aha_conn_id: str = default_conn_name) -> None:
         super().__init__(aha_conn_id)

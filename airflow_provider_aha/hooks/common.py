@@ -45,16 +45,6 @@ class ClientHook(BaseHook, Generic[Client]):
         setattr(self, self.conn_name_attr, conn_id)
         self._cancelled = False
 
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
-        return field_behaviour(cls.relabeling, cls.placeholders)
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form, for Airflow before 3.2."""
-        return form_widgets(cls.conn_fields)
-
     def get_conn(self) -> Client:
         """Return the client, the same one at every call.
 

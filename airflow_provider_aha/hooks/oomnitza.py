@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aha import get_provider_info
 from airflow_provider_aha.exceptions import AhaError
-from airflow_provider_aha.hooks.common import ClientHook, airflow_user_agent, mask_key
+from airflow_provider_aha.hooks.common import (
+    ClientHook,
+    airflow_user_agent,
+    field_behaviour,
+    form_widgets,
+    mask_key,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_aha.push.targets.oomnitza.client import OomnitzaClient
@@ -29,6 +35,18 @@ class OomnitzaHook(ClientHook["OomnitzaClient"]):
     placeholders = get_provider_info.OOMNITZA_PLACEHOLDERS
     conn_fields = get_provider_info.OOMNITZA_CONN_FIELDS
     oomnitza_conn_id: str
+
+    # Airflow 2 looks for these two in the class itself.
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and hidden fields of the connection form, for Airflow before 3.2."""
+        return field_behaviour(cls.relabeling, cls.placeholders)
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form, for Airflow before 3.2."""
+        return form_widgets(cls.conn_fields)
 
     def __init__(self, oomnitza_conn_id: str = default_conn_name) -> None:
         super().__init__(oomnitza_conn_id)

@@ -50,7 +50,7 @@ def test_the_task_ends_the_intent_is_on_disk_and_the_next_try_finishes_the_recor
             assert task() == ("success", 2)
             logs = {path.name: path.read_text() for path in airflow.home.rglob("attempt=*.log")}
         assert "Timeout" in logs["attempt=1.log"]
-        assert f"User {user_id}: disabled_after_crash" in logs["attempt=2.log"]
+        assert f"User {user_id}, disable: changed_after_crash" in logs["attempt=2.log"]
         assert [one.path.rpartition("/")[2] for one in server.requests if one.method == "PUT"] == [user_id]
         assert intents() == ["1"]
         (path,) = base.glob("access/account=*/dag=*/run=*/task=write/evidence.parquet")

@@ -38,11 +38,10 @@ from airflow_provider_aha.transfers.to_file import AhaToFileOperator
 from airflow_provider_aha.transfers.to_http import AhaToHttpOperator
 from airflow_provider_aha.transfers.to_oomnitza import AhaToOomnitzaOperator
 from airflow_provider_aha.transfers.to_sql import AhaToSqlOperator
+from airflow_provider_aha.version_compat import AIRFLOW_V_3_1_PLUS
 
-try:
+if AIRFLOW_V_3_1_PLUS:
     from airflow_provider_aha.operators.hitl import AhaApprovePlanOperator
-except ImportError:  # before Airflow 3.1
-    AhaApprovePlanOperator = None  # type: ignore[assignment, misc]
 
 BASE = "/data/aha"
 OPERATORS: dict[type[Any], dict[str, Any]] = {
@@ -67,7 +66,7 @@ OPERATORS: dict[type[Any], dict[str, Any]] = {
     AhaUsersChangedSensor: {"since": BASE},
     AhaSeatUsageSensor: {"threshold": "5"},
 }
-if AhaApprovePlanOperator is not None:
+if AIRFLOW_V_3_1_PLUS:
     OPERATORS[AhaApprovePlanOperator] = {"plan": f"{BASE}/plan.json"}
 ERRORS = {
     name: thing

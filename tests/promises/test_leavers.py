@@ -12,7 +12,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ from airflow_provider_aha.lists.matching import SERVICE_ACCOUNT_PATTERNS, UserMa
 from airflow_provider_aha.lists.roster import Rosters, RosterSpec, roster_of
 from airflow_provider_aha.lists.tables import SmallTable, read_table
 from airflow_provider_aha.operators.carry_out import AhaCarryOutPlanOperator
+from airflow_provider_aha.record.chain import close_try
 from airflow_provider_aha.record.register import register, sign_off
 from airflow_provider_aha.record.run import Run, RunFolder
 from airflow_provider_aha.sandbox.account import ADMIN_KEY
@@ -204,7 +205,8 @@ class Case:
             "account": self.account,
             "snapshot": day,
             "started_at": iso(at),
-            "key_owner_id": "100",
+            # The first of the crowd; where there is none, somebody of whom the case says nothing else.
+            "key_owner_id": "100" if self.crowd else self.members[-1].ids[0],
             "absent_fields": dict(absent),
             "files": [{"dataset": file.dataset, "sha256": file.sha256} for file in files],
         }
@@ -505,7 +507,10 @@ class Written:
         patch.setenv("AIRFLOW_VAR_AHA_GUARDS", json.dumps(guards))
 
     def carry_out(self, plan: Plan) -> None:
-        """Carry a plan out by policy, as the DAG does."""
+        """Carry a plan out by policy, as the DAG does, when its task has recorded it."""
+        planned = Run(DAG_ID, plan.header["run_id"], "plan", 1, "")
+        said = {"action": "plan", "ended": "completed", "plan_sha256": plan.sha256, **asdict(planned)}
+        close_try(RunFolder(self.case.location, plan.account, planned), said)
         run = SimpleNamespace(
             dag_id=DAG_ID, run_id=plan.header["run_id"], task_id="by_policy", map_index=-1, try_number=1
         )

@@ -25,7 +25,7 @@ def land(base: Path, account: str, day: str, *numbers: int) -> None:
     with DatasetWriter(base / "staged", "users") as writer:
         writer.write(pa.Table.from_pylist(rows, schema=USERS))
         file = writer.finish()
-    target = Path(Layout(account).dataset("users", day))
+    target = base / Layout(account).dataset("users", day)
     target.parent.mkdir(parents=True)
     file.path.replace(target)
 
