@@ -433,7 +433,7 @@ def test_an_administrator_right_is_given_by_two_people_and_by_one_alone_not(worl
     assert again.wait()["carry_out"] == "success"
     assert world.server.account.user(run.ids[0])["administrator"] is True
     (row,) = again.evidence()
-    assert (row["outcome"], row["requested_by"], row["approved_by_name"]) == ("updated", "ann", "bob")
+    assert (row["outcome"], row["requested_by"], row["approved_by_name"]) == ("changed", "ann", "bob")
 
 
 def test_an_undo_is_asked_about_too(world):
