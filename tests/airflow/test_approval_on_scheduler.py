@@ -652,8 +652,9 @@ def test_form_and_approval_in_a_browser(world, chromium, tmp_path):
     found = fill_and_trigger(log_in(chromium, ann), ann, "aha_deactivate_users", fields, tmp_path)
     run = world.run("aha_deactivate_users", found["dag_run_id"], ids)
     assert found["conf"] == {
+        "aha_conn_id": "aha_default",
         "ids": ids,
-        "emails": [],
+        "emails": None,
         "reason": "left the project",
         "ticket": "SEC-7",
         "asked_by": None,

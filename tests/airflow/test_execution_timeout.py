@@ -14,7 +14,7 @@ from tests.airflow.standalone import standalone
 pytestmark = pytest.mark.slow
 DAG_FILE = Path(__file__).parent / "dags" / "hung_write.py"
 # A request that changes something is waited for: at most 5 times the read timeout.
-CONNECT, READ = 2, 3
+CONNECT, READ = 2, 10
 
 
 def test_the_task_ends_the_intent_is_on_disk_and_the_next_try_finishes_the_record(tmp_path):
