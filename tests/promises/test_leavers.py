@@ -528,7 +528,7 @@ class Written:
         except AirflowFailException as error:
             self.error = str(error)
         (path,) = self.case.base.glob("access/account=*/dag=*/run=*/task=by_policy/evidence.parquet")
-        self.rows = {row["user_id"]: row for row in pq.read_table(path).to_pylist()}
+        self.rows = {row["user_id"]: row for row in pq.read_table(path, partitioning=None).to_pylist()}
 
     @property
     def puts(self) -> set[str]:
