@@ -304,6 +304,14 @@ def test_disabling_the_last_owner_is_not_held_up():
     assert stuck([target], {"owner of 2": ["7"]}, owner("7", "2")) == {}
 
 
+def test_two_roles_in_one_workspace_are_no_answer():
+    """Whichever comes last: the other one may be the owner's."""
+    for codes in ((20, 50), (50, 20)):
+        both = {**owner("7"), "product_roles": [{"role": code, "product_id": "1"} for code in codes]}
+        assert stuck([to_viewer("7", "1")], {"owner of 1": ["7"]}, both).keys() == {"u7.w1"}
+        assert stuck([to_viewer("8", "1")], {"owner of 1": ["7", "8"]}, both, owner("8", "1")).keys() == {"u8.w1"}
+
+
 def test_roles_that_are_not_shown_may_be_the_last():
     hidden = {key: value for key, value in owner("7", "1").items() if key != "product_roles"}
     assert stuck([to_viewer("7", "1")], {"owner of 1": ["7"]}, hidden).keys() == {"u7.w1"}

@@ -20,8 +20,6 @@ WRITABLE = ("product_owner", "contributor", "reviewer", "viewer", "none")
 # The more a role may do, the smaller its number.
 _RANKS = {name: code or 100 for code, (name, _) in WORKSPACE_ROLES.items()}
 _OWNER_OF = "owner of "
-# The rights of somebody whose roles aren't shown.
-_ANY_ROLE = frozenset({_OWNER_OF})
 
 
 def place_of(workspace_id: str) -> str:
@@ -53,12 +51,18 @@ def roles_of(user: State) -> dict[str, str] | None:
 
     :param user: the user as Aha! shows it.
     """
-    found = {}
-    for role in user.get("product_roles") or [] if isinstance(user.get("product_roles"), list) else [{}]:
-        code, workspace_id = role.get("role"), role.get("product_id")
+    entries = user.get("product_roles")
+    if not isinstance(entries, list):
+        return None
+    found: dict[str, str] = {}
+    for entry in entries:
+        code, workspace_id = entry.get("role"), entry.get("product_id")
         if type(code) is not int or code not in WORKSPACE_ROLES or workspace_id is None:
             return None
-        found[str(workspace_id)] = WORKSPACE_ROLES[code][0]
+        role = WORKSPACE_ROLES[code][0]
+        # Two roles in one workspace: nobody knows which one holds, and one of them may be the owner's.
+        if found.setdefault(str(workspace_id), role) != role:
+            return None
     return found
 
 
