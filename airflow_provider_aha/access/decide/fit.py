@@ -66,7 +66,7 @@ class Budget:
         }
 
     def _room_again(self, enabled: int) -> dict[str, str | None]:
-        """Say from when on somebody may be changed who hasn't left, where nobody may now."""
+        """Return when the caps will next leave room for users who haven't left, if they leave none now."""
         ends = sorted(moment + timedelta(days=CAP_DAYS) for moment in self.recent.values())
         too_many = 1 - self.room(enabled)
         if not 1 <= too_many <= len(ends):

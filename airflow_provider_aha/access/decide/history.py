@@ -202,7 +202,7 @@ def carried(
 
 
 def last_plan(location: Store, account: str, dag_id: str, as_of: datetime) -> dict[str, Any] | None:
-    """Read the header of the plan that a DAG made last of an account; None where there is none.
+    """Read the header of the last plan that a DAG made for an account; None if it made none.
 
     :param location: the base path.
     :param account: the account.

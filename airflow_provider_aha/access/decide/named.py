@@ -139,8 +139,8 @@ def to_give_back(found: Sequence[Mapping[str, Any]], account: str) -> list[Targe
 
     :param found: the evidence of that run.
     :param account: the account of the connection.
-    :return: what is to be given back. Users of whom the evidence doesn't prove that the run did it are in it, with
-        the reason as ``not_ours``.
+    :return: what to give back. It includes users whose change the evidence can't prove to be the run's;
+        ``not_ours`` says why.
     :raises AhaConfigurationError: when the evidence is of another account, or nobody's access was taken.
     :raises AhaSnapshotError: when the evidence holds something else than this package writes.
     """
@@ -186,7 +186,7 @@ def _taken(row: Mapping[str, Any]) -> Target | None:
         user_id=str(row["user_id"]),
         changes=back,
         email=wanted.get("email") or before.get("email"),
-        # A right that the run gave is no change since.
+        # A right that the run itself gave is not a later change.
         is_administrator=is_administrator({**before, **after}),
         # What Aha! acknowledged only is given back once the read before it shows that it was done. A request of the
         # run whose answer is lost may have landed after the one that is proven.

@@ -357,7 +357,7 @@ class Verdict:
     :param asked_because: of whom is planned, why a person must be asked; None: policy lets it pass.
     :param also: what else is planned of the same user: other roles, each by a rule of its own.
     :param listed: what a reader should know of the address, whatever becomes of the user: one of :data:`LISTED`.
-    :param is_settled: whether the user left, and an exclusion that holds for leavers speaks for the user.
+    :param is_settled: whether the user left and an exclusion that covers leavers spares them.
     """
 
     user_class: str | None = None

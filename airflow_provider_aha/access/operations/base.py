@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TAKEN, GIVEN = "taken", "given"
 # Fields of a user that decide over access; a change of any other is nobody's loss.
 PRIVILEGED = ("email", "enabled", "administrator", "administrator_roles")
-# An email may be null; of these, a null is no answer.
+# An email may be null. A null in one of these fields says nothing.
 NEVER_NULL = frozenset({"enabled", "administrator", "administrator_roles", "paid_seat"})
 
 # What is known of an object; a name that isn't in it wasn't shown.

@@ -21,7 +21,7 @@ def read_to(given: Mapping[str, object]) -> tuple[str, str, dict[str, Any]]:
 
     :param given: fields of the ``user`` object; or ``role`` and ``workspace``, its id.
     :return: the operation, the object, and what it is to be.
-    :raises AhaConfigurationError: when it can't be right.
+    :raises AhaConfigurationError: when a field is unknown or a value is invalid.
     """
     if not given.keys() & {"role", "workspace"}:
         return USER_FIELDS, ACCOUNT, OPERATIONS[USER_FIELDS].read_wanted(given)

@@ -107,7 +107,7 @@ def access_of(changes: Mapping[str, Any]) -> str | None:
     """
     roles = changes.get("administrator_roles") or {}
     flags = [changes.get("enabled"), changes.get("administrator"), *roles.values()]
-    # Another email gives the account to whoever reads that mailbox, and a field that isn't known may do anything.
+    # A new email gives the account to whoever reads that mailbox. An unknown field may do anything.
     if "email" in changes or False in flags or not changes.keys() <= set(FIELDS):
         return TAKEN
     return GIVEN if True in flags else None

@@ -213,7 +213,7 @@ def _caps(plan: Plan) -> Iterator[str]:
 
 
 def _room(caps: Mapping[str, Any]) -> str:
-    """Say from when on there is room again, where there is none."""
+    """Say when there will be room again, if there is none now."""
     if not caps["room_from"]:
         return ""
     first, all_of_it = caps["room_from"], caps["all_room_from"]

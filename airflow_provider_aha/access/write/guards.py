@@ -79,7 +79,7 @@ def last_holders(
 
     :param targets: all that the decision changes, also what is done already.
     :param holders: ids of those who hold a right, by right; nobody on whom it can't be relied.
-    :param read: reads one user again; None: there is no such user.
+    :param read: reads one user again; returns None when the user doesn't exist.
     :return: reason by key; empty when all may go ahead.
     """
     by_user: dict[str, list[Target]] = defaultdict(list)
